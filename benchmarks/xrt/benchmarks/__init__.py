@@ -1,0 +1,1 @@
+"""Measuring a bundle: speed, quality, and parity with the PyTorch model."""

@@ -1,0 +1,1 @@
+"""Export: a classifier and the gradients of its heatmaps, compiled into one certified ONNX bundle."""

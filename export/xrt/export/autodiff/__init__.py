@@ -1,0 +1,7 @@
+"""Reverse-mode differentiation of ONNX graphs, in ordinary ONNX operators. The design note is README.md here."""
+
+from xrt.export.autodiff.emitter import Emitter, Tensor
+from xrt.export.autodiff.engine import gradients
+from xrt.export.autodiff.table import VJPS
+
+__all__ = ["VJPS", "Emitter", "Tensor", "gradients"]

@@ -1,0 +1,171 @@
+"""Emitting nodes into a graph: shapes tracked, constants folded at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from xrt.runtime.errors import ModelError
+
+OPSET = 18
+Dim = int | str
+Shape = tuple[Dim, ...]
+_FOLD_LIMIT = 2**26
+"""Elements. A constant larger than this is left to the runtime instead of bloating the file."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the graph, or a constant not yet in it. A `str` dimension is symbolic: the batch."""
+
+    shape: Shape
+    value: ir.Value | None = None
+    array: np.ndarray | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether the numbers are known at export time."""
+        return self.array is not None
+
+    @property
+    def rank(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+
+def shape_of(value: ir.Value) -> Shape:
+    """The shape of a forward value. Raises ModelError when its rank is unknown."""
+    if value.shape is None:
+        raise ModelError(f"the shape of {value.name!r} is unknown: export with static spatial sizes")
+    return tuple(d if isinstance(d, int) else str(d.value or f"?{value.name}.{i}") for i, d in enumerate(value.shape))
+
+
+def array_of(value: ir.Value) -> np.ndarray | None:
+    """The numbers of an initialiser or Constant node; None for anything that is computed."""
+    if value.const_value is not None:
+        return value.const_value.numpy()
+    node = value.producer()
+    if node is not None and node.op_type == "Constant":
+        attribute = node.attributes.get("value")
+        return attribute.as_tensor().numpy() if attribute is not None else None
+    return None
+
+
+def broadcast(*shapes: Shape) -> Shape:
+    """The shape of an elementwise operation. Raises ValueError when the shapes do not fit."""
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(s)) + s for s in shapes]
+    result: list[Dim] = []
+    for dims in zip(*padded, strict=True):
+        distinct = {d for d in dims if d != 1}
+        if len(distinct) > 1:
+            raise ValueError(f"shapes do not broadcast: {shapes}")
+        result.append(distinct.pop() if distinct else 1)
+    return tuple(result)
+
+
+class Emitter:
+    """Appends nodes to a graph and keeps track of shapes. Names of what it emits begin with `prefix`."""
+
+    def __init__(self, graph: ir.Graph, prefix: str = "explain") -> None:
+        self.graph = graph
+        self.prefix = prefix
+        self._count = 0
+
+    def __call__(self, op: str, *inputs: Tensor, shape: Shape | None = None, **attributes: Any) -> Tensor:
+        """Emit `op`; without `shape` the result has the inputs' broadcast shape. Constants fold at once."""
+        shape = broadcast(*(t.shape for t in inputs)) if shape is None else shape
+        if all(t.constant for t in inputs) and _elements(shape) <= _FOLD_LIMIT:
+            return self.constant(_evaluate(op, [t.array for t in inputs if t.array is not None], attributes))
+        value = ir.Value(name=self._name(op))
+        node = ir.node(op, [self.materialise(t) for t in inputs], attributes=attributes or None, outputs=[value])
+        self.graph.append(node)
+        return Tensor(shape, value=value)
+
+    def of(self, value: ir.Value) -> Tensor:
+        """A forward value as a tensor; an initialiser keeps its numbers."""
+        array = array_of(value)
+        return Tensor(array.shape if array is not None else shape_of(value), value=value, array=array)
+
+    def constant(self, array: Any, dtype: Any = None) -> Tensor:
+        """A constant that enters the graph only if a node uses it."""
+        array = np.asarray(array, dtype=dtype)
+        return Tensor(tuple(array.shape), array=array)
+
+    def materialise(self, tensor: Tensor) -> ir.Value:
+        """The graph's value for a tensor; a constant becomes an initialiser."""
+        if tensor.value is not None:
+            return tensor.value
+        assert tensor.array is not None
+        value = ir.Value(name=self._name("constant"), const_value=ir.tensor(np.asarray(tensor.array, order="C")))
+        value.const_value.name = value.name  # type: ignore[union-attr]
+        value.shape = ir.Shape(tensor.array.shape)
+        value.dtype = ir.DataType.from_numpy(tensor.array.dtype)
+        self.graph.register_initializer(value)
+        return value
+
+    def reshape(self, tensor: Tensor, shape: Shape) -> Tensor:
+        """Reshape; one symbolic dimension is left to be inferred. Raises ModelError when there are more."""
+        if shape == tensor.shape:
+            return tensor
+        symbolic = [d for d in shape if isinstance(d, str)]
+        if len(symbolic) > 1:
+            raise ModelError(f"cannot reshape to {list(shape)}: more than one size is dynamic; fix all but the batch")
+        sizes = np.array([-1 if isinstance(d, str) else d for d in shape], dtype=np.int64)
+        return self("Reshape", tensor, self.constant(sizes), shape=shape)
+
+    def transpose(self, tensor: Tensor, order: Sequence[int]) -> Tensor:
+        """Permute axes; free when the order is the present one."""
+        if list(order) == list(range(tensor.rank)):
+            return tensor
+        return self("Transpose", tensor, shape=tuple(tensor.shape[i] for i in order), perm=list(order))
+
+    def reduce(self, op: str, tensor: Tensor, axes: Sequence[int]) -> Tensor:
+        """ReduceSum, ReduceMean or the like over `axes`, which stay as size 1. Opset 18 takes axes as an input."""
+        if not axes:
+            return tensor
+        shape = tuple(1 if i in axes else d for i, d in enumerate(tensor.shape))
+        return self(op, tensor, self.constant(np.array(axes, dtype=np.int64)), shape=shape, keepdims=1)
+
+    def expand_axes(self, tensor: Tensor, full: Shape, axes: Sequence[int]) -> Tensor:
+        """Give constant axes their extent in `full`. Raises ModelError for a symbolic extent."""
+        needed = [i for i in axes if tensor.shape[i] == 1 and full[i] != 1]
+        if not needed:
+            return tensor
+        if any(isinstance(full[i], str) for i in needed):
+            raise ModelError("a gradient that is constant over the batch cannot be expanded over it")
+        sizes = [full[i] if i in needed else 1 for i in range(tensor.rank)]
+        shape = tuple(full[i] if i in needed else d for i, d in enumerate(tensor.shape))
+        return self("Expand", tensor, self.constant(np.array(sizes, dtype=np.int64)), shape=shape)
+
+    def _name(self, op: str) -> str:
+        self._count += 1
+        return f"{self.prefix}/{op}_{self._count}"
+
+
+def _elements(shape: Shape) -> float:
+    return float(np.prod([d for d in shape if isinstance(d, int)], dtype=np.float64))
+
+
+def _evaluate(op: str, arrays: list[np.ndarray], attributes: dict[str, Any]) -> np.ndarray:
+    names = [f"i{k}" for k in range(len(arrays))]
+    node = onnx.helper.make_node(op, names, ["o"], **attributes)
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [node],
+            "fold",
+            [
+                onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+                for n, a in zip(names, arrays, strict=True)
+            ],
+            [onnx.helper.make_empty_tensor_value_info("o")],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+    )
+    return np.asarray(ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True)))[0])

@@ -1,0 +1,70 @@
+"""The backward pass: visit the nodes between the targets and the output in reverse, and sum what arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from xrt.export.autodiff import rules as _rules  # noqa: F401  (fills the table)
+from xrt.export.autodiff.emitter import Emitter, Tensor
+from xrt.export.autodiff.table import VJPS, Call
+from xrt.runtime.errors import ModelError
+
+
+def gradients(emit: Emitter, output: ir.Value, targets: Sequence[ir.Value], seed: Tensor) -> list[Tensor]:
+    """The gradient of `output` with respect to each target, contracted with `seed`.
+
+    `seed` has shape [C, *output.shape] with 1 for constant axes; so do the results, [C, *target.shape]. The emitted
+    nodes are appended to the emitter's graph. Raises ModelError when an operator on the way has no rule, or when a
+    target does not reach the output.
+    """
+    nodes = list(emit.graph)
+    carrying = _downstream(nodes, targets)
+    cotangents: dict[ir.Value, Tensor] = {output: seed}
+    for node in reversed(nodes):
+        arriving = [cotangents.get(value) for value in node.outputs]
+        needed = tuple(value is not None and value in carrying for value in node.inputs)
+        if not any(needed) or all(g is None for g in arriving):
+            continue
+        for value, g in zip(node.inputs, _apply(node, emit, arriving, needed), strict=False):
+            if value is None or g is None or value not in carrying:
+                continue
+            cotangents[value] = emit("Add", cotangents[value], g) if value in cotangents else g
+    for target in targets:
+        if target not in cotangents:
+            raise ModelError(
+                f"target layer {target.name!r} does not reach the logits: choose another with --target-layer"
+            )
+    return [cotangents[target] for target in targets]
+
+
+def _downstream(nodes: Sequence[ir.Node], targets: Sequence[ir.Value]) -> set[ir.Value]:
+    """The targets and every value that depends on one of them."""
+    carrying = set(targets)
+    for node in nodes:
+        if any(value in carrying for value in node.inputs if value is not None):
+            carrying.update(node.outputs)
+    return carrying
+
+
+def _apply(
+    node: ir.Node, emit: Emitter, arriving: Sequence[Tensor | None], needed: tuple[bool, ...]
+) -> Sequence[Tensor | None]:
+    rule = VJPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if rule is None:
+        operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        raise ModelError(
+            f"no gradient rule for operator {operator} (node {node.name!r}, output {node.outputs[0].name!r}) between "
+            "the target layer and the logits: choose a later --target-layer, or replace the operator in the model"
+        )
+    return rule(
+        Call(
+            node=node,
+            emit=emit,
+            inputs=tuple(None if value is None else emit.of(value) for value in node.inputs),
+            outputs=tuple(emit.of(value) for value in node.outputs),
+            cotangents=tuple(arriving),
+            needed=needed,
+        )
+    )

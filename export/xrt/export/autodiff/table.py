@@ -1,0 +1,69 @@
+"""The table of rules: operator → vector-Jacobian product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from xrt.export.autodiff.emitter import Emitter, Shape, Tensor, shape_of
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node on the way back.
+
+    `outputs[i]` and `inputs[i]` are forward tensors, `cotangents[i]` the cotangent of output i (None where nothing
+    flows), `needed[i]` whether the cotangent of input i is wanted.
+    """
+
+    node: ir.Node
+    emit: Emitter
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    cotangents: tuple[Tensor | None, ...]
+    needed: tuple[bool, ...]
+
+    @property
+    def g(self) -> Tensor:
+        """The cotangent of the first output."""
+        cotangent = self.cotangents[0]
+        assert cotangent is not None
+        return cotangent
+
+    def x(self, index: int = 0) -> Tensor:
+        """A forward input that must be there."""
+        tensor = self.inputs[index]
+        assert tensor is not None
+        return tensor
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """The value of a node attribute, or the operator's default."""
+        attribute = self.node.attributes.get(name)
+        return default if attribute is None else attribute.value
+
+    def input_shape(self, index: int = 0) -> Shape:
+        """The shape of a forward input, axes as in the forward graph."""
+        value = self.node.inputs[index]
+        assert value is not None
+        return shape_of(value)
+
+
+Rule = Callable[[Call], Sequence[Tensor | None]]
+
+VJPS: dict[str, Rule] = {}
+
+
+def vjp(*operators: str) -> Callable[[Rule], Rule]:
+    """Enter a rule for these operators. It returns one cotangent, or None, for each input that can carry one."""
+
+    def enter(rule: Rule) -> Rule:
+        for operator in operators:
+            if operator in VJPS:
+                raise ValueError(f"{operator} has a rule already")
+            VJPS[operator] = rule
+        return rule
+
+    return enter

@@ -1,0 +1,41 @@
+"""Known answers: inputs with the reference's logits and CAMs, so that any machine can prove itself."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from xrt.runtime.errors import CorruptBundle
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """What the reference model says about a few dozen inputs.
+
+    `cams` maps each CAM output of the graph to its reference maps; with top-K explanation the maps are those of
+    every image's `cam_classes`.
+    """
+
+    images: UInt8[np.ndarray, "n 1 height width"]
+    logits: Float32[np.ndarray, "n logits"]
+    cams: dict[str, Float32[np.ndarray, "n maps h w"]]
+
+    def to_bytes(self) -> bytes:
+        """Serialise as a compressed `.npz` without pickles."""
+        buffer = io.BytesIO()
+        arrays = {f"cam:{name}": cam for name, cam in self.cams.items()}
+        np.savez_compressed(buffer, images=self.images, logits=self.logits, **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> KnownAnswers:
+        """Read what `to_bytes` wrote. Raises CorruptBundle when it is something else."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                cams = {key.removeprefix("cam:"): file[key] for key in file.files if key.startswith("cam:")}
+                return cls(file["images"], file["logits"], cams)
+        except (ValueError, KeyError, OSError) as error:
+            raise CorruptBundle(f"the known answers cannot be read ({error}): export the bundle again") from error

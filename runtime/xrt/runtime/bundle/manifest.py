@@ -1,0 +1,224 @@
+"""`bundle.json` as pydantic models: everything that a consumer must know to run, decide, draw and report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+Precision = Literal["fp32", "fp16", "int8"]
+ExecutionPrecision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
+Task = Literal["multilabel", "multiclass", "binary"]
+CamMethod = Literal["gradcam", "hirescam", "gradcam++", "xgradcam", "layercam"]
+
+
+def _plain_file_name(name: str) -> str:
+    if not name or name in (".", "..") or any(c in name for c in "/\\\0:"):
+        raise ValueError(f"{name!r} is not a plain file name inside the bundle")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain_file_name)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Part(BaseModel):
+    """Base of all manifest parts: immutable, and an unknown key is an error instead of being lost."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassSpec(Part):
+    """One class of the model.
+
+    `threshold` applies to the calibrated probability sigmoid(logit / temperature); a multiclass model decides by
+    argmax and has no thresholds. `urgency` weighs the class in the order of the worklist (0: never urgent).
+    """
+
+    name: str = Field(min_length=1)
+    threshold: float | None = Field(default=0.5, ge=0, le=1)
+    urgency: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class Preprocessing(Part):
+    """How a decoded radiograph becomes the graph's uint8 input (see `xrt.runtime.preprocessing`).
+
+    `border_crop` is the share of each side cut away first; `equalisation` is applied at stored resolution;
+    `unwindowed` says how more than 8 bits become 8 when neither a window nor a VOI LUT is given: `minmax` over the
+    image, or the `bits` that are stored.
+    """
+
+    height: int = Field(ge=8, le=4096)
+    width: int = Field(ge=8, le=4096)
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    antialias: bool = True
+    equalisation: Literal["none", "histogram"] = "none"
+    border_crop: float = Field(default=0.0, ge=0, lt=0.5)
+    unwindowed: Literal["minmax", "bits"] = "minmax"
+
+
+class CamSpec(Part):
+    """One CAM output of the graph: float32 [n, maps, height, width], non-negative, unscaled.
+
+    `layer` names the target activation as its source does (a torch module path where there is one, else the
+    tensor); `tensor` is its name in the graph.
+    """
+
+    output: str
+    layer: str
+    tensor: str
+    channels: int = Field(gt=0)
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    method: CamMethod = "gradcam"
+
+
+class GraphSpec(Part):
+    """The face of every graph in the bundle: uint8 [n, 1, H, W] in; logits and CAMs out; the batch is dynamic.
+
+    The maps axis of a CAM output follows `explained`, indices into the logits; with `top_k` it holds each image's
+    k highest classes instead, and the int64 output `cam_classes` [n, k] says which.
+    """
+
+    image: str = "image"
+    logits: str = "logits"
+    cams: tuple[CamSpec, ...] = Field(min_length=1)
+    explained: tuple[int, ...] | None = None
+    top_k: int | None = Field(default=None, gt=0)
+    cam_classes: str | None = None
+    opset: int = 18
+
+    @model_validator(mode="after")
+    def _one_selection(self) -> GraphSpec:
+        if (self.explained is None) == (self.top_k is None):
+            raise ValueError("exactly one of `explained` and `top_k` must be given")
+        if (self.top_k is None) != (self.cam_classes is None):
+            raise ValueError("`cam_classes` names an output exactly when `top_k` is given")
+        return self
+
+
+class InputStatistics(Part):
+    """Ranges (0.5th to 99.5th percentile, grey levels 0..255) seen in training, for the out-of-distribution note."""
+
+    mean: tuple[float, float]
+    std: tuple[float, float]
+
+
+class Variant(Part):
+    """One executable form of the model. `target` is the device family it was quantised or cast for."""
+
+    file: FileName
+    sha256: Sha256
+    precision: Precision
+    target: Literal["cpu", "gpu", "any"] = "any"
+
+
+class KnownAnswersSpec(Part):
+    """The file of uint8 inputs with reference logits and CAMs that every session replays."""
+
+    file: FileName
+    sha256: Sha256
+    count: int = Field(gt=0)
+    source: str
+
+
+class Evidence(Part):
+    """What a certificate rests on: `images` from `source`, giving `decisions` (image, class) pairs."""
+
+    source: str
+    images: int
+    decisions: int
+    reference: str
+
+
+class Certificate(Part):
+    """Proof that a file, run by one back end in one execution precision on one device class, says the same.
+
+    `figures` and `limits` use the names of `xrt.runtime.gate.figures.Figures`.
+    """
+
+    file_sha256: Sha256
+    backend: str
+    backend_version: str
+    execution_precision: ExecutionPrecision
+    device_class: str
+    verdict: Literal["passed", "failed", "insufficient"]
+    forced: bool = False
+    figures: dict[str, float | bool | None]
+    limits: dict[str, float]
+    reasons: tuple[str, ...] = ()
+    evidence: Evidence
+    created: str
+
+
+class Provenance(Part):
+    """Where the bundle comes from."""
+
+    source: str
+    checkpoint_sha256: Sha256 | None = None
+    dataset: str | None = None
+    recipe: str | None = None
+    normalisation: dict[str, tuple[float, ...]] = {}
+    versions: dict[str, str] = {}
+    created: str
+
+
+class IntendedUse(Part):
+    """The limits that every report repeats."""
+
+    population: str = "adult frontal chest radiographs"
+    notice: str = "Not a medical device. For research and evaluation; every result needs a radiologist's reading."
+
+
+class Manifest(Part):
+    """The whole of `bundle.json`.
+
+    `binary` is a one-logit model: it has two `classes`, negative first, and `explained_class` says which of them
+    the maps explain. Otherwise there is one logit a class.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: str = Field(min_length=1)
+    task: Task
+    classes: tuple[ClassSpec, ...] = Field(min_length=1)
+    explained_class: int | None = None
+    preprocessing: Preprocessing
+    graph: GraphSpec
+    box_method: Literal["otsu"] = "otsu"
+    input_statistics: InputStatistics | None = None
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    certificates: tuple[Certificate, ...] = ()
+    known_answers: KnownAnswersSpec
+    provenance: Provenance
+    intended_use: IntendedUse = IntendedUse()
+
+    @property
+    def logit_classes(self) -> tuple[ClassSpec, ...]:
+        """The classes that the logits' columns speak for, in order."""
+        return (self.classes[1],) if self.task == "binary" else self.classes
+
+    def map_class(self, index: int) -> str:
+        """The name of the class that the CAM of logit `index` explains."""
+        if self.task == "binary" and self.explained_class is not None:
+            return self.classes[self.explained_class].name
+        return self.classes[index].name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        names = [c.name for c in self.classes]
+        if len(set(names)) != len(names):
+            raise ValueError(f"class names repeat: {names}")
+        if self.task == "binary" and (len(self.classes) != 2 or self.explained_class not in (0, 1)):
+            raise ValueError("a binary model names two classes and says which one its maps explain")
+        if self.task == "multiclass" and len({c.temperature for c in self.classes}) > 1:
+            raise ValueError("a multiclass model has one temperature for all classes")
+        if self.task != "multiclass" and any(c.threshold is None for c in self.logit_classes):
+            raise ValueError("every class of a multilabel or binary model needs a threshold")
+        bad = [i for i in self.graph.explained or () if not 0 <= i < len(self.logit_classes)]
+        if bad:
+            raise ValueError(f"`explained` names logits {bad}, but there are {len(self.logit_classes)}")
+        return self

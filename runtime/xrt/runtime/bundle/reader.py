@@ -1,0 +1,103 @@
+"""Opening a bundle: the schema is checked first, then the manifest, then each file against its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from xrt.runtime.bundle.known_answers import KnownAnswers
+from xrt.runtime.bundle.manifest import SCHEMA_VERSION, Manifest, Variant
+from xrt.runtime.errors import BundleError, CorruptBundle, UnsupportedSchema
+
+MANIFEST_NAME = "bundle.json"
+MAX_FILE_BYTES = 2**31 - 1
+"""protobuf's limit for one ONNX file; external data would escape the hash, so there is none."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Files are read into memory and verified when they are asked for."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str = field(repr=False)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open the bundle directory at `path`.
+
+        Raises BundleError when there is none, UnsupportedSchema when another version wrote it, CorruptBundle when
+        the manifest is invalid or a file that it names is missing.
+        """
+        path = Path(path)
+        try:
+            data = (path / MANIFEST_NAME).read_bytes()
+        except FileNotFoundError:
+            raise BundleError(f"{path} is not a bundle: it has no {MANIFEST_NAME}; `xrt export` makes one") from None
+        except OSError as error:
+            raise BundleError(f"{path / MANIFEST_NAME} cannot be read: {error.strerror}") from error
+        manifest = _parse(path, data)
+        for name in (*(v.file for v in manifest.variants), manifest.known_answers.file):
+            if not (path / name).is_file():
+                raise CorruptBundle(f"{path} lacks its file {name}: copy the whole bundle again, or export it anew")
+        return cls(path, manifest, hashlib.sha256(data).hexdigest())
+
+    def read(self, variant: Variant) -> bytes:
+        """The bytes of a variant's ONNX file, verified. Raises CorruptBundle when the hash differs."""
+        return self._verified(variant.file, variant.sha256)
+
+    def known_answers(self) -> KnownAnswers:
+        """The known answers, verified. Raises CorruptBundle when the hash differs."""
+        spec = self.manifest.known_answers
+        return KnownAnswers.from_bytes(self._verified(spec.file, spec.sha256))
+
+    def variant(self, precision: str = "auto") -> Variant:
+        """The variant of that precision; `auto` is the bundle's fp32 file until `xrt tune` has chosen another.
+
+        Raises BundleError when the bundle has none.
+        """
+        wanted = "fp32" if precision == "auto" else precision
+        for variant in self.manifest.variants:
+            if variant.precision == wanted:
+                return variant
+        have = ", ".join(sorted({v.precision for v in self.manifest.variants}))
+        raise BundleError(f"{self.path} has no {wanted} variant, only {have}: export it with --precision {wanted}")
+
+    def _verified(self, name: str, sha256: str) -> bytes:
+        path = self.path / name
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise CorruptBundle(f"{path} is over 2 GiB, the limit of one ONNX file")
+            data = path.read_bytes()
+        except OSError as error:
+            raise CorruptBundle(f"{path} cannot be read: {error.strerror}") from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise CorruptBundle(
+                f"{path} has SHA-256 {found[:12]}…, the manifest says {sha256[:12]}…: "
+                "the file was damaged or replaced; copy the bundle again, or export it anew"
+            )
+        return data
+
+
+def _parse(path: Path, data: bytes) -> Manifest:
+    try:
+        raw = json.loads(data)
+    except ValueError as error:
+        raise CorruptBundle(f"{path / MANIFEST_NAME} is not JSON ({error}): copy the bundle again") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= SCHEMA_VERSION:
+        raise UnsupportedSchema(
+            f"{path} has schema version {version!r}, this xrt reads 1 to {SCHEMA_VERSION}: "
+            "update xrt-runtime, or export the bundle with this version"
+        )
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in first["loc"]) or "manifest"
+        raise CorruptBundle(f"{path / MANIFEST_NAME}: {place}: {first['msg']}; export the bundle anew") from error

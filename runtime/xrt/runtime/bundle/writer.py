@@ -1,0 +1,61 @@
+"""Writing a bundle: all of it or nothing, in one rename."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from xrt.runtime.bundle.manifest import Manifest
+from xrt.runtime.bundle.reader import MANIFEST_NAME, Bundle
+from xrt.runtime.errors import BundleError, UsageError
+
+
+def sha256_of(data: bytes) -> str:
+    """The SHA-256 of `data` in hexadecimal, as manifests record it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_destination(path: Path) -> None:
+    """Refuse a destination that exists, since bundles are immutable. Raises UsageError."""
+    if path.suffix != ".xrt":
+        raise UsageError(f"a bundle is a directory NAME.xrt, not {path.name}")
+    if path.exists():
+        raise UsageError(f"{path} exists, and bundles are immutable: choose another name or remove it first")
+
+
+def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
+    """Write `manifest` and `files` (name to content) as the bundle `path`, and open it.
+
+    The bundle is assembled in a hidden sibling directory, synced and renamed, so that a reader never sees half of
+    it and a failure leaves nothing. Raises UsageError when `path` exists, BundleError when it cannot be written.
+    """
+    check_destination(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    named = {v.file: v.sha256 for v in manifest.variants}
+    named[manifest.known_answers.file] = manifest.known_answers.sha256
+    for name, sha256 in named.items():
+        if name not in files or sha256_of(files[name]) != sha256:
+            raise BundleError(f"the manifest names {name}, but the file given is missing or differs")
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        for name, data in files.items():
+            _write_synced(scratch / name, data)
+        _write_synced(scratch / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
+        scratch.chmod(0o755)
+        scratch.rename(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Bundle.open(path)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

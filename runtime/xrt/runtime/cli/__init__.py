@@ -1,0 +1,1 @@
+"""The command line of the runtime. Each command's module imports nothing heavy until it runs."""

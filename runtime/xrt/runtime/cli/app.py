@@ -1,0 +1,85 @@
+"""The command `xrt`: collects the commands of every installed part and turns errors into one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated, Any
+
+import typer
+
+from xrt.runtime.errors import MissingDependency, XrtError
+
+GROUP = "xrt.commands"
+# In the order of the road; the value is what to install for it.
+COMMANDS = {
+    "demo": "xrt-benchmarks[torch]",
+    "phantoms": "xrt-runtime",
+    "train": "xrt-train[lightning]",
+    "export": "xrt-export",
+    "parity": "xrt-benchmarks[torch]",
+    "triage": "xrt-runtime",
+    "benchmark": "xrt-benchmarks",
+    "evaluate": "xrt-benchmarks",
+    "doctor": "xrt-runtime",
+}
+EPILOG = "Exit codes: 0 done; 1 failed, or refused by the gate; 2 wrong usage; 3 finished, but some inputs failed."
+
+
+def build_app() -> typer.Typer:
+    """The Typer application with the commands of all installed parts."""
+    app = typer.Typer(
+        name="xrt",
+        help="Deploy chest X-ray classifiers: train, export with heatmaps in the graph, certify, screen, measure.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    for name in [*COMMANDS, *sorted(found.keys() - COMMANDS.keys())]:
+        function = _load(found[name]) if name in found else None
+        if function is not None:
+            app.command(name, no_args_is_help=name not in ("demo", "doctor"))(function)
+        else:
+            context = {"ignore_unknown_options": True, "allow_extra_args": True}
+            app.command(name, context_settings=context, help=f"(install {COMMANDS[name]})".replace("[", r"\["))(_absent(name))
+    return app
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    logging.basicConfig(level=logging.WARNING, format="xrt: %(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        build_app()()
+    except XrtError as error:
+        print(f"xrt: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _root(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show_version:
+        print(version("xrt-runtime"))
+        raise typer.Exit
+
+
+def _load(point: EntryPoint) -> Callable[..., Any] | None:
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        # The part was removed but its metadata was not, or one of its packages is missing.
+        logging.getLogger(__name__).debug("%s cannot be loaded: %s", point.value, error)
+        return None
+
+
+def _absent(name: str) -> Callable[[], None]:
+    def command() -> None:
+        raise MissingDependency(f"`xrt {name}` is not installed: pip install '{COMMANDS[name]}'")
+
+    return command

@@ -1,0 +1,89 @@
+"""`xrt triage`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
+
+
+def triage(
+    bundle: Annotated[Path, typer.Argument(metavar="NAME.xrt", help="The bundle to screen with.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Radiographs or folders of them: PNG, JPEG, TIFF, BMP, DICOM.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for results.db, worklist.csv, report.html and heatmaps/.")
+    ],
+    backend: Annotated[str, typer.Option(help="Back end: auto, or one that `xrt doctor` lists.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Variant: auto, fp32, fp16 or int8.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Images a run of the graph.")] = 8,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=64, help="Decoding processes; by default one a core, at most 8.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of the back end; 0 takes every core.")] = 0,
+    heatmaps: Annotated[
+        Literal["positive", "all", "none"], typer.Option(help="Write overlays of findings, of all classes, or none.")
+    ] = "positive",
+    study_by: Annotated[
+        Literal["uid", "folder", "stem", "image"],
+        typer.Option(
+            help="What makes images one study: the DICOM StudyInstanceUID, the folder, the file name up to its last "
+            "_ or -, or nothing."
+        ),
+    ] = "uid",
+    any_body_part: Annotated[
+        bool, typer.Option("--any-body-part", help="Score DICOM files whose header says they are no frontal chest.")
+    ] = False,
+    redact_paths: Annotated[
+        bool, typer.Option("--redact-paths", help="Record a hash in place of each path, which may carry names.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue in --out: do what is new, changed or failed before.")
+    ] = False,
+    json: JsonOption = None,
+) -> None:
+    """Screen radiographs: findings, heatmaps, and a worklist in order of urgency.
+
+    Files that cannot be read are recorded as failed with their reason and make the exit code 3; DICOM files whose
+    header says that they are no frontal chest radiograph are recorded as rejected.
+
+    Example: xrt triage chest.xrt incoming/ --out results/
+    """
+    from xrt.runtime.bundle.reader import Bundle
+    from xrt.runtime.screening.triage import TriageOptions
+    from xrt.runtime.screening.triage import triage as run
+
+    options = TriageOptions(
+        backend=backend,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        threads=threads,
+        heatmaps=heatmaps,
+        study_by=study_by,
+        any_body_part=any_body_part,
+        redact_paths=redact_paths,
+        resume=resume,
+    )
+    with progress_bar() as bar:
+        task = bar.add_task("screening", total=None)
+        summary = run(
+            Bundle.open(bundle),
+            paths,
+            out,
+            options,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if summary.warning:
+        say(f"warning: {summary.warning}")
+    print(", ".join(f"{summary.counts[s]} {s}" for s in ("ok", "rejected", "failed", "unchanged") if summary.counts[s]))
+    if summary.positives:
+        print("findings: " + ", ".join(f"{name} {count}" for name, count in summary.positives.most_common()))
+    print(f"report: {out / 'report.html'}")
+    write_json(json, {"out": str(out), "counts": summary.counts, "positives": summary.positives})
+    if summary.failed:
+        raise typer.Exit(3)

@@ -1,0 +1,46 @@
+"""From logits to calibrated probabilities and findings. Everyone who decides, decides here."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from xrt.runtime.bundle.manifest import Manifest
+
+
+def probabilities(logits: Float32[np.ndarray, "n logits"], manifest: Manifest) -> Float[np.ndarray, "n logits"]:
+    """Calibrated probabilities in float64: sigmoid or softmax of logit / temperature (Guo et al. 2017)."""
+    temperatures = np.array([c.temperature for c in manifest.logit_classes])
+    scaled = logits.astype(np.float64) / temperatures
+    if manifest.task == "multiclass":
+        shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
+    # The form that cannot overflow: exp of a non-positive number only.
+    tail = np.exp(-np.abs(scaled))
+    return np.where(scaled >= 0, 1 / (1 + tail), tail / (1 + tail))
+
+
+def positives(
+    probability: Float[np.ndarray, "n logits"], manifest: Manifest
+) -> Bool[np.ndarray, "n logits"]:
+    """Which (image, class) pairs are findings: at or above the class threshold; the argmax for multiclass."""
+    if manifest.task == "multiclass":
+        return np.arange(probability.shape[1]) == probability.argmax(axis=1)[:, None]
+    thresholds = np.array([c.threshold for c in manifest.logit_classes], dtype=np.float64)
+    return probability >= thresholds
+
+
+def excess(
+    probability: Float[np.ndarray, "n logits"], manifest: Manifest
+) -> Float[np.ndarray, "n logits"]:
+    """How far each probability lies from its threshold, as a share of the way to certainty, in [-1, 1].
+
+    (p - t) / (1 - t) above the threshold t and (p - t) / t below it, so that classes with different thresholds
+    compare. A multiclass model has p for the argmax class and p - 1 for the others.
+    """
+    if manifest.task == "multiclass":
+        return np.where(positives(probability, manifest), probability, probability - 1)
+    threshold = np.array([c.threshold for c in manifest.logit_classes], dtype=np.float64)
+    above = (probability - threshold) / np.maximum(1 - threshold, 1e-12)
+    below = (probability - threshold) / np.maximum(threshold, 1e-12)
+    return np.where(probability >= threshold, above, below)

@@ -1,0 +1,117 @@
+"""The examination behind `xrt doctor`: every check says what it found and, where something is amiss, the remedy."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
+from pathlib import Path
+from typing import Literal
+
+from xrt.runtime.errors import XrtError
+
+ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report: `ok`, `missing` (something optional is not there) or `broken`."""
+
+    name: str
+    state: Literal["ok", "missing", "broken"]
+    finding: str
+
+
+def examine(bundle: Path | None = None) -> list[Check]:
+    """All checks of this machine, and of `bundle` if one is given."""
+    checks = [_python(), *_parts(), _wheel_clash(), _namespace(), *_backends(), *_decoders()]
+    if bundle is not None:
+        checks += _bundle(bundle)
+    return checks
+
+
+def _python() -> Check:
+    from xrt.runtime.device import cpu_class
+
+    return Check("machine", "ok", f"Python {platform.python_version()}, {platform.system()}, {cpu_class()}")
+
+
+def _parts() -> Iterator[Check]:
+    for name in ("xrt-runtime", "xrt-train", "xrt-export", "xrt-benchmarks"):
+        found = installed(name)
+        yield Check(name, "ok", found) if found else Check(name, "missing", f"not installed: pip install {name}")
+
+
+def _wheel_clash() -> Check:
+    found = [name for name in ONNX_RUNTIMES if installed(name)]
+    if len(found) > 1:
+        return Check(
+            "onnxruntime wheels",
+            "broken",
+            f"{' and '.join(found)} overwrite each other's files: uninstall all of them, then install one",
+        )
+    return Check("onnxruntime wheels", "ok", found[0] if found else "none installed")
+
+
+def _namespace() -> Check:
+    """XRayTracer is a package that is also called `xrt` and hides the namespace."""
+    owners = set(packages_distributions().get("xrt", []))
+    foreign = {name for name in owners if not name.startswith("xrt-")}
+    spec = importlib.util.find_spec("xrt")
+    if foreign or (spec is not None and spec.origin):
+        culprit = ", ".join(sorted(foreign)) or spec.origin  # type: ignore[union-attr]
+        return Check("namespace xrt", "broken", f"hidden by another package ({culprit}): uninstall that one")
+    return Check("namespace xrt", "ok", "shared by the installed parts")
+
+
+def _backends() -> Iterator[Check]:
+    from xrt.runtime.backends import BACKENDS
+
+    for backend in BACKENDS.values():
+        lack = backend.lacks()
+        if lack is None:
+            yield Check(f"back end {backend.name}", "ok", f"{backend.version()} on {backend.device_class()}")
+        else:
+            yield Check(f"back end {backend.name}", "missing", lack)
+
+
+def _decoders() -> Iterator[Check]:
+    for package, what in (("pydicom", "DICOM"), ("python-gdcm", "compressed DICOM (JPEG Lossless and others)")):
+        found = installed(package)
+        remedy = f"{what} cannot be read: pip install 'xrt-runtime[dicom]'"
+        yield Check(package, "ok", found) if found else Check(package, "missing", remedy)
+
+
+def _bundle(path: Path) -> Iterator[Check]:
+    from xrt.runtime.backends import BACKENDS
+    from xrt.runtime.bundle.reader import Bundle
+    from xrt.runtime.opening import open_session
+
+    try:
+        bundle = Bundle.open(path)
+    except XrtError as error:
+        yield Check(path.name, "broken", str(error))
+        return
+    yield Check(path.name, "ok", f"{bundle.manifest.task}, {len(bundle.manifest.classes)} classes")
+    for backend in (b for b in BACKENDS.values() if b.lacks() is None):
+        for variant in bundle.manifest.variants:
+            name = f"{variant.file} on {backend.name}"
+            try:
+                opened = open_session(bundle, backend=backend.name, precision=variant.precision)
+            except XrtError as error:
+                yield Check(name, "broken", str(error))
+                continue
+            opened.session.close()
+            vouched = f"certificate {opened.certificate.verdict}" if opened.certificate else "no certificate for it yet"
+            yield Check(name, "ok", f"reproduces its known answers; {vouched}")
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed distribution; None when it is not installed."""
+    try:
+        distribution(name)
+        return version(name)
+    except PackageNotFoundError:
+        return None

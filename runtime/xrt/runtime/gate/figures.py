@@ -1,0 +1,157 @@
+"""The figures of the gate: how far a candidate's answers are from the reference's.
+
+A map's error scale is the largest CAM value of its image over all classes. Two maps that both stay under
+NEGLIGIBLE of it agree; if only one does, that is a mismatch (r = 0, difference 1). A fifth of a DenseNet's maps are
+all zero after the ReLU, so this is no corner case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from xrt.runtime.bundle.manifest import Manifest
+from xrt.runtime.decisions import positives, probabilities
+from xrt.runtime.gate.answers import Answers
+
+NEGLIGIBLE = 1e-6
+VARIATION = 1e-4
+"""Maps of different images must differ by this share of their scale; rounding alone differs by about 1e-7."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """All figures of one comparison. Lower is better for errors, higher for `map_correlation`.
+
+    logit_error: max |Δ logit| / (1 + max |reference logit|).
+    probability_change_p95, probability_change_max: of |Δ probability| over all (image, class) pairs.
+    flips, flips_upper: share of decisions that differ, and its 95 % upper bound (Clopper & Pearson 1934).
+    map_correlation: 5th percentile of Pearson's r over the maps of findings and top-1 classes.
+    map_difference: median relative L2 norm of the difference over the same maps.
+    maps_nonzero: share of the reference's maps that are not negligible: how much the map figures prove.
+    finite, maps_vary: no NaN or infinity; the candidate's maps change with the image.
+    """
+
+    images: int
+    decisions: int
+    logit_error: float
+    probability_change_p95: float
+    probability_change_max: float
+    flips: float
+    flips_upper: float
+    map_correlation: float
+    map_difference: float
+    maps_nonzero: float
+    finite: bool
+    maps_vary: bool
+    auroc_drop: float | None = None
+
+    def as_dict(self) -> dict[str, float | bool | None]:
+        """The figures by name, for certificates and tables."""
+        return asdict(self)
+
+
+def measure(reference: Answers, candidate: Answers, manifest: Manifest) -> Figures:
+    """Compare a candidate's answers on some images with the reference's answers on the same ones.
+
+    Every CAM output of the reference is compared. Raises ValueError when shapes differ.
+    """
+    if reference.logits.shape != candidate.logits.shape:
+        raise ValueError(f"logits {reference.logits.shape} against {candidate.logits.shape}")
+    finite = bool(np.isfinite(candidate.logits).all()) and all(np.isfinite(c).all() for c in candidate.cams.values())
+    with np.errstate(all="ignore"):
+        expected, found = (probabilities(a.logits, manifest) for a in (reference, candidate))
+        change = np.abs(found - expected)
+        truth, decided = positives(expected, manifest), positives(found, manifest)
+        # A multiclass model makes one decision an image; the others make one for each class.
+        wrong = (truth != decided).any(axis=1) if manifest.task == "multiclass" else truth != decided
+        correlations, differences, nonzero, vary = _map_figures(reference, candidate, _shown(truth, expected))
+        logit_error = np.abs(candidate.logits - reference.logits).max() / (1 + np.abs(reference.logits).max())
+    return Figures(
+        images=len(expected),
+        decisions=wrong.size,
+        logit_error=float(logit_error),
+        probability_change_p95=float(np.percentile(change, 95)),
+        probability_change_max=float(change.max()),
+        flips=float(wrong.mean()),
+        flips_upper=upper_bound(int(wrong.sum()), wrong.size),
+        map_correlation=float(np.percentile(correlations, 5)),
+        map_difference=float(np.median(differences)),
+        maps_nonzero=nonzero,
+        finite=finite,
+        maps_vary=vary,
+    )
+
+
+def upper_bound(events: int, trials: int, confidence: float = 0.95) -> float:
+    """One-sided upper confidence bound of a proportion (Clopper & Pearson 1934), by bisection."""
+    if events >= trials:
+        return 1.0
+    log_choose = np.cumsum(np.log(np.arange(trials, trials - events, -1)) - np.log(np.arange(1, events + 1)))
+    log_choose = np.concatenate([[0.0], log_choose])
+    k = np.arange(events + 1)
+    low, high = events / trials, 1.0
+    for _ in range(60):
+        p = (low + high) / 2
+        at_most = np.exp(log_choose + k * np.log(p or 1e-300) + (trials - k) * np.log1p(-p)).sum()
+        low, high = (p, high) if at_most > 1 - confidence else (low, p)
+    return float(high)
+
+
+def _shown(truth: Bool[np.ndarray, "n logits"], probability: np.ndarray) -> Bool[np.ndarray, "n logits"]:
+    """The (image, class) pairs whose maps a person would look at: findings, and the top class of every image."""
+    top = np.arange(probability.shape[1]) == probability.argmax(axis=1)[:, None]
+    return truth | top
+
+
+def _map_figures(
+    reference: Answers, candidate: Answers, shown: Bool[np.ndarray, "n logits"]
+) -> tuple[np.ndarray, np.ndarray, float, bool]:
+    correlations: list[np.ndarray] = []
+    differences: list[np.ndarray] = []
+    nonzero: list[float] = []
+    vary = True
+    for name, expected in reference.cams.items():
+        found = candidate.cams[name]
+        if expected.shape != found.shape:
+            raise ValueError(f"{name}: maps {expected.shape} against {found.shape}")
+        scale = np.maximum(expected.max(axis=(1, 2, 3), initial=0.0), np.finfo(np.float32).tiny)
+        nonzero.append(float((expected.max(axis=(2, 3)) > NEGLIGIBLE * scale[:, None]).mean()))
+        # Fewer maps than logits: explained classes only, or top-K. Then every map is one that is looked at.
+        pairs = shown if shown.shape == expected.shape[:2] else np.ones(expected.shape[:2], dtype=bool)
+        r, difference = _compare_maps(expected[pairs], found[pairs], scale[np.nonzero(pairs)[0]])
+        correlations.append(r)
+        differences.append(difference)
+        vary &= _varies(found)
+    return np.concatenate(correlations), np.concatenate(differences), float(np.mean(nonzero)), vary
+
+
+def _compare_maps(
+    expected: Float32[np.ndarray, "m h w"], found: Float32[np.ndarray, "m h w"], scale: Float32[np.ndarray, " m"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pearson's r and the relative L2 difference of each pair of maps, in float64."""
+    a = expected.reshape(len(expected), -1).astype(np.float64)
+    b = found.reshape(len(found), -1).astype(np.float64)
+    bound = NEGLIGIBLE * scale
+    a_empty, b_empty = a.max(axis=1) <= bound, b.max(axis=1) <= bound
+    difference = np.linalg.norm(a - b, axis=1) / np.maximum(np.linalg.norm(a, axis=1), 1e-300)
+    a_centred, b_centred = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    spread = np.linalg.norm(a_centred, axis=1) * np.linalg.norm(b_centred, axis=1)
+    # A flat map has no correlation: there the relative difference alone speaks.
+    flat = np.linalg.norm(a_centred, axis=1) <= NEGLIGIBLE * np.linalg.norm(a, axis=1)
+    r = np.where(flat, 1 - difference, (a_centred * b_centred).sum(axis=1) / np.maximum(spread, 1e-300))
+    agree, mismatch = a_empty & b_empty, a_empty ^ b_empty
+    r = np.select([agree, mismatch], [1.0, 0.0], r)
+    difference = np.select([agree, mismatch], [0.0, 1.0], difference)
+    # NaN in a candidate's map must count against it, not vanish from a percentile.
+    return np.nan_to_num(r, nan=-1.0), np.nan_to_num(difference, nan=np.inf)
+
+
+def _varies(cams: Float32[np.ndarray, "n maps h w"]) -> bool:
+    """Whether any class's map differs between images by more than rounding. One image cannot tell."""
+    if len(cams) < 2:
+        return True
+    scale = cams.max(initial=0.0)
+    return bool(scale > 0 and np.ptp(cams, axis=0).max() > VARIATION * scale)

@@ -1,0 +1,97 @@
+"""A pool of decoding processes: a decoder that hangs, explodes or crashes is killed and replaced; the run goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, TimeoutError
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+from typing_extensions import Self
+
+from xrt.runtime.imaging.prepare import NotPrepared, Prepared, PrepareOptions, prepare
+
+Key = TypeVar("Key")
+
+
+class DecodingPool:
+    """Prepares files in parallel, in order, with a bounded number in flight. Use it as a context manager.
+
+    Processes are spawned, not forked, since the parent has threads; a script that uses this class needs the usual
+    `if __name__ == "__main__":`. With `workers` = 0 files are prepared in this process, without time and memory
+    limits.
+    """
+
+    def __init__(self, options: PrepareOptions, workers: int | None = None) -> None:
+        self._options = options
+        self.workers = default_workers() if workers is None else workers
+        self._pool: ProcessPool | None = None
+
+    def __enter__(self) -> Self:
+        if self.workers:
+            self._pool = ProcessPool(
+                max_workers=self.workers,
+                initializer=_limit_this_process,
+                initargs=(self._options.limits.memory_bytes,),
+                context=multiprocessing.get_context("spawn"),
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+    def map(
+        self, files: Iterable[tuple[Key, Path, str]], *, in_flight: int = 32
+    ) -> Iterator[tuple[Key, Prepared | NotPrepared]]:
+        """Prepare (key, path, known SHA-256 or "") triples; results keep their order. At most `in_flight` are held."""
+        if self._pool is None:
+            for key, path, known in files:
+                yield key, prepare(path, self._options, known)
+            return
+        waiting: deque[tuple[Key, Future]] = deque()
+        timeout = self._options.limits.seconds
+        for key, path, known in files:
+            future = self._pool.schedule(prepare, args=(path, self._options, known), timeout=timeout)
+            waiting.append((key, future))
+            if len(waiting) >= in_flight:
+                yield self._next(waiting)
+        while waiting:
+            yield self._next(waiting)
+
+    def _next(self, waiting: deque[tuple[Key, Future]]) -> tuple[Key, Prepared | NotPrepared]:
+        key, future = waiting.popleft()
+        try:
+            return key, future.result()
+        except TimeoutError:
+            return key, NotPrepared("failed", f"decoding took over {self._options.limits.seconds:g} s")
+        except (ProcessExpired, MemoryError) as error:
+            return key, NotPrepared("failed", f"the decoder crashed or ran out of memory ({type(error).__name__})")
+
+
+def default_workers() -> int:
+    """One process a core that this process may use, at most eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores))
+
+
+def _limit_this_process(memory_bytes: int) -> None:
+    # Parallelism comes from processes; threads of numerical libraries inside them would only fight.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, hard))
+    # Ctrl-C is the parent's business: it finishes the batch in flight and stops the pool.
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

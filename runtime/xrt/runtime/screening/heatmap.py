@@ -1,0 +1,72 @@
+"""Drawing a CAM over its radiograph."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image, ImageDraw
+
+from xrt.runtime.preprocessing import Placement
+from xrt.runtime.screening.boxes import Box
+
+# From transparent through orange to pale yellow: lightness rises with the heat, so it reads without colour vision.
+_COLOURS = np.array([(60, 8, 90), (150, 35, 105), (215, 70, 60), (250, 140, 10), (250, 220, 60)], dtype=np.float32)
+MAX_OPACITY = 0.6
+BOX_COLOUR = (90, 220, 255)
+
+
+def align_map(
+    cam: Float32[np.ndarray, "h w"],
+    placement: Placement,
+    input_size: tuple[int, int],
+    stored_size: tuple[int, int],
+    size: tuple[int, int],
+) -> Float32[np.ndarray, "height width"]:
+    """The map interpolated onto a copy of the stored image of the given size. Sizes are (height, width).
+
+    Parts of the image that the model did not see (cropped borders) get 0.
+    """
+    height, width = size
+    # One cell of edge replication around the map, as bilinear interpolation with half-pixel centres has it.
+    padded = Image.fromarray(np.pad(cam, 1, mode="edge"))
+    per_x = stored_size[1] / width / placement.scale[0] * cam.shape[1] / input_size[1]
+    per_y = stored_size[0] / height / placement.scale[1] * cam.shape[0] / input_size[0]
+    start_x, start_y = placement.to_input(0, 0)
+    x0 = start_x * cam.shape[1] / input_size[1] + 1
+    y0 = start_y * cam.shape[0] / input_size[0] + 1
+    matrix = (per_x, 0, x0, 0, per_y, y0)
+    aligned = padded.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    heat = np.array(aligned)
+    x, y = x0 + per_x * (np.arange(width) + 0.5), y0 + per_y * (np.arange(height) + 0.5)
+    heat[:, (x < 1) | (x > cam.shape[1] + 1)] = 0
+    heat[(y < 1) | (y > cam.shape[0] + 1)] = 0
+    return heat
+
+
+def colour(heat: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
+    """Colours (0..255) of heat in 0..1."""
+    position = heat.clip(0, 1) * (len(_COLOURS) - 1)
+    lower = np.minimum(position.astype(np.intp), len(_COLOURS) - 2)
+    share = (position - lower)[..., None]
+    return _COLOURS[lower] * (1 - share) + _COLOURS[lower + 1] * share
+
+
+def overlay(
+    preview: UInt8[np.ndarray, "h w"],
+    cam: Float32[np.ndarray, "cam_h cam_w"],
+    placement: Placement,
+    input_size: tuple[int, int],
+    stored_size: tuple[int, int],
+    box: Box | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw a map over the preview, scaled to its own maximum, and outline the box (stored-image pixels)."""
+    heat = align_map(cam, placement, input_size, stored_size, preview.shape)
+    heat = heat / max(float(cam.max(initial=0.0)), 1e-30)
+    opacity = (heat.clip(0, 1) * MAX_OPACITY)[..., None]
+    blended = preview[..., None] * (1 - opacity) + colour(heat) * opacity
+    image = Image.fromarray(np.rint(blended).astype(np.uint8))
+    if box is not None:
+        per_x, per_y = preview.shape[1] / stored_size[1], preview.shape[0] / stored_size[0]
+        corners = (box.x * per_x, box.y * per_y, (box.x + box.width) * per_x - 1, (box.y + box.height) * per_y - 1)
+        ImageDraw.Draw(image).rectangle(corners, outline=BOX_COLOUR, width=2)
+    return np.asarray(image)

@@ -1,0 +1,58 @@
+"""What screening says about one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from xrt.runtime.preprocessing import Placement
+from xrt.runtime.screening.boxes import Box
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One class of one image; `positive` makes it a finding in the reader's sense.
+
+    `threshold` is None for multiclass models. `excess` is `decisions.excess`; `urgency` is its share in the
+    worklist's order, None for classes of weight 0. `box` (stored-image pixels) is given for positives with a map.
+    """
+
+    class_name: str
+    logit: float
+    probability: float
+    threshold: float | None
+    positive: bool
+    excess: float
+    urgency: float | None
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class Result(Generic[Key]):
+    """What became of one file: `ok` with findings, `rejected` or `failed` with a reason, or `unchanged`.
+
+    `maps` holds the raw CAMs [h, w] by class name, for the explained classes of this image; `preview` is a reduced
+    copy of the stored image, long side at most 512 px, on which overlays are drawn. `input_size` is the graph's input,
+    (height, width).
+    """
+
+    key: Key
+    status: Literal["ok", "rejected", "failed", "unchanged"]
+    reason: str = ""
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
+    width: int = 0
+    height: int = 0
+    input_size: tuple[int, int] = (0, 0)
+    view: str = ""
+    study_uid: str = ""
+    sop_instance_uid: str = ""
+    findings: tuple[Finding, ...] = ()
+    maps: dict[str, Float32[np.ndarray, "h w"]] = field(default_factory=dict, repr=False)
+    preview: UInt8[np.ndarray, "preview_h preview_w"] | None = field(default=None, repr=False)
+    placement: Placement | None = field(default=None, repr=False)
