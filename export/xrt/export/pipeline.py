@@ -128,7 +128,7 @@ def _certify(model: ExplainedModel, variant: Variant, manifest: Manifest, eviden
 
 
 def _manifest(source: Source, out: Path, graph: GraphSpec, variant: Variant, known: bytes) -> Manifest:
-    packages = ("xrt-runtime", "xrt-export", "torch", "onnx", "onnxruntime")
+    packages = ("xrt-runtime", "xrt-export", "torch", "onnx", "onnx-ir", "onnxscript")
     return Manifest(
         name=out.stem,
         task=source.task,

@@ -34,7 +34,7 @@ class TorchReference:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        self.module = module.eval()
+        self.module, self.program = module.eval(), program
         self.cams, self.explained, self.signs = list(cams), list(explained), list(signs)
         self._mean = torch.tensor(mean, dtype=torch.float64).view(1, -1, 1, 1)
         self._std = torch.tensor(std, dtype=torch.float64).view(1, -1, 1, 1)

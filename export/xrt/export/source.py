@@ -24,7 +24,7 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: str
-    sha256: str
+    sha256: str | None
     input_statistics: InputStatistics | None = None
     dataset: str | None = None
     recipe: str | None = None

@@ -19,6 +19,9 @@ Shape = tuple[Dim, ...]
 _FOLD_LIMIT = 2**26
 """Elements. A constant larger than this is left to the runtime instead of bloating the file."""
 
+_LEFT_TO_THE_RUNTIME = {"ConvTranspose"}
+"""ONNX's reference evaluator rejects groups of more than one channel here; runtimes fold constants as well."""
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -81,7 +84,8 @@ class Emitter:
     def __call__(self, op: str, *inputs: Tensor, shape: Shape | None = None, **attributes: Any) -> Tensor:
         """Emit `op`; without `shape` the result has the inputs' broadcast shape. Constants fold at once."""
         shape = broadcast(*(t.shape for t in inputs)) if shape is None else shape
-        if all(t.constant for t in inputs) and _elements(shape) <= _FOLD_LIMIT:
+        known = all(t.constant for t in inputs) and op not in _LEFT_TO_THE_RUNTIME
+        if known and _elements(shape) <= _FOLD_LIMIT:
             return self.constant(_evaluate(op, [t.array for t in inputs if t.array is not None], attributes))
         value = ir.Value(name=self._name(op))
         node = ir.node(op, [self.materialise(t) for t in inputs], attributes=attributes or None, outputs=[value])

@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 
-class Layout(str, Enum):
+class Layout(str, Enum):  # noqa: UP042 (StrEnum came with Python 3.11, the runtime serves 3.10)
     """Public data sets whose layout phantoms can take."""
 
     nih = "nih"
@@ -23,8 +23,9 @@ def phantoms(
     layout: Annotated[
         Layout,
         typer.Option(
-            help="Whose files to imitate: nih (ChestX-ray14: PNG, labels, boxes, official lists), rsna (pneumonia"
-            " challenge: DICOM, needs pydicom) or covid (radiography database: four class folders with lung masks)."
+            help="Whose files to imitate: nih (ChestX-ray14: PNG, labels, boxes, official lists), rsna"
+            " (pneumonia challenge: DICOM, needs pydicom) or covid (radiography database: four class"
+            " folders with lung masks)."
         ),
     ] = Layout.nih,
     count: Annotated[
@@ -56,8 +57,9 @@ def phantoms(
 ) -> None:
     """Write synthetic chest radiographs with labels and boxes, to try everything without patients' data.
 
-    Each image is computed: a random body, its bones, vessels and lesions, and the film behind them. Labels, boxes
-    and contrasts are therefore known exactly. Every file says that it is synthetic; none is fit for judging patients.
+    Each image is computed: a random body, its bones, vessels and lesions, and the film behind them. Labels,
+    boxes and contrasts are therefore known exactly. Every file says that it is synthetic; none is fit for
+    judging patients.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -1,0 +1,81 @@
+"""What a bundle is compared with: PyTorch, eager, alone and with pytorch-grad-cam. Needs the extra `torch`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget, ClassifierOutputTarget
+
+from xrt.export.reference import TorchReference
+from xrt.export.probe import probed_module
+
+Pixels = Float[torch.Tensor, "n channels h w"]
+
+
+def eager(reference: TorchReference, images: UInt8[np.ndarray, "n 1 h w"]) -> dict[str, Callable[[], object]]:
+    """Forward runs of the module: as PyTorch does by default, channels-last, and channels-last in bf16."""
+    module, x = reference.module, reference.pixels(images)
+    last = x.contiguous(memory_format=torch.channels_last)
+
+    def plain() -> object:
+        with torch.inference_mode():
+            module.to(memory_format=torch.contiguous_format)
+            return module(x)
+
+    def channels_last() -> object:
+        with torch.inference_mode():
+            module.to(memory_format=torch.channels_last)
+            return module(last)
+
+    def bf16() -> object:
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            module.to(memory_format=torch.channels_last)
+            return module(last)
+
+    return {"eager": plain, "eager, channels-last": channels_last, "eager, channels-last, bf16": bf16}
+
+
+def grad_cam(
+    reference: TorchReference, images: UInt8[np.ndarray, "n 1 h w"], classes: Sequence[int]
+) -> Callable[[], object]:
+    """pytorch-grad-cam as its users call it, once for each class, at the bundle's own target."""
+    module = probed_module(reference.program, reference.cams[0].tensor)
+    x = reference.pixels(images)
+    cam = GradCAM(model=module, target_layers=[module.probe])
+    targets = [_target(reference, c) for c in classes]
+
+    def run() -> object:
+        return [cam(input_tensor=x, targets=[target] * len(x)) for target in targets]
+
+    return run
+
+
+def unscaled_grad_cams(
+    reference: TorchReference, images: UInt8[np.ndarray, "n 1 h w"], output: int = 0
+) -> Float32[np.ndarray, "n maps h w"]:
+    """pytorch-grad-cam's maps before it scales them, at cloned activations; one for each explained class."""
+    spec = reference.cams[output]
+    module = probed_module(reference.program, spec.tensor)
+    x = reference.pixels(images)
+    maps = []
+    with GradCAM(model=module, target_layers=[module.probe]) as cam:
+        for index in reference.explained:
+            logits = cam.activations_and_grads(x)
+            module.zero_grad()
+            target = _target(reference, index)
+            torch.stack([target(row) for row in logits]).sum().backward()
+            activations = cam.activations_and_grads.activations[0].numpy()
+            gradients = cam.activations_and_grads.gradients[0].numpy()
+            weighted = cam.get_cam_image(x, module.probe, [target] * len(x), activations, gradients)
+            maps.append(np.maximum(weighted, 0))
+    return np.stack(maps, axis=1).astype(np.float32)
+
+
+def _target(reference: TorchReference, index: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    if len(reference.explained) == 1:
+        return BinaryClassifierOutputTarget(1 if reference.signs[0] > 0 else 0)
+    return ClassifierOutputTarget(index)

@@ -1,0 +1,97 @@
+"""MedMNIST v2 (Yang et al., Scientific Data 2023): one `.npz` of small images with its own three splits."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from xrt.runtime.bundle.manifest import Task
+from xrt.runtime.cases.case import Case
+from xrt.runtime.cases.images import ArrayImages
+from xrt.runtime.cases.options import ReadOptions
+from xrt.runtime.cases.table import CaseTable
+from xrt.runtime.errors import DataError
+
+SPLITS = ("train", "val", "test")
+# By the file's stem without its resolution (`pneumoniamnist_128`).
+CLASSES = {
+    "pneumoniamnist": ("normal", "pneumonia"),
+    "chestmnist": (
+        "atelectasis",
+        "cardiomegaly",
+        "effusion",
+        "infiltration",
+        "mass",
+        "nodule",
+        "pneumonia",
+        "pneumothorax",
+        "consolidation",
+        "edema",
+        "emphysema",
+        "fibrosis",
+        "pleural",
+        "hernia",
+    ),
+}
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is an array file with images and labels."""
+    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return {"train_images.npy", "train_labels.npy"} <= set(archive.namelist())
+
+
+def read(path: Path, options: ReadOptions) -> CaseTable:
+    """Read images uint8 [n, H, W] and labels [n, 1] (class indices) or [n, k] (0 or 1) of every split.
+
+    Indices 0 and 1 make a binary table, more a multiclass one, [n, k] a multilabel one. No patients are known, so
+    every image counts as its own. Raises DataError.
+    """
+    images, labels = _arrays(path)
+    columns = {array.shape[1] for array in labels.values()}
+    if len(columns) > 1:
+        raise DataError(f"{path}: the splits have {sorted(columns)} label columns; all must have the same number")
+    width = columns.pop()
+    highest = max(int(array.max()) for array in labels.values() if array.size)
+    count = width if width > 1 else max(2, highest + 1)
+    task: Task = "multilabel" if width > 1 else "binary" if count == 2 else "multiclass"
+    classes = options.classes or CLASSES.get(path.stem.lower().split("_")[0])
+    if classes is None:
+        raise DataError(f"{path}: the names of its {count} classes are not known; name them (data.classes)")
+    # An index that no image has may still be a class, so more names than indices are fine for multiclass only.
+    if len(classes) != count and not (width == 1 and len(classes) > count > 2):
+        raise DataError(f"{path} has {count} classes, but {len(classes)} are named: {', '.join(classes)}")
+    cases = []
+    for split, array in labels.items():
+        for row, values in enumerate(array):
+            indices = np.flatnonzero(values) if width > 1 else values
+            key = f"{split}/{row}"
+            cases.append(Case(key, tuple(classes[int(i)] for i in indices), patient=key, split=split))
+    return CaseTable(path.stem, path, task, classes, tuple(cases), ArrayImages(images))
+
+
+def _arrays(path: Path) -> tuple[dict[str, UInt8[np.ndarray, "n h w"]], dict[str, np.ndarray]]:
+    images, labels = {}, {}
+    # Without pickle: an array file cannot run code.
+    with np.load(path, allow_pickle=False) as archive:
+        for split in SPLITS:
+            names = f"{split}_images", f"{split}_labels"
+            for name in names:
+                if name not in archive:
+                    raise DataError(f"{path} has no array {name!r}; a MedMNIST file has images and labels of"
+                                    f" {', '.join(SPLITS)}")  # fmt: skip
+            image, label = archive[names[0]], archive[names[1]]
+            if image.ndim != 3 or image.dtype != np.uint8:
+                raise DataError(f"{path}: {names[0]} is {image.dtype} {list(image.shape)}; expected grey uint8 [n, H, W]")
+            if label.ndim != 2 or len(label) != len(image) or label.dtype.kind not in "ui" or label.min(initial=0) < 0:
+                raise DataError(
+                    f"{path}: {names[1]} is {label.dtype} {list(label.shape)} for {len(image)} images; expected whole"
+                    f" numbers from 0, [{len(image)}, 1] class indices or [{len(image)}, k] of 0 and 1"
+                )
+            images[split], labels[split] = image, label
+    return images, labels

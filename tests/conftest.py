@@ -1,0 +1,86 @@
+"""Fixtures shared by all parts. What is costly to make, exported graphs above all, is made once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real radiographs beside the checkout; tests that need it are skipped where it is not."""
+    folder = REPOSITORY.parent / "shared"
+    if not (folder / "xrays").is_dir():
+        pytest.skip("the folder of real radiographs is not beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compact_source():
+    """A small untrained classifier of three findings at 64 px, its head and batch statistics re-drawn."""
+    import torch
+
+    from xrt.export.source import Source
+    from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing
+    from xrt.train.models import ModelSpec, build_model
+
+    torch.manual_seed(0)
+    module = build_model(ModelSpec(architecture="compact", channels=1), 3)
+    redraw(module)
+    return Source(
+        name="compact",
+        module=module.eval(),
+        task="multilabel",
+        classes=(ClassSpec(name="Mass"), ClassSpec(name="Nodule", threshold=0.4), ClassSpec(name="No Finding", urgency=0)),
+        explained_class=None,
+        preprocessing=Preprocessing(height=64, width=64),
+        mean=(0.5,),
+        std=(0.25,),
+        origin="test",
+        sha256="0" * 64,
+    )
+
+
+@pytest.fixture(scope="session")
+def bundle_path(compact_source, tmp_path_factory) -> Path:
+    """A certified bundle of `compact_source`. Never change it in place: copy it."""
+    from xrt.export.pipeline import export_source
+
+    path = tmp_path_factory.mktemp("bundles") / "compact.xrt"
+    export_source(compact_source, path)
+    return path
+
+
+@pytest.fixture
+def bundle(bundle_path):
+    from xrt.runtime import Bundle
+
+    return Bundle.open(bundle_path)
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory) -> Path:
+    """Forty phantoms in the NIH layout."""
+    from xrt.runtime.phantoms import write
+
+    folder = tmp_path_factory.mktemp("phantoms") / "nih"
+    write(folder, layout="nih", count=40, seed=5, size=128, workers=0)
+    return folder
+
+
+def redraw(module) -> None:
+    """Give an untrained module a head and batch-norm statistics that make its logits and maps worth comparing."""
+    import torch
+
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.running_mean.normal_(0, 0.2)
+                layer.running_var.uniform_(0.6, 1.4)
+        heads = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+        # Wide enough that the logits differ between images, narrow enough that probabilities do not saturate.
+        heads[-1].weight.normal_(0, 1.0 / np.sqrt(heads[-1].in_features))

@@ -1,0 +1,146 @@
+"""The NIH layout: both header styles, both folder styles, boxes, official lists, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.cases import Box, open_cases
+from xrt.runtime.errors import DataError
+
+SHARED = Path(__file__).parents[4] / "shared" / "xrays" / "nih"
+BOXES = (
+    "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+    "00000001_000.png,Cardiomegaly,1.5,2,3,4,,,\n"
+    "00000002_000.png,Infiltrate,5,6,7.25,8,,,\n"
+)
+
+
+@pytest.mark.parametrize("header", ["published", "copied"])
+def test_labels_patients_and_columns(nih_folder: Callable[..., Path], header: str) -> None:
+    table = open_cases(nih_folder(header=header))
+    assert table.task == "multilabel"
+    assert table.classes == ("Cardiomegaly", "Effusion", "Infiltration", "Hernia"), "the paper's order"
+    expected = [[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    assert table.labels.dtype == np.float32
+    np.testing.assert_array_equal(table.labels, expected)
+    first = table.cases[0]
+    assert (first.key, first.patient, first.view, first.sex, first.age) == ("images/00000001_000.png", "1", "PA", "M", 58)
+    assert [case.age for case in table.cases] == [58, 58, 81, 5]
+
+
+@pytest.mark.parametrize(("text", "years"), [("060Y", 60), ("060", 60), ("018M", 1), ("020D", 0), ("414Y", None), ("", None)])
+def test_ages(nih_folder: Callable[..., Path], text: str, years: int | None) -> None:
+    rows = [("a.png", "Mass", "1", text, "M", "PA")]
+    assert open_cases(nih_folder(rows, header="copied")).cases[0].age == years
+
+
+def test_images_in_downloaded_parts(nih_folder: Callable[..., Path]) -> None:
+    folders = {"00000001_000.png": "images_001/images", "00000002_000.png": "images_012/images"}
+    table = open_cases(nih_folder(folders=folders))
+    assert [case.key.rpartition("/")[0] for case in table.cases] == [
+        "images_001/images",
+        "images",
+        "images_012/images",
+        "images",
+    ]
+    assert table.pixels(2).shape == (24, 20)
+    assert (table.pixels(2) == 80).all()
+    assert table.load(2, Preprocessing(height=8, width=16)).shape == (8, 16)
+
+
+def test_boxes_have_the_tables_spelling(nih_folder: Callable[..., Path]) -> None:
+    table = open_cases(nih_folder(boxes=BOXES))
+    assert table.cases[0].boxes == (Box("Cardiomegaly", 1.5, 2, 3, 4),)
+    assert table.cases[2].boxes == (Box("Infiltration", 5, 6, 7.25, 8),)
+    assert table.summary()["boxes"] == 2
+
+
+def test_no_finding_is_a_class_only_when_asked_for(nih_folder: Callable[..., Path]) -> None:
+    root = nih_folder()
+    table = open_cases(root, classes=["No Finding", "Effusion"], ignore=["Cardiomegaly", "Hernia", "Infiltration"])
+    np.testing.assert_array_equal(table.labels, [[0, 1], [1, 0], [0, 0], [0, 0]])
+
+
+def test_official_lists(nih_folder: Callable[..., Path]) -> None:
+    rows = [(f"{i:08d}_000.png", "Mass", str(i % 6), "50", "M", "PA") for i in range(24)]
+    test = [row[0] for row in rows if row[2] in "01"]
+    train_val = [row[0] for row in rows if row[2] not in "01"]
+    root = nih_folder(rows, lists={"train_val_list.txt": train_val, "test_list.txt": test})
+    splits = open_cases(root).split((0.5, 0.25, 0.25), official=True)
+    assert {Path(case.key).name for case in splits.test.cases} == set(test)
+    assert (len(splits.train), len(splits.val)) == (12, 4), "whole patients of four images, one in three to val"
+
+
+def test_leaking_official_lists_are_refused(nih_folder: Callable[..., Path]) -> None:
+    names = ["00000001_000.png", "00000002_000.png", "00000003_000.png"], ["00000001_001.png"]
+    root = nih_folder(lists=dict(zip(("train_val_list.txt", "test_list.txt"), names, strict=True)))
+    with pytest.raises(DataError, match=r"patient leak: 1 patients stand in both .* \(for example 1\)"):
+        open_cases(root).split(official=True)
+
+
+def test_an_image_in_both_lists_is_refused(nih_folder: Callable[..., Path]) -> None:
+    root = nih_folder(lists={"train_val_list.txt": ["00000001_000.png"], "test_list.txt": ["00000001_000.png"]})
+    with pytest.raises(DataError, match="00000001_000.png stands in train_val_list.txt and in test_list.txt"):
+        open_cases(root)
+
+
+def test_official_split_without_lists_is_refused(nih_folder: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"4 of 4 images are in no official split.*data\.official=false"):
+        open_cases(nih_folder()).split(official=True)
+
+
+def test_few_missing_images_are_counted(nih_folder: Callable[..., Path]) -> None:
+    root = nih_folder(absent=["00000002_000.png"])
+    with pytest.raises(DataError, match=r"1 of 4 images are not on disk \(for example 00000002_000.png\).*5%"):
+        open_cases(root)
+    table = open_cases(root, allow_missing=0.25)
+    assert (len(table), table.missing) == (3, 1)
+
+
+def test_all_images_missing_is_never_allowed(nih_folder: Callable[..., Path]) -> None:
+    root = nih_folder([("a.png", "Mass", "1", "50", "M", "PA")], absent=["a.png"])
+    with pytest.raises(DataError, match="1 of 1 images are not on disk"):
+        open_cases(root, allow_missing=1.0)
+
+
+def test_a_missing_column_is_named(nih_folder: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"Data_Entry_2017\.csv has no column 'Finding Labels'; its columns are Image"):
+        open_cases(nih_folder(header="Image Index,Labels,Follow-up #,Patient ID"))
+
+
+def test_a_repeated_image_is_refused(nih_folder: Callable[..., Path]) -> None:
+    rows = [("a.png", "Mass", "1", "50", "M", "PA")] * 2
+    with pytest.raises(DataError, match=r"line 3: a\.png is listed twice"):
+        open_cases(nih_folder(rows))
+
+
+def test_labels_outside_the_classes_are_refused(nih_folder: Callable[..., Path]) -> None:
+    root = nih_folder()
+    with pytest.raises(DataError, match=r"Cardiomegaly \(1 images\), Hernia \(1 images\).*data\.ignore_labels"):
+        open_cases(root, classes=["Effusion", "Infiltration"])
+
+
+def test_a_broken_box_row_is_named(nih_folder: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"BBox_List_2017\.csv, line 4: expected image, label, x, y, width, height"):
+        open_cases(nih_folder(boxes=BOXES + "00000001_000.png,Mass,1,2,wide,4\n"))
+
+
+def test_the_name_does_not_claim_the_data_set(nih_folder: Callable[..., Path]) -> None:
+    assert open_cases(nih_folder()).name == "set (NIH ChestX-ray14 layout)"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="real radiographs (../shared/xrays/nih) are not here")
+def test_the_published_files() -> None:
+    table = open_cases(SHARED)
+    assert (len(table), table.missing, len(table.classes)) == (42, 0, 14)
+    assert sum(bool(case.boxes) for case in table.cases) == 7
+    assert sum(case.view == "PA" for case in table.cases) == 33
+    splits = table.split(official=True)
+    assert sum(map(len, splits)) == 42
+    assert len(splits.test) == 11
+    assert table.pixels(0).shape == (1024, 1024)

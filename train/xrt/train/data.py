@@ -1,0 +1,134 @@
+"""Case tables as torch data sets of uint8 inputs, preprocessed by the function that screening uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from xrt.runtime.bundle.manifest import InputStatistics, Preprocessing
+from xrt.runtime.cases import CaseTable
+from xrt.runtime.errors import DataError, ImageError
+from xrt.train.models.spec import Normalisation
+
+Batch = tuple[Tensor, Tensor]
+
+
+class CaseDataset(Dataset[Batch]):
+    """Inputs uint8 [n, 1, H, W] and targets float32 [n, logits] of a case table, a batch at a time.
+
+    With `cached`, all images are decoded once, when the data set is made, and kept in memory.
+    """
+
+    def __init__(self, table: CaseTable, preprocessing: Preprocessing, *, cached: bool) -> None:
+        """Decode everything if `cached`. Raises DataError naming an image that cannot be read."""
+        self.table = table
+        self.preprocessing = preprocessing
+        self.targets = torch.from_numpy(table.labels)
+        self._images: Tensor | None = torch.from_numpy(self._decode(range(len(table)))) if cached else None
+
+    def __len__(self) -> int:
+        """The number of cases."""
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One case as a batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Inputs uint8 [n, 1, H, W] and targets float32 [n, logits] of the cases at `indices`."""
+        rows = torch.as_tensor(indices)
+        if self._images is not None:
+            return self._images[rows].unsqueeze(1), self.targets[rows]
+        return torch.from_numpy(self._decode(indices)).unsqueeze(1), self.targets[rows]
+
+    def _decode(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n height width"]:
+        images = np.empty((len(indices), self.preprocessing.height, self.preprocessing.width), np.uint8)
+
+        def fill(place: int) -> None:
+            images[place] = self._load(indices[place])
+
+        # Threads, not processes: Pillow decodes and resizes without holding the interpreter's lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(fill, range(len(indices))))
+        return images
+
+    def _load(self, index: int) -> UInt8[np.ndarray, "height width"]:
+        try:
+            return self.table.load(index, self.preprocessing)
+        except ImageError as error:
+            key = self.table.cases[index].key
+            raise DataError(f"{self.table.root}, {key}: {error}; restore the image or remove its row") from error
+
+
+def fits_in_memory(images: int, preprocessing: Preprocessing, limit_mib: int) -> bool:
+    """Whether that many inputs of one byte a pixel stay within `limit_mib` MiB."""
+    return images * preprocessing.height * preprocessing.width <= limit_mib * 2**20
+
+
+def loader(
+    dataset: CaseDataset, batch_size: int, *, workers: int, seed: int = 0, shuffle: bool = False
+) -> DataLoader[Batch]:
+    """Batches of `dataset`: in order, or shuffled anew every epoch from `seed` with the last part batch left out.
+
+    A part batch is kept when it is all there is: batch norm is noisy on a few images, but a tiny set must still train.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        drop_last=shuffle and len(dataset) >= batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=torch.Generator().manual_seed(seed),
+        collate_fn=_as_is,
+    )
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
+
+
+def measure(dataset: CaseDataset, channels: int) -> tuple[Normalisation, InputStatistics]:
+    """Statistics of the training inputs.
+
+    The normalisation is the mean and standard deviation of pixel / 255 over all images, repeated for every channel;
+    the input statistics are the 0.5th and 99.5th percentiles, over images, of each image's mean and standard
+    deviation in grey levels 0..255.
+    """
+    means, stds = [], []
+    for images, _ in loader(dataset, 64, workers=0):
+        levels = images.flatten(1).double()
+        means.append(levels.mean(1).numpy())
+        stds.append(levels.std(1, correction=0).numpy())
+    mean, std = np.concatenate(means), np.concatenate(stds)
+    overall = mean.mean()
+    # The variance over all pixels is the mean of the variances plus the variance of the means (equal sizes).
+    spread = float(np.sqrt((std**2 + (mean - overall) ** 2).mean()))
+    if spread == 0:
+        raise DataError(f"{dataset.table.root}: all training images are one flat grey; check the files")
+    normalisation = Normalisation(mean=(float(overall / 255),) * channels, std=(spread / 255,) * channels)
+    return normalisation, InputStatistics(mean=_range(mean), std=_range(std))
+
+
+def normalise(images: UInt8[Tensor, "n 1 h w"], normalisation: Normalisation) -> Float[Tensor, "n c h w"]:
+    """The model's input float32 [n, C, H, W] from uint8 [n, 1, H, W]; C is the number of means."""
+    return standardise(images.float() / 255, normalisation)
+
+
+def standardise(images: Float[Tensor, "n 1 h w"], normalisation: Normalisation) -> Float[Tensor, "n c h w"]:
+    """(image - mean) / std for float images in 0..1, grey repeated for every channel."""
+    mean = images.new_tensor(normalisation.mean).view(1, -1, 1, 1)
+    std = images.new_tensor(normalisation.std).view(1, -1, 1, 1)
+    return (images - mean) / std
+
+
+def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    low, high = np.percentile(values, [0.5, 99.5])
+    return float(low), float(high)
