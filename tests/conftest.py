@@ -30,7 +30,7 @@ def compact_source():
 
     torch.manual_seed(0)
     module = build_model(ModelSpec(architecture="compact", channels=1), 3)
-    redraw(module)
+    redraw(module, 1, 64)
     return Source(
         name="compact",
         module=module.eval(),
@@ -72,15 +72,23 @@ def phantom_folder(tmp_path_factory) -> Path:
     return folder
 
 
-def redraw(module) -> None:
-    """Give an untrained module a head and batch-norm statistics that make its logits and maps worth comparing."""
+def redraw(module, channels: int, size: int) -> None:
+    """Give an untrained module a head and batch-norm statistics that make its logits and maps worth comparing.
+
+    Statistics as initialised let signals die out in deep networks, and then every image looks alike: they are taken
+    from smooth random images instead. The head is drawn so that logits differ but probabilities do not saturate.
+    """
     import torch
 
+    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     with torch.no_grad():
-        for layer in module.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.running_mean.normal_(0, 0.2)
-                layer.running_var.uniform_(0.6, 1.4)
-        heads = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
-        # Wide enough that the logits differ between images, narrow enough that probabilities do not saturate.
-        heads[-1].weight.normal_(0, 1.0 / np.sqrt(heads[-1].in_features))
+        for layer in norms:
+            layer.momentum = None  # a plain average over what follows
+            layer.reset_running_stats()
+            layer.train()
+        for _ in range(2):
+            coarse = torch.randn(8, channels, 7, 7)
+            module(torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic"))
+        module.eval()
+        head = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        head.weight.normal_(0, 1.0 / np.sqrt(head.in_features))

@@ -41,20 +41,20 @@ def benchmark(
     from xrt.runtime.opening import open_session
 
     opened_bundle = Bundle.open(bundle)
-    reference = None
+    model = None
     if checkpoint is not None:
         _require_torch("--checkpoint")
-        from xrt.benchmarks.parity import checkpoint_of, reference_of
+        from xrt.benchmarks.parity import checkpoint_of, compile_for
 
         say("tracing the checkpoint")
-        reference = reference_of(opened_bundle, checkpoint_of(opened_bundle, checkpoint))
+        model = compile_for(opened_bundle, checkpoint_of(opened_bundle, checkpoint))
     opened = open_session(opened_bundle, backend=backend, precision=precision, options=SessionOptions())
     with opened.session:
         rows = measure_speed(
             opened_bundle,
             opened,
             _sizes(batch_sizes),
-            reference=reference,
+            model=model,
             rounds=rounds,
             budget_s=budget,
             progress=say,
@@ -124,7 +124,7 @@ def parity(
     Example: xrt parity pneumonia.xrt --images incoming/ --checkpoint runs/pm
     """
     _require_torch("parity")
-    from xrt.benchmarks.parity import checkpoint_of, compare, reference_of
+    from xrt.benchmarks.parity import checkpoint_of, compare, compile_for
     from xrt.runtime.bundle.reader import Bundle
     from xrt.runtime.gate import LIMITS
     from xrt.runtime.gate.evidence import folder_inputs
@@ -134,7 +134,7 @@ def parity(
     spec = opened_bundle.manifest.preprocessing
     inputs = folder_inputs(images, spec, limit=limit, skipped=lambda reason: say(f"left out: {reason}"))
     say("tracing the checkpoint")
-    reference = reference_of(opened_bundle, checkpoint_of(opened_bundle, checkpoint))
+    reference = compile_for(opened_bundle, checkpoint_of(opened_bundle, checkpoint)).reference
     opened = open_session(opened_bundle, backend=backend, precision=precision)
     with opened.session:
         rows = compare(opened_bundle, opened, reference, inputs.images, _sizes(batch_sizes), progress=say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,8 +11,9 @@ from jaxtyping import Float, Float32, UInt8
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget, ClassifierOutputTarget
 
-from xrt.export.reference import TorchReference
+from xrt.export.pipeline import ExplainedModel
 from xrt.export.probe import probed_module
+from xrt.export.reference import TorchReference
 
 Pixels = Float[torch.Tensor, "n channels h w"]
 
@@ -19,33 +21,30 @@ Pixels = Float[torch.Tensor, "n channels h w"]
 def eager(reference: TorchReference, images: UInt8[np.ndarray, "n 1 h w"]) -> dict[str, Callable[[], object]]:
     """Forward runs of the module: as PyTorch does by default, channels-last, and channels-last in bf16."""
     module, x = reference.module, reference.pixels(images)
-    last = x.contiguous(memory_format=torch.channels_last)
+    module_last = copy.deepcopy(module).to(memory_format=torch.channels_last)
+    x_last = x.contiguous(memory_format=torch.channels_last)
 
     def plain() -> object:
         with torch.inference_mode():
-            module.to(memory_format=torch.contiguous_format)
             return module(x)
 
     def channels_last() -> object:
         with torch.inference_mode():
-            module.to(memory_format=torch.channels_last)
-            return module(last)
+            return module_last(x_last)
 
     def bf16() -> object:
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-            module.to(memory_format=torch.channels_last)
-            return module(last)
+            return module_last(x_last)
 
     return {"eager": plain, "eager, channels-last": channels_last, "eager, channels-last, bf16": bf16}
 
 
-def grad_cam(
-    reference: TorchReference, images: UInt8[np.ndarray, "n 1 h w"], classes: Sequence[int]
-) -> Callable[[], object]:
-    """pytorch-grad-cam as its users call it, once for each class, at the bundle's own target."""
-    module = probed_module(reference.program, reference.cams[0].tensor)
+def grad_cam(model: ExplainedModel, images: UInt8[np.ndarray, "n 1 h w"], classes: Sequence[int]) -> Callable[[], object]:
+    """pytorch-grad-cam as its users call it: on the model itself, hooked at the target layer, once for each class."""
+    reference = model.reference
+    module = reference.module
     x = reference.pixels(images)
-    cam = GradCAM(model=module, target_layers=[module.probe])
+    cam = GradCAM(model=module, target_layers=[module.get_submodule(model.hook or "")])
     targets = [_target(reference, c) for c in classes]
 
     def run() -> object:

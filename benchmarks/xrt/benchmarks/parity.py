@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from xrt.benchmarks.contenders import unscaled_grad_cams
-from xrt.export.pipeline import compile_source
+from xrt.export.pipeline import ExplainedModel, compile_source
 from xrt.export.reference import TorchReference
 from xrt.export.source import Source, from_checkpoint
 from xrt.runtime.bundle.reader import Bundle
@@ -51,9 +51,9 @@ def checkpoint_of(bundle: Bundle, given: Path | None) -> Source:
     return source
 
 
-def reference_of(bundle: Bundle, source: Source) -> TorchReference:
-    """PyTorch's answers at the bundle's own target layers."""
-    return compile_source(source, [cam.tensor for cam in bundle.manifest.graph.cams]).reference
+def compile_for(bundle: Bundle, source: Source) -> ExplainedModel:
+    """The source compiled once more at the bundle's own target layers, for PyTorch's answers there."""
+    return compile_source(source, [cam.tensor for cam in bundle.manifest.graph.cams])
 
 
 def compare(

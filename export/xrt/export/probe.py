@@ -9,11 +9,11 @@ from xrt.runtime.errors import ModelError
 
 
 class Probe(torch.nn.Module):
-    """Hands on a copy: whatever follows in place cannot reach what a hook has kept."""
+    """Hands on a copy, from which gradients start: nothing in place behind it can reach what a hook has kept."""
 
     def forward(self, activation: Float[torch.Tensor, "..."]) -> Float[torch.Tensor, "..."]:
-        """The same values in memory of their own."""
-        return activation.clone()
+        """The same values in memory of their own, a leaf of the autograd graph."""
+        return activation.detach().clone().requires_grad_()
 
 
 def probed_module(program: torch.export.ExportedProgram, tensor: str) -> torch.fx.GraphModule:
@@ -21,7 +21,9 @@ def probed_module(program: torch.export.ExportedProgram, tensor: str) -> torch.f
 
     Raises ModelError when the program has no such tensor.
     """
-    module = program.module()
+    exported = program.module()
+    # A plain GraphModule: the exported one refuses `eval()`, which tools call on every model.
+    module = torch.fx.GraphModule(exported, exported.graph)
     for node in module.graph.nodes:
         if node.name == tensor:
             break
@@ -32,6 +34,4 @@ def probed_module(program: torch.export.ExportedProgram, tensor: str) -> torch.f
         probe = module.graph.call_module("probe", (node,))
     node.replace_all_uses_with(probe, delete_user_cb=lambda user: user is not probe)
     module.recompile()
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
     return module

@@ -89,6 +89,17 @@ def layer_name(value: ir.Value) -> str:
     return str(value.name)
 
 
+def nearest_module(value: ir.Value) -> str | None:
+    """The torch module whose output is this value, or the nearest before it: where a hook would be put."""
+    step: ir.Value | None = value
+    while step is not None and (node := step.producer()) is not None:
+        name = layer_name(step)
+        if name in scopes(node):
+            return name
+        step = node.inputs[0]
+    return None
+
+
 def scopes(node: ir.Node) -> Sequence[str]:
     """The torch module paths around a node, outermost first, without the root and without the operator itself."""
     text = node.metadata_props.get("pkg.torch.onnx.name_scopes")

@@ -81,6 +81,9 @@ def _source_window(width: int, height: int, spec: Preprocessing) -> tuple[float,
     choose = min if spec.fit == "crop" else max
     factor = choose(width / spec.width, height / spec.height)
     across, down = factor * spec.width, factor * spec.height
+    if spec.fit == "crop":
+        # One of the two equals the image's side, and rounding must not push it outside.
+        across, down = min(across, float(width)), min(down, float(height))
     x0, y0 = (width - across) / 2, (height - down) / 2
     return x0, y0, x0 + across, y0 + down
 

@@ -26,7 +26,7 @@ from xrt.train.callbacks import History, KeepBest, ProgressLine
 from xrt.train.checkpoint import SPEC, CheckpointSpec, save_checkpoint
 from xrt.train.data import CaseDataset, fits_in_memory, loader, measure
 from xrt.train.metrics import figures, probabilities
-from xrt.train.models import build_model
+from xrt.train.models import build_model, start_at_prevalence
 from xrt.train.module import Classifier
 from xrt.train.recipe import Recipe
 from xrt.train.reports import write_reports
@@ -73,6 +73,8 @@ def fit(recipe: Recipe, data: str | Path, out: str | Path, *, progress: bool | N
         measured, statistics = measure(datasets["train"], recipe.model.channels)
         normalisation = measured if recipe.normalisation == "data" else recipe.normalisation
         model = build_model(recipe.model, len(cases.logit_classes))
+        if cases.task != "multiclass":
+            start_at_prevalence(model, recipe.model, datasets["train"].targets)
         if recipe.training.channels_last:
             model = model.to(memory_format=torch.channels_last)
         module = Classifier(model, recipe, normalisation, cases.task)

@@ -15,7 +15,7 @@ from xrt.runtime.bundle.manifest import Task
 from xrt.train.augmentation import augment
 from xrt.train.data import Batch, standardise
 from xrt.train.metrics import auroc_by_class, mean_auroc, probabilities
-from xrt.train.models.spec import Normalisation
+from xrt.train.models import ARCHITECTURES, Normalisation
 from xrt.train.optimisers import build_optimiser, build_schedule
 from xrt.train.recipe import Recipe
 
@@ -75,7 +75,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and schedule, stepped every batch."""
-        optimiser = build_optimiser(self.model, self.recipe.optim)
+        optimiser = build_optimiser(self.model, ARCHITECTURES[self.recipe.model.architecture].head, self.recipe.optim)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = build_schedule(optimiser, self.recipe.optim, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

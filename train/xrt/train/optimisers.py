@@ -19,18 +19,17 @@ _OPTIMISERS = {
 }
 
 
-def build_optimiser(model: nn.Module, spec: OptimSpec) -> Optimizer:
-    """An optimiser over all parameters of `model` that need gradients."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if spec.decay_all:
-        groups = [{"params": parameters, "weight_decay": spec.weight_decay}]
-    else:
+def build_optimiser(model: nn.Module, head: str, spec: OptimSpec) -> Optimizer:
+    """An optimiser over all parameters of `model` that need gradients; `head` is the path of its last layer."""
+    in_head = {id(p) for p in model.get_submodule(head).parameters()}
+    groups = []
+    for of_head, lr in ((False, spec.lr), (True, spec.lr * spec.head_factor)):
+        members = [p for p in model.parameters() if p.requires_grad and (id(p) in in_head) == of_head]
         # One dimension: biases and batch norm, whose size is not the network's complexity.
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": spec.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-    return _OPTIMISERS[spec.name](groups, lr=spec.lr)
+        for vectors, decay in ((False, spec.weight_decay), (True, 0.0)):
+            chosen = [p for p in members if (p.ndim <= 1) == vectors]
+            groups.append({"params": chosen, "lr": lr, "weight_decay": decay})
+    return _OPTIMISERS[spec.name]([group for group in groups if group["params"]], lr=spec.lr)
 
 
 def build_schedule(optimiser: Optimizer, spec: OptimSpec, steps: int) -> LRScheduler:

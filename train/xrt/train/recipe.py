@@ -40,13 +40,15 @@ class DataSpec(Part):
 class OptimSpec(Part):
     """The optimiser and its schedule. `lr` is the peak; `onecycle` and `cosine` are stepped every batch.
 
-    `decay_all` false spares biases and batch norm from weight decay.
+    `head_factor` multiplies the rate of the linear head. Behind global average pooling a lesion that fills one cell of
+    256 is diluted 256 times, so a head that shall see it needs large weights, and a common rate takes long to get
+    there. Biases and batch norm are spared from weight decay.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    decay_all: bool = False
+    head_factor: float = Field(default=1.0, gt=0)
     schedule: Literal["constant", "cosine", "onecycle"] = "onecycle"
     warmup: float = Field(default=0.3, gt=0, lt=1)
     clip_norm: float | None = Field(default=None, gt=0)

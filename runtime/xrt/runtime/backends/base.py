@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
-from typing_extensions import Self
 
 from xrt.runtime.bundle.manifest import ExecutionPrecision, GraphSpec, Preprocessing
 from xrt.runtime.errors import BackendError
@@ -65,7 +64,7 @@ class Session(ABC):
         self.graph = graph
         self.input_shape = (1, preprocessing.height, preprocessing.width)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:

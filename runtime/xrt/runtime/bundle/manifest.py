@@ -148,7 +148,7 @@ class Certificate(Part):
     device_class: str
     verdict: Literal["passed", "failed", "insufficient"]
     forced: bool = False
-    figures: dict[str, float | bool | None]
+    figures: dict[str, bool | int | float | None]
     limits: dict[str, float]
     reasons: tuple[str, ...] = ()
     evidence: Evidence

@@ -8,6 +8,7 @@ all zero after the ReLU, so this is no corner case.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -48,7 +49,7 @@ class Figures:
     maps_vary: bool
     auroc_drop: float | None = None
 
-    def as_dict(self) -> dict[str, float | bool | None]:
+    def as_dict(self) -> dict[str, Any]:
         """The figures by name, for certificates and tables."""
         return asdict(self)
 

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TypeVar
 
 from pebble import ProcessExpired, ProcessPool
-from typing_extensions import Self
 
 from xrt.runtime.imaging.prepare import NotPrepared, Prepared, PrepareOptions, prepare
 
@@ -32,7 +31,7 @@ class DecodingPool:
         self.workers = default_workers() if workers is None else workers
         self._pool: ProcessPool | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> DecodingPool:
         if self.workers:
             self._pool = ProcessPool(
                 max_workers=self.workers,

@@ -7,7 +7,6 @@ positioning.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -75,7 +74,7 @@ class Layer:
             self._pixels(points), fill=round(255 * value * min(1.0, wide)), width=max(1, round(wide))
         )
 
-    def lines(self, segments: np.ndarray, widths: Sequence[float], values: Sequence[float]) -> None:
+    def lines(self, segments: np.ndarray, widths: np.ndarray, values: np.ndarray) -> None:
         """Polylines [m, k, 2] in cm, each with its width and value."""
         flat = ((segments - (-FIELD / 2, TOP)) * self._scale - 0.5).reshape(len(segments), -1).tolist()
         wide = np.asarray(widths) * self._scale

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
-from typing_extensions import Self
 
 from xrt.runtime.backends import Outputs, SessionOptions
 from xrt.runtime.bundle.reader import Bundle
@@ -56,7 +55,7 @@ class Screener:
         self._stack = ExitStack()
         self._opened: OpenedSession | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Screener:
         opened = open_session(
             self.bundle, backend=self._backend, precision=self._precision, options=self._session_options
         )

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
-from typing_extensions import Self
 
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError, XrtError
@@ -43,7 +42,7 @@ class ResultsStore:
         self._lock = FileLock(str(folder / ".lock"))
         self._db: sqlite3.Connection | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ResultsStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)

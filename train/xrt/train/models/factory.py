@@ -8,7 +8,8 @@ from functools import partial
 
 import torch
 import torchvision
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from xrt.runtime.errors import ModelError
 from xrt.train.models.compact import Compact
@@ -48,6 +49,17 @@ def build_model(spec: ModelSpec, classes: int) -> nn.Module:
         # After the weights, whose names know nothing of this layer.
         _replace(model, architecture.head, lambda head: nn.Sequential(nn.Dropout(spec.dropout), head))
     return model
+
+
+@torch.no_grad()
+def start_at_prevalence(model: nn.Module, spec: ModelSpec, targets: Float[Tensor, "n logits"]) -> None:
+    """Set the head's biases to the logits of the classes' prevalence in `targets`, kept within 0.1 % and 99.9 %.
+
+    Rare findings then need not be unlearned first (Lin et al., arXiv 1708.02002, section 4.1).
+    """
+    head = model.get_submodule(ARCHITECTURES[spec.architecture].head)
+    bias = next(parameter for name, parameter in head.named_parameters() if name.endswith("bias"))
+    bias.copy_(targets.mean(dim=0).clamp(1e-3, 1 - 1e-3).logit())
 
 
 def _compact(spec: ModelSpec, outputs: int) -> nn.Module:

@@ -1,0 +1,109 @@
+"""What export refuses, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from xrt.export import pipeline
+from xrt.export.pipeline import compile_source, export_source
+from xrt.runtime.errors import ModelError, RefusedByGate, UsageError
+from xrt.runtime.gate import Answers
+from xrt.runtime.opening import open_session
+
+
+class Tiny(torch.nn.Module):
+    """A classifier of 64 px whose tail is given."""
+
+    def __init__(self, tail) -> None:
+        super().__init__()
+        self.features = torch.nn.Conv2d(1, 4, 3, 8, 1)
+        self.tail = tail
+
+    def forward(self, x):
+        return self.tail(self.features(x))
+
+
+class Pooled(torch.nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+def test_an_operator_without_a_rule_is_named(compact_source):
+    class Tail(torch.nn.Module):
+        def forward(self, x):
+            return torch.cumsum(x.mean((2, 3)), 1)[:, :3]
+
+    with pytest.raises(ModelError, match=r"no gradient rule for operator (CumSum|Slice) \(node .*--target-layer"):
+        compile_source(replace(compact_source, module=Tiny(Tail()).eval()))
+
+
+def test_a_model_without_a_spatial_layer(compact_source):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64 * 64, 3)).eval()
+    with pytest.raises(ModelError, match=r"no spatial layer .*--target-layer"):
+        compile_source(replace(compact_source, module=module))
+
+
+def test_the_map_of_class_scores_is_not_explained(compact_source):
+    tail = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 1), Pooled())
+    model = compile_source(replace(compact_source, module=Tiny(tail).eval()))
+    assert model.graph.cams[0].channels == 4
+
+
+def test_an_unknown_target_layer_lists_some_that_exist(compact_source):
+    with pytest.raises(ModelError, match=r"no layer 'layer9'; some that there are: .*features"):
+        compile_source(compact_source, ["layer9"])
+
+
+def test_weights_that_are_not_finite(compact_source):
+    module = Tiny(torch.nn.Sequential(Pooled(), torch.nn.Linear(4, 3))).eval()
+    with torch.no_grad():
+        module.features.weight[0] = float("nan")
+    with pytest.raises(ModelError, match=r"weights are not finite: features\.weight"):
+        compile_source(replace(compact_source, module=module))
+
+
+def test_normalisation_of_another_number_of_channels(compact_source):
+    with pytest.raises(ModelError, match="torch cannot export|3 means"):
+        compile_source(replace(compact_source, mean=(0.5,) * 3, std=(0.2,) * 3))
+
+
+def test_a_bundle_that_exists_is_kept(compact_source, bundle_path):
+    before = (bundle_path / "bundle.json").read_bytes()
+    with pytest.raises(UsageError, match="immutable"):
+        export_source(compact_source, bundle_path)
+    assert (bundle_path / "bundle.json").read_bytes() == before
+
+
+@pytest.fixture
+def wrong_reference(monkeypatch):
+    """A reference whose maps are those of another class: what a wrong gradient graph would look like."""
+    answers = pipeline.TorchReference.answer
+
+    def shifted(self, images, batch_size=8):
+        right = answers(self, images, batch_size)
+        return Answers(right.logits, {name: np.roll(cams, 1, axis=1) for name, cams in right.cams.items()})
+
+    monkeypatch.setattr(pipeline.TorchReference, "answer", shifted)
+
+
+@pytest.mark.usefixtures("wrong_reference")
+def test_a_graph_that_misses_a_limit_is_not_written(compact_source, tmp_path):
+    with pytest.raises(RefusedByGate, match="map_correlation is .*the limit is 0.999"):
+        export_source(compact_source, tmp_path / "wrong.xrt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_forced_bundle_says_so(compact_source, tmp_path, monkeypatch):
+    """Forced in spite of too little evidence: the known answers hold, and every session warns."""
+    monkeypatch.setattr(pipeline, "images_needed", lambda decisions: 4)
+    with pytest.raises(RefusedByGate, match="insufficient"):
+        export_source(compact_source, tmp_path / "few.xrt")
+    bundle = export_source(compact_source, tmp_path / "few.xrt", force=True)
+    assert bundle.manifest.certificates[0].forced
+    opened = open_session(bundle)
+    opened.session.close()
+    assert "12 decisions are insufficient evidence" in (opened.warning or "")

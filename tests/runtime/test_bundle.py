@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from xrt.runtime.bundle import Bundle, KnownAnswers, write_bundle
+from xrt.runtime.bundle.manifest import FileName, Manifest, Variant
+from xrt.runtime.errors import BundleError, CorruptBundle, KnownAnswersFailed, UnsupportedSchema, UsageError
+from xrt.runtime.opening import open_session
+
+
+@pytest.fixture
+def copy(bundle_path, tmp_path):
+    return shutil.copytree(bundle_path, tmp_path / "copy.xrt")
+
+
+def edit(bundle, **changes):
+    file = bundle / "bundle.json"
+    manifest = json.loads(file.read_text())
+    manifest.update(changes)
+    file.write_text(json.dumps(manifest))
+
+
+def test_the_graph_has_the_face_of_the_contract(bundle):
+    import onnx
+
+    model = onnx.load_from_string(bundle.read(bundle.variant()))
+    image, (logits, cams) = model.graph.input[0], model.graph.output
+    sizes = [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim]
+    assert (image.name, image.type.tensor_type.elem_type) == ("image", onnx.TensorProto.UINT8)
+    assert isinstance(sizes[0], str)
+    assert sizes[1:] == [1, 64, 64]
+    assert [logits.name, cams.name] == ["logits", "cams"]
+    assert [d.dim_value for d in cams.type.tensor_type.shape.dim][1:] == [3, 16, 16]
+    assert model.ir_version <= 10
+    assert [(o.domain, o.version) for o in model.opset_import if not o.domain] == [("", 18)]
+    assert len(model.graph.input) == 1
+
+
+def test_known_answers_are_replayed_when_a_session_opens(bundle):
+    with open_session(bundle).session as session:
+        known = bundle.known_answers()
+        assert session.infer(known.images).logits == pytest.approx(known.logits, abs=1e-4)
+    assert len(known.images) >= 24
+
+
+def test_a_damaged_file_is_refused(copy):
+    file = copy / "model.fp32.onnx"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CorruptBundle, match=r"SHA-256 .*the manifest says .*export it anew"):
+        open_session(Bundle.open(copy))
+
+
+@pytest.mark.parametrize("name", ["model.fp32.onnx", "known-answers.npz"])
+def test_a_missing_file_is_refused(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(CorruptBundle, match=f"lacks its file {name}"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+def test_another_schema_version_is_refused(copy, version):
+    edit(copy, schema_version=version)
+    with pytest.raises(UnsupportedSchema, match="update xrt-runtime"):
+        Bundle.open(copy)
+
+
+def test_an_unknown_key_is_refused(copy):
+    edit(copy, surprise=1)
+    with pytest.raises(CorruptBundle, match="surprise"):
+        Bundle.open(copy)
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match="not a bundle"):
+        Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "a/b", "/etc/passwd", "..", "", "C:x"])
+def test_a_file_name_cannot_leave_the_bundle(name):
+    with pytest.raises(ValueError, match="plain file name"):
+        Variant(file=name, sha256="0" * 64, precision="fp32")
+    assert FileName
+
+
+def test_another_models_graph_fails_the_known_answers(copy):
+    """The hash fits, the graph is sound, and it says something else: only the replay can see that."""
+    import onnx
+    import onnx.numpy_helper
+
+    from xrt.runtime.bundle.writer import sha256_of
+
+    model = onnx.load(copy / "model.fp32.onnx")
+    head = next(t for t in model.graph.initializer if t.dims == [3])
+    head.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(head) + np.float32(0.01), head.name))
+    data = model.SerializeToString()
+    (copy / "model.fp32.onnx").write_bytes(data)
+    variant = Bundle.open(copy).manifest.variants[0].model_dump()
+    edit(copy, variants=[{**variant, "sha256": sha256_of(data)}])
+    with pytest.raises(KnownAnswersFailed, match="nothing was scored"):
+        open_session(Bundle.open(copy))
+
+
+def test_bundles_are_immutable(bundle, bundle_path):
+    with pytest.raises(UsageError, match="immutable"):
+        write_bundle(bundle_path, bundle.manifest, {})
+
+
+def test_a_failed_write_leaves_nothing(bundle, tmp_path):
+    with pytest.raises(BundleError, match="missing or differs"):
+        write_bundle(tmp_path / "new.xrt", bundle.manifest, {"model.fp32.onnx": b"other"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_known_answers_survive_the_round_trip(bundle):
+    known = bundle.known_answers()
+    again = KnownAnswers.from_bytes(known.to_bytes())
+    assert np.array_equal(again.images, known.images)
+    assert np.array_equal(again.cams["cams"], known.cams["cams"])
+    with pytest.raises(CorruptBundle):
+        KnownAnswers.from_bytes(b"no archive")
+
+
+def test_a_manifest_must_not_contradict_itself(bundle):
+    raw = bundle.manifest.model_dump(mode="json")
+    raw["classes"][1]["name"] = raw["classes"][0]["name"]
+    with pytest.raises(ValueError, match="repeat"):
+        Manifest.model_validate(raw)
+    raw = bundle.manifest.model_dump(mode="json")
+    raw["task"] = "binary"
+    with pytest.raises(ValueError, match="two classes"):
+        Manifest.model_validate(raw)
