@@ -26,16 +26,21 @@ def compact_source():
 
     from xrt.export.source import Source
     from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing
+    from xrt.runtime.gate.evidence import phantom_inputs
     from xrt.train.models import ModelSpec, build_model
 
     torch.manual_seed(0)
     module = build_model(ModelSpec(architecture="compact", channels=1), 3)
-    redraw(module, 1, 64)
+    redraw(module, phantom_inputs(8, 1, Preprocessing(height=64, width=64)).images, 1)
     return Source(
         name="compact",
         module=module.eval(),
         task="multilabel",
-        classes=(ClassSpec(name="Mass"), ClassSpec(name="Nodule", threshold=0.4), ClassSpec(name="No Finding", urgency=0)),
+        classes=(
+            ClassSpec(name="Mass"),
+            ClassSpec(name="Nodule", threshold=0.4),
+            ClassSpec(name="No Finding", urgency=0),
+        ),
         explained_class=None,
         preprocessing=Preprocessing(height=64, width=64),
         mean=(0.5,),
@@ -72,23 +77,23 @@ def phantom_folder(tmp_path_factory) -> Path:
     return folder
 
 
-def redraw(module, channels: int, size: int) -> None:
+def redraw(module, images: np.ndarray, channels: int) -> None:
     """Give an untrained module a head and batch-norm statistics that make its logits and maps worth comparing.
 
-    Statistics as initialised let signals die out in deep networks, and then every image looks alike: they are taken
-    from smooth random images instead. The head is drawn so that logits differ but probabilities do not saturate.
+    Statistics as initialised let signals die out or explode in deep networks, and then every image looks alike: they
+    are taken from `images` (uint8 [n, 1, H, W]) instead. The head is drawn so that logits differ between images but
+    probabilities do not saturate.
     """
     import torch
 
+    pixels = (torch.from_numpy(images).float() / 255 - 0.45).expand(-1, channels, -1, -1) / 0.22
     norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     with torch.no_grad():
+        module.eval()
         for layer in norms:
-            layer.momentum = None  # a plain average over what follows
-            layer.reset_running_stats()
+            layer.momentum = 1.0
             layer.train()
-        for _ in range(2):
-            coarse = torch.randn(8, channels, 7, 7)
-            module(torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic"))
+        module(pixels)
         module.eval()
         head = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1]
         head.weight.normal_(0, 1.0 / np.sqrt(head.in_features))

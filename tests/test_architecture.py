@@ -38,7 +38,9 @@ def test_imports_run_one_way(part):
         if part == "benchmarks" and module.name not in WITH_TORCH:
             allowed = {"benchmarks", "runtime"}
         wrong = imported_parts(module.read_text()) - allowed
-        assert not wrong, f"{module.relative_to(REPOSITORY)} imports xrt.{wrong}: arrows run {sorted(allowed)} -> {part}"
+        assert not wrong, (
+            f"{module.relative_to(REPOSITORY)} imports xrt.{wrong}: arrows run {sorted(allowed)} -> {part}"
+        )
 
 
 def test_a_wrong_arrow_is_seen():
@@ -73,9 +75,15 @@ def test_help_is_light(arguments):
     assert not heavy & modules_after(RUN_HELP.format(arguments=arguments))
 
 
+IMPORT_EVERYTHING = """
+import importlib, pkgutil, xrt.runtime
+for module in pkgutil.walk_packages(xrt.runtime.__path__, "xrt.runtime."):
+    importlib.import_module(module.name)
+"""
+
+
 def test_the_runtime_imports_no_torch_and_no_onnx():
-    code = "import importlib, pkgutil, xrt.runtime\nfor m in pkgutil.walk_packages(xrt.runtime.__path__, 'xrt.runtime.'):\n    importlib.import_module(m.name)"
-    loaded = modules_after(code)
+    loaded = modules_after(IMPORT_EVERYTHING)
     assert "numpy" in loaded
     assert not {"torch", "onnx", "torchvision", "lightning", "sklearn"} & loaded
 

@@ -62,7 +62,7 @@ def test_the_graph_agrees_with_autograd(architecture, images):
 
     torch.manual_seed(1)
     module = build_model(ModelSpec(architecture=architecture, channels=3), len(CLASSES))
-    redraw(module, 3, 224)
+    redraw(module, images, 3)
     source = source_of(module)
     model = compile_source(source)
     cam = model.graph.cams[0]
@@ -114,10 +114,10 @@ def test_several_layers_of_a_tail_that_is_not_linear():
 
 
 def test_a_negative_class_is_explained_by_the_negated_logit(compact_source):
-    module = build_model(ModelSpec(architecture="compact", channels=1), 1)
     from conftest import redraw
 
-    redraw(module, 1, 64)
+    module = build_model(ModelSpec(architecture="compact", channels=1), 1)
+    redraw(module, phantom_inputs(8, 1, compact_source.preprocessing).images, 1)
     classes = (ClassSpec(name="normal"), ClassSpec(name="ill"))
     source = replace(compact_source, module=module.eval(), task="binary", classes=classes)
     images = phantom_inputs(4, 3, source.preprocessing).images

@@ -19,6 +19,7 @@ from onnx.reference.op_run import OpRun
 
 from xrt.export.autodiff import VJPS, Emitter, gradients
 
+
 class ConvTranspose(OpRun):
     """torch's, since that of ONNX's reference evaluator rejects groups of more than one channel."""
 
@@ -72,6 +73,16 @@ CASES: dict[str, list[str]] = {
         "g (float[N,30] x) => (float[N,30] y) { t = Mul(x, x) y = HardSigmoid<alpha = 0.3, beta = 0.4>(x) }",
     ],
     "Tanh": ["g (float[N,3] x) => (float[N,3] y) { y = Tanh(x) }"],
+    "Exp": ["g (float[N,3] x) => (float[N,3] y) { y = Exp(x) }"],
+    "Log": ["g (float[N,3] x) => (float[N,3] y) { e = Exp(x) y = Log(e) }"],
+    "Sqrt": ["g (float[N,3] x) => (float[N,3] y) { e = Exp(x) y = Sqrt(e) }"],
+    "ReduceMax": [
+        "g (float[N,3,4,5] x) => (float[N,3,1,1] y) <int64[2] a = {2, 3}> { y = ReduceMax(x, a) }",
+        "g (float[N,3,4,5] x) => (float[N,3] y) <int64[2] a = {2, -1}> { y = ReduceMax<keepdims = 0>(x, a) }",
+        # Log-sum-exp pooling shifted by its maximum: what flows through the shift cancels.
+        "g (float[N,3,4,5] x) => (float[N,3,1,1] y) <int64[2] a = {2, 3}>"
+        " { p = ReduceMax(x, a) d = Sub(x, p) e = Exp(d) m = ReduceMean(e, a) l = Log(m) y = Add(p, l) }",
+    ],
     "ReduceSum": [
         "g (float[N,3,4,5] x) => (float[N,3] y) <int64[2] a = {2, -1}> { y = ReduceSum<keepdims = 0>(x, a) }",
     ],
@@ -109,7 +120,8 @@ CASES: dict[str, list[str]] = {
         "g (float[N,4] x, float[4,5] w) => (float[N,5] y) { y = Gemm(x, w) }",
     ],
     "Conv": [
-        "g (float[N,4,6,7] x, float[5,4,3,3] w, float[5] wb) => (float[N,5,6,7] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w, wb) }",
+        "g (float[N,4,6,7] x, float[5,4,3,3] w, float[5] wb) => (float[N,5,6,7] y)"
+        " { y = Conv<pads = [1, 1, 1, 1]>(x, w, wb) }",
         "g (float[N,4,7,7] x, float[6,2,3,3] w) => (float[N,6,4,4] y)"
         " { y = Conv<group = 2, pads = [1, 1, 1, 1], strides = [2, 2]>(x, w) }",
         "g (float[N,4,8,8] x, float[4,1,3,3] w) => (float[N,4,4,4] y)"
@@ -119,7 +131,8 @@ CASES: dict[str, list[str]] = {
         "g (float[N,3,5,5] x, float[2,3,1,1] w) => (float[N,2,1,1] y) { c = Conv(x, w) y = GlobalAveragePool(c) }",
         "g (float[N,3,5,5] x, float[2,3,1,1] w) => (float[N,2,3,3] y) { y = Conv<strides = [2, 2]>(x, w) }",
         "g (float[N,2,5,5] x, float[2,2,1,1] w) => (float[N,2,7,7] y) { y = Conv<pads = [1, 1, 1, 1]>(x, w) }",
-        "g (float[N,2,7,5] x, float[3,2,3,3] w) => (float[N,3,4,3] y) { y = Conv<auto_pad = \"SAME_UPPER\", strides = [2, 2]>(x, w) }",
+        "g (float[N,2,7,5] x, float[3,2,3,3] w) => (float[N,3,4,3] y)"
+        ' { y = Conv<auto_pad = "SAME_UPPER", strides = [2, 2]>(x, w) }',
     ],
     "BatchNormalization": [
         "g (float[N,3,4,4] x, float[3] w, float[3] wb, float[3] wm, float[3] wpositive) => (float[N,3,4,4] y)"

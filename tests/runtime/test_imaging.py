@@ -39,7 +39,11 @@ def dicom(pixels, **attributes):
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated = 8 * pixels.dtype.itemsize
-    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = dataset.BitsAllocated, dataset.BitsAllocated - 1, 0
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+        dataset.BitsAllocated,
+        dataset.BitsAllocated - 1,
+        0,
+    )
     for name, value in attributes.items():
         if value is None:
             delattr(dataset, name)

@@ -159,9 +159,9 @@ def parity(
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything that the demonstration makes.")] = Path(
-        "out/demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for everything that the demonstration makes.")
+    ] = Path("out/demo"),
     count: Annotated[int, typer.Option(min=200, help="Phantoms to make; a fifth is held out.")] = 1800,
     seed: Annotated[int, typer.Option(help="Seed of the phantoms and of the training.")] = 0,
     json: JsonOption = None,
@@ -180,14 +180,16 @@ def demo(
     write_json(json, result.as_dict())
 
 
-def print_evaluation(result) -> None:  # noqa: ANN001  (evaluation imports scikit-learn)
+def print_evaluation(result) -> None:
     """Print an Evaluation as tables on stdout."""
 
     def cell(value: float | None, width: int = 11) -> str:
         return f"{'not defined':>{width}}" if value is None else f"{value:{width}.3f}"
 
     print(f"{result.images} images of {result.dataset}, part {result.part}")
-    print(f"{'class':24} {'images':>6} {'AUROC':>11} {'AP':>11} {'accuracy':>11} {'sensitivity':>11} {'specificity':>11}")
+    print(
+        f"{'class':24} {'images':>6} {'AUROC':>11} {'AP':>11} {'accuracy':>11} {'sensitivity':>11} {'specificity':>11}"
+    )
     for c in result.classes:
         columns = (c.auroc, c.average_precision, c.accuracy, c.sensitivity, c.specificity)
         print(f"{c.name:24} {c.images:6} " + " ".join(cell(value) for value in columns))

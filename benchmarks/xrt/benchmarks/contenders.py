@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from xrt.export.reference import TorchReference
 Pixels = Float[torch.Tensor, "n channels h w"]
 
 
-def eager(reference: TorchReference, images: UInt8[np.ndarray, "n 1 h w"]) -> dict[str, Callable[[], object]]:
+def eager(reference: TorchReference, images: UInt8[np.ndarray, "n 1 height width"]) -> dict[str, Callable[[], object]]:
     """Forward runs of the module: as PyTorch does by default, channels-last, and channels-last in bf16."""
     module, x = reference.module, reference.pixels(images)
     module_last = copy.deepcopy(module).to(memory_format=torch.channels_last)
@@ -39,13 +40,15 @@ def eager(reference: TorchReference, images: UInt8[np.ndarray, "n 1 h w"]) -> di
     return {"eager": plain, "eager, channels-last": channels_last, "eager, channels-last, bf16": bf16}
 
 
-def grad_cam(model: ExplainedModel, images: UInt8[np.ndarray, "n 1 h w"], classes: Sequence[int]) -> Callable[[], object]:
+def grad_cam(
+    model: ExplainedModel, images: UInt8[np.ndarray, "n 1 height width"], classes: Sequence[int]
+) -> Callable[[], object]:
     """pytorch-grad-cam as its users call it: on the model itself, hooked at the target layer, once for each class."""
     reference = model.reference
     module = reference.module
     x = reference.pixels(images)
     cam = GradCAM(model=module, target_layers=[module.get_submodule(model.hook or "")])
-    targets = [_target(reference, c) for c in classes]
+    targets: list[Any] = [_target(reference, c) for c in classes]  # pytorch-grad-cam declares modules, takes callables
 
     def run() -> object:
         return [cam(input_tensor=x, targets=[target] * len(x)) for target in targets]
@@ -54,22 +57,22 @@ def grad_cam(model: ExplainedModel, images: UInt8[np.ndarray, "n 1 h w"], classe
 
 
 def unscaled_grad_cams(
-    reference: TorchReference, images: UInt8[np.ndarray, "n 1 h w"], output: int = 0
+    reference: TorchReference, images: UInt8[np.ndarray, "n 1 height width"], output: int = 0
 ) -> Float32[np.ndarray, "n maps h w"]:
     """pytorch-grad-cam's maps before it scales them, at cloned activations; one for each explained class."""
     spec = reference.cams[output]
     module = probed_module(reference.program, spec.tensor)
     x = reference.pixels(images)
     maps = []
-    with GradCAM(model=module, target_layers=[module.probe]) as cam:
+    with GradCAM(model=module, target_layers=[module.get_submodule("probe")]) as cam:
         for index in reference.explained:
             logits = cam.activations_and_grads(x)
             module.zero_grad()
-            target = _target(reference, index)
+            target: Any = _target(reference, index)
             torch.stack([target(row) for row in logits]).sum().backward()
             activations = cam.activations_and_grads.activations[0].numpy()
             gradients = cam.activations_and_grads.gradients[0].numpy()
-            weighted = cam.get_cam_image(x, module.probe, [target] * len(x), activations, gradients)
+            weighted = cam.get_cam_image(x, module.get_submodule("probe"), [target] * len(x), activations, gradients)
             maps.append(np.maximum(weighted, 0))
     return np.stack(maps, axis=1).astype(np.float32)
 

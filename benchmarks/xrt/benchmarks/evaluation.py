@@ -91,9 +91,7 @@ def evaluate(
     decided = positives(scores.probability, bundle.manifest)
     classes = tuple(
         _figures(spec.name, None if bundle.manifest.task == "multiclass" else spec.threshold, *columns)
-        for spec, *columns in zip(
-            bundle.manifest.logit_classes, truth.T, scores.probability.T, decided.T, strict=True
-        )
+        for spec, *columns in zip(bundle.manifest.logit_classes, truth.T, scores.probability.T, decided.T, strict=True)
     )
     areas = [c.auroc for c in classes if c.auroc is not None]
     if bundle.manifest.task == "multiclass":

@@ -58,9 +58,7 @@ def race(
     return times
 
 
-def ratio(
-    a: Float64[np.ndarray, " rounds"], b: Float64[np.ndarray, " rounds"], *, seed: int = 0
-) -> Ratio:
+def ratio(a: Float64[np.ndarray, " rounds"], b: Float64[np.ndarray, " rounds"], *, seed: int = 0) -> Ratio:
     """How many times as long a takes as b: the median over rounds of a / b."""
     paired = a / b
     picks = np.random.default_rng(seed).integers(0, len(paired), (_RESAMPLES, len(paired)))

@@ -18,8 +18,8 @@ def export(
     target_layer: Annotated[
         list[str] | None,
         typer.Option(
-            help="Layer whose activations the heatmaps explain: a module path such as layer4, or a tensor of the graph. "
-            "May be repeated. By default the last spatial layer through which every path runs."
+            help="Layer whose activations the heatmaps explain: a module path such as layer4, or a tensor of the "
+            "graph. May be repeated. By default the last spatial layer through which every path runs."
         ),
     ] = None,
     certify: Annotated[

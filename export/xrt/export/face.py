@@ -29,7 +29,9 @@ def wrap_in_uint8(model: ir.Model, mean: Sequence[float], std: Sequence[float]) 
         raise ModelError(f"the model's input must be [n, C, H, W] with fixed C, H, W; it is {shape}")
     channels = int(shape[1])  # type: ignore[arg-type]
     if len(mean) != channels or len(std) != channels:
-        raise ModelError(f"the model takes {channels} channels, normalisation has {len(mean)} means and {len(std)} stds")
+        raise ModelError(
+            f"the model takes {channels} channels, normalisation has {len(mean)} means and {len(std)} stds"
+        )
     image = ir.Value(name=IMAGE, shape=ir.Shape([shape[0], 1, *shape[2:]]), type=ir.TensorType(ir.DataType.UINT8))
     deviation = np.asarray(std, dtype=np.float64)
     scale = _constant(graph, "normalise/scale", 1 / (255 * deviation))

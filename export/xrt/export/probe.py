@@ -11,7 +11,7 @@ from xrt.runtime.errors import ModelError
 class Probe(torch.nn.Module):
     """Hands on a copy, from which gradients start: nothing in place behind it can reach what a hook has kept."""
 
-    def forward(self, activation: Float[torch.Tensor, "..."]) -> Float[torch.Tensor, "..."]:
+    def forward(self, activation: Float[torch.Tensor, ...]) -> Float[torch.Tensor, ...]:
         """The same values in memory of their own, a leaf of the autograd graph."""
         return activation.detach().clone().requires_grad_()
 

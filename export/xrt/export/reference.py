@@ -76,8 +76,9 @@ class _Tail(torch.fx.Interpreter):
     """Runs a program without gradients up to the first target, and with them from there on."""
 
     def __init__(self, program: torch.export.ExportedProgram, targets: Sequence[str]) -> None:
-        super().__init__(program.module())
-        known = {node.name for node in self.graph.nodes}
+        module = program.module()
+        super().__init__(module)
+        known = {node.name for node in module.graph.nodes}
         if missing := [name for name in targets if name not in known]:
             raise ModelError(f"tensor {missing[0]!r} is not in torch's program: choose another --target-layer")
         self._targets = set(targets)

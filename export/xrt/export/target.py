@@ -61,7 +61,7 @@ def named_target(graph: ir.Graph, name: str) -> Target:
                 chosen = value
         inside = name in scopes(node)
         leaves = any(name not in scopes(user) for value in node.outputs for user, _ in value.uses())
-        if inside and leaves and chosen is None or inside and leaves and chosen is not None and chosen.name != name:
+        if (inside and leaves and chosen is None) or (inside and leaves and chosen is not None and chosen.name != name):
             chosen = node.outputs[0]
     if chosen is None:
         known = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})

@@ -45,7 +45,11 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
     Raises ModelError when torch cannot export it, when its output is not [n, classes], or when its weights are not
     finite.
     """
-    bad = [name for name, tensor in module.state_dict().items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    bad = [
+        name
+        for name, tensor in module.state_dict().items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
     if bad:
         raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
     example = torch.zeros(2, channels, height, width)

@@ -20,9 +20,7 @@ def probabilities(logits: Float32[np.ndarray, "n logits"], manifest: Manifest) -
     return np.where(scaled >= 0, 1 / (1 + tail), tail / (1 + tail))
 
 
-def positives(
-    probability: Float[np.ndarray, "n logits"], manifest: Manifest
-) -> Bool[np.ndarray, "n logits"]:
+def positives(probability: Float[np.ndarray, "n logits"], manifest: Manifest) -> Bool[np.ndarray, "n logits"]:
     """Which (image, class) pairs are findings: at or above the class threshold; the argmax for multiclass."""
     if manifest.task == "multiclass":
         return np.arange(probability.shape[1]) == probability.argmax(axis=1)[:, None]
@@ -30,9 +28,7 @@ def positives(
     return probability >= thresholds
 
 
-def excess(
-    probability: Float[np.ndarray, "n logits"], manifest: Manifest
-) -> Float[np.ndarray, "n logits"]:
+def excess(probability: Float[np.ndarray, "n logits"], manifest: Manifest) -> Float[np.ndarray, "n logits"]:
     """How far each probability lies from its threshold, as a share of the way to certainty, in [-1, 1].
 
     (p - t) / (1 - t) above the threshold t and (p - t) / t below it, so that classes with different thresholds

@@ -1,19 +1,19 @@
 """The exception tree of xrt. Every message says what happened, the value or bound involved, and what to do.
 
-    XrtError                        exit 1
-    ├── UsageError                  exit 2: the call is wrong
-    │   └── MissingDependency           a package or part is not installed
-    ├── DataError                   a data set, table or recipe does not fit
-    ├── BundleError                 a bundle cannot be used
-    │   ├── UnsupportedSchema           written by a newer xrt, or not a bundle
-    │   ├── CorruptBundle               a file is missing or its hash differs
-    │   └── KnownAnswersFailed          the session does not reproduce the bundle's known answers
-    ├── BackendError                a back end cannot run here, or failed while running
-    ├── ImageError                  one image cannot be scored; the run goes on
-    │   ├── UnreadableImage             recorded as `failed`
-    │   └── NotAChestRadiograph         recorded as `rejected`
-    └── ModelError                  a model cannot be trained, exported or explained (used by train and export)
-        └── RefusedByGate               a variant missed a limit of the gate
+XrtError                        exit 1
+├── UsageError                  exit 2: the call is wrong
+│   └── MissingDependency           a package or part is not installed
+├── DataError                   a data set, table or recipe does not fit
+├── BundleError                 a bundle cannot be used
+│   ├── UnsupportedSchema           written by a newer xrt, or not a bundle
+│   ├── CorruptBundle               a file is missing or its hash differs
+│   └── KnownAnswersFailed          the session does not reproduce the bundle's known answers
+├── BackendError                a back end cannot run here, or failed while running
+├── ImageError                  one image cannot be scored; the run goes on
+│   ├── UnreadableImage             recorded as `failed`
+│   └── NotAChestRadiograph         recorded as `rejected`
+└── ModelError                  a model cannot be trained, exported or explained (used by train and export)
+    └── RefusedByGate               a variant missed a limit of the gate
 """
 
 from __future__ import annotations

@@ -29,11 +29,19 @@ def test_labels_patients_and_columns(nih_folder: Callable[..., Path], header: st
     assert table.labels.dtype == np.float32
     np.testing.assert_array_equal(table.labels, expected)
     first = table.cases[0]
-    assert (first.key, first.patient, first.view, first.sex, first.age) == ("images/00000001_000.png", "1", "PA", "M", 58)
+    assert (first.key, first.patient, first.view, first.sex, first.age) == (
+        "images/00000001_000.png",
+        "1",
+        "PA",
+        "M",
+        58,
+    )
     assert [case.age for case in table.cases] == [58, 58, 81, 5]
 
 
-@pytest.mark.parametrize(("text", "years"), [("060Y", 60), ("060", 60), ("018M", 1), ("020D", 0), ("414Y", None), ("", None)])
+@pytest.mark.parametrize(
+    ("text", "years"), [("060Y", 60), ("060", 60), ("018M", 1), ("020D", 0), ("414Y", None), ("", None)]
+)
 def test_ages(nih_folder: Callable[..., Path], text: str, years: int | None) -> None:
     rows = [("a.png", "Mass", "1", text, "M", "PA")]
     assert open_cases(nih_folder(rows, header="copied")).cases[0].age == years

@@ -40,7 +40,9 @@ def test_every_case_once_and_no_patient_twice(patients: list[str], seed: int) ->
 def test_shares_are_met_within_a_patient() -> None:
     splits = table_of([str(i // 3) for i in range(900)]).split((0.7, 0.15, 0.15), seed=3)
     # A patient has three images, so no part can be further from its share than that.
-    assert [abs(len(part) - share * 900) <= 3 for part, share in zip(splits, (0.7, 0.15, 0.15), strict=True)] == [True] * 3
+    assert [abs(len(part) - share * 900) <= 3 for part, share in zip(splits, (0.7, 0.15, 0.15), strict=True)] == [
+        True
+    ] * 3
 
 
 def test_the_seed_decides_and_nothing_else() -> None:

@@ -63,9 +63,7 @@ def test_nih_tables_say_what_the_phantoms_are(nih):
         assert row[2:9] == [
             str(v) for v in (made.follow_up, made.patient_id, made.age, made.sex, made.view, SIZE, SIZE)
         ]
-        named = [
-            [b[1].replace("Infiltrate", "Infiltration"), *map(float, b[2:6])] for b in boxes if b[0] == row[0]
-        ]
+        named = [[b[1].replace("Infiltrate", "Infiltration"), *map(float, b[2:6])] for b in boxes if b[0] == row[0]]
         assert named == [[b.label, b.x, b.y, b.width, b.height] for b in made.boxes]
         assert np.array_equal(np.asarray(Image.open(nih / "images" / row[0])), made.image)
     contrasts = _table(nih / "phantoms.csv")
@@ -125,9 +123,7 @@ def test_rsna_dicom_is_readable_and_says_synthetic(rsna):
         assert path.stem == data.PatientID
         assert data.pixel_array.shape == (SIZE, SIZE)
         index = int(data.ImageComments.rsplit(" ", 1)[1])
-        assert np.array_equal(
-            data.pixel_array[: SIZE // 8], phantom(index, seed=4, size=SIZE).image[: SIZE // 8]
-        )
+        assert np.array_equal(data.pixel_array[: SIZE // 8], phantom(index, seed=4, size=SIZE).image[: SIZE // 8])
 
 
 def test_rsna_tables_agree(rsna):
@@ -197,13 +193,8 @@ def test_the_command_writes_and_reports(tmp_path, capsys):
 def test_the_command_module_is_light():
     import subprocess
 
-    code = (
-        "import sys, xrt.runtime.cli.phantoms; print(sorted({'numpy', 'PIL', 'pydicom'} & set(sys.modules)))"
-    )
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    code = "import sys, xrt.runtime.cli.phantoms; print(sorted({'numpy', 'PIL', 'pydicom'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_the_command_default_contrast_is_the_library_s():

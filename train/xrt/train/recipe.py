@@ -36,6 +36,12 @@ class DataSpec(Part):
     split_seed: int = 0
     cache_mib: int = Field(default=4096, ge=0)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> DataSpec:
+        if min(self.proportions) <= 0 or abs(sum(self.proportions) - 1) > 1e-6:
+            raise ValueError(f"proportions {self.proportions} must add up to 1 and each be above 0")
+        return self
+
 
 class OptimSpec(Part):
     """The optimiser and its schedule. `lr` is the peak; `onecycle` and `cosine` are stepped every batch.

@@ -51,9 +51,7 @@ class Backend(ABC):
         """The class of device whose kernels decide the numbers, such as `cpu-x86_64-avx512vnni`."""
 
     @abstractmethod
-    def open(
-        self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions
-    ) -> Session:
+    def open(self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions) -> Session:
         """Compile the graph in `model`. Raises BackendError when the library refuses it."""
 
 

@@ -36,17 +36,13 @@ class OnnxRuntimeCpu(Backend):
     def device_class(self) -> str:  # noqa: D102
         return cpu_class()
 
-    def open(
-        self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions
-    ) -> Session:
+    def open(self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions) -> Session:
         """Compile the graph in `model` with all of ONNX Runtime's optimisations."""
         return _OnnxRuntimeSession(model, graph, preprocessing, options)
 
 
 class _OnnxRuntimeSession(Session):
-    def __init__(
-        self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions
-    ) -> None:
+    def __init__(self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions) -> None:
         super().__init__(graph, preprocessing)
         import onnxruntime
 

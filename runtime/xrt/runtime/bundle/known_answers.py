@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -26,7 +27,7 @@ class KnownAnswers:
     def to_bytes(self) -> bytes:
         """Serialise as a compressed `.npz` without pickles."""
         buffer = io.BytesIO()
-        arrays = {f"cam:{name}": cam for name, cam in self.cams.items()}
+        arrays: dict[str, Any] = {f"cam:{name}": cam for name, cam in self.cams.items()}
         np.savez_compressed(buffer, images=self.images, logits=self.logits, **arrays)
         return buffer.getvalue()
 

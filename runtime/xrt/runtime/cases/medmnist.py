@@ -87,7 +87,9 @@ def _arrays(path: Path) -> tuple[dict[str, UInt8[np.ndarray, "n h w"]], dict[str
                                     f" {', '.join(SPLITS)}")  # fmt: skip
             image, label = archive[names[0]], archive[names[1]]
             if image.ndim != 3 or image.dtype != np.uint8:
-                raise DataError(f"{path}: {names[0]} is {image.dtype} {list(image.shape)}; expected grey uint8 [n, H, W]")
+                raise DataError(
+                    f"{path}: {names[0]} is {image.dtype} {list(image.shape)}; expected grey uint8 [n, H, W]"
+                )
             if label.ndim != 2 or len(label) != len(image) or label.dtype.kind not in "ui" or label.min(initial=0) < 0:
                 raise DataError(
                     f"{path}: {names[1]} is {label.dtype} {list(label.shape)} for {len(image)} images; expected whole"

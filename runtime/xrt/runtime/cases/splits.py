@@ -19,7 +19,7 @@ def split_by_patient(cases: Sequence[Case], proportions: Sequence[float], seed: 
     Raises DataError for proportions that do not add up to 1 and for a part that would stay empty.
     """
     _require_proportions(proportions)
-    parts = dict(zip(PARTS, _deal(cases, range(len(cases)), proportions, seed), strict=True))
+    parts: dict[str, Sequence[int]] = dict(zip(PARTS, _deal(cases, range(len(cases)), proportions, seed), strict=True))
     _require_filled(parts, cases, proportions)
     return parts
 

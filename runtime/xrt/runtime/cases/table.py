@@ -92,9 +92,7 @@ class CaseTable:
             "patients": len({case.patient for case in self.cases}),
             "missing": self.missing,
             "boxes": sum(len(case.boxes) for case in self.cases),
-            "classes": {
-                name: {"images": n, "prevalence": n / max(1, len(self.cases))} for name, n in counts.items()
-            },
+            "classes": {name: {"images": n, "prevalence": n / max(1, len(self.cases))} for name, n in counts.items()},
         }
 
 

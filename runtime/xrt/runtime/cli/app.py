@@ -47,7 +47,9 @@ def build_app() -> typer.Typer:
             app.command(name, no_args_is_help=name not in ("demo", "doctor"))(function)
         else:
             context = {"ignore_unknown_options": True, "allow_extra_args": True}
-            app.command(name, context_settings=context, help=f"(install {COMMANDS[name]})".replace("[", r"\["))(_absent(name))
+            app.command(name, context_settings=context, help=f"(install {COMMANDS[name]})".replace("[", r"\["))(
+                _absent(name)
+            )
     return app
 
 

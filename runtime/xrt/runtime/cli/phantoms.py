@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 
-class Layout(str, Enum):  # noqa: UP042 (StrEnum came with Python 3.11, the runtime serves 3.10)
+class Layout(str, Enum):
     """Public data sets whose layout phantoms can take."""
 
     nih = "nih"
@@ -30,18 +30,14 @@ def phantoms(
     ] = Layout.nih,
     count: Annotated[
         int,
-        typer.Option(
-            min=1, help="How many images. 100 show what a layout is like; 1500 train a small network."
-        ),
+        typer.Option(min=1, help="How many images. 100 show what a layout is like; 1500 train a small network."),
     ] = 100,
     seed: Annotated[
         int, typer.Option(min=0, help="The same seed gives the same bytes; another one, other patients.")
     ] = 0,
     size: Annotated[
         Optional[int],  # noqa: UP045 (typer reads this at run time, on Python 3.10 too)
-        typer.Option(
-            min=64, help="Side of the images in pixels. Default: 512; 299, the data set's own, for covid."
-        ),
+        typer.Option(min=64, help="Side of the images in pixels. Default: 512; 299, the data set's own, for covid."),
     ] = None,
     contrast: Annotated[
         tuple[float, float],

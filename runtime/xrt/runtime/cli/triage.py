@@ -13,7 +13,8 @@ from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
 def triage(
     bundle: Annotated[Path, typer.Argument(metavar="NAME.xrt", help="The bundle to screen with.")],
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Radiographs or folders of them: PNG, JPEG, TIFF, BMP, DICOM.")
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Radiographs or folders of them: PNG, JPEG, TIFF, BMP, DICOM."),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for results.db, worklist.csv, report.html and heatmaps/.")

@@ -38,9 +38,7 @@ def certificate_of(
         figures=figures.as_dict(),
         limits=limits,
         reasons=reasons,
-        evidence=Evidence(
-            source=source, images=figures.images, decisions=figures.decisions, reference=reference_name
-        ),
+        evidence=Evidence(source=source, images=figures.images, decisions=figures.decisions, reference=reference_name),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 

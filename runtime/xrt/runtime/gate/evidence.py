@@ -37,7 +37,8 @@ def images_needed(decisions_per_image: int) -> int:
 
 def phantom_inputs(count: int, seed: int, spec: Preprocessing) -> EvidenceImages:
     """Phantoms as inputs; they hold no patient's data, so they may travel in a bundle."""
-    size = max(spec.height, spec.width)
+    # A phantom smaller than 64 pixels would show nothing; it is drawn larger and resized like any image.
+    size = max(64, spec.height, spec.width)
     images = [preprocess(phantom.image, spec)[0] for phantom in generate(count, seed=seed, size=size)]
     return EvidenceImages(np.stack(images)[:, None], "synthetic")
 

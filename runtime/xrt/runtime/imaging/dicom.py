@@ -40,7 +40,9 @@ def decode_dicom(data: bytes, *, unwindowed: str, any_body_part: bool, limits: D
     except MemoryError:
         raise UnreadableImage("decoding needs more memory than the limit allows") from None
     except Exception as error:  # damaged files raise whatever the parser or codec trips over
-        raise UnreadableImage(f"damaged DICOM: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+        raise UnreadableImage(
+            f"damaged DICOM: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
     return Radiograph(
         pixels=pixels,
         notes=notes,

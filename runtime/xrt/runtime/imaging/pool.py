@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, TimeoutError
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -37,7 +37,7 @@ class DecodingPool:
                 max_workers=self.workers,
                 initializer=_limit_this_process,
                 initargs=(self._options.limits.memory_bytes,),
-                context=multiprocessing.get_context("spawn"),
+                context=cast(Any, multiprocessing.get_context("spawn")),  # pebble's declaration is too narrow
             )
         return self
 

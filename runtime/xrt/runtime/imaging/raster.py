@@ -28,8 +28,8 @@ def decode_raster(data: bytes, *, unwindowed: str, limits: DecodeLimits) -> Radi
                 width, height = image.size
                 if width * height > limits.pixels:
                     raise UnreadableImage(f"{width} × {height} pixels, the limit is {limits.pixels:,} in all")
-                if getattr(image, "n_frames", 1) > 1:
-                    raise UnreadableImage(f"{image.n_frames} pages or frames; one radiograph a file is read")
+                if (frames := getattr(image, "n_frames", 1)) > 1:
+                    raise UnreadableImage(f"{frames} pages or frames; one radiograph a file is read")
                 image.load()
                 return _fold_to_grey(ImageOps.exif_transpose(image), unwindowed)
     except Image.UnidentifiedImageError:
@@ -54,7 +54,7 @@ def _fold_to_grey(image: Image.Image, unwindowed: str) -> Radiograph:
     else:
         # Transparency is laid on black, which is what collimated borders are.
         rgba = image.convert("RGBA")
-        if rgba.getextrema()[3] != (255, 255):
+        if rgba.getchannel("A").getextrema() != (255, 255):
             rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
         channels = np.asarray(rgba)[..., :3]
         spread = channels.max(axis=2).astype(np.int16) - channels.min(axis=2)

@@ -7,7 +7,6 @@ positioning.
 
 from __future__ import annotations
 
-
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -70,18 +69,14 @@ class Layer:
     def line(self, points: np.ndarray, width: float, value: float) -> None:
         """A polyline, [k, 2] in cm, `width` cm wide; under one pixel it gets fainter instead of thinner."""
         wide = width * self._scale
-        self._draw.line(
-            self._pixels(points), fill=round(255 * value * min(1.0, wide)), width=max(1, round(wide))
-        )
+        self._draw.line(self._pixels(points), fill=round(255 * value * min(1.0, wide)), width=max(1, round(wide)))
 
     def lines(self, segments: np.ndarray, widths: np.ndarray, values: np.ndarray) -> None:
         """Polylines [m, k, 2] in cm, each with its width and value."""
         flat = ((segments - (-FIELD / 2, TOP)) * self._scale - 0.5).reshape(len(segments), -1).tolist()
         wide = np.asarray(widths) * self._scale
         fills = np.rint(255 * np.asarray(values) * np.minimum(1.0, wide)).astype(int).tolist()
-        for points, fill, width in zip(
-            flat, fills, np.maximum(1, np.rint(wide)).astype(int).tolist(), strict=True
-        ):
+        for points, fill, width in zip(flat, fills, np.maximum(1, np.rint(wide)).astype(int).tolist(), strict=True):
             self._draw.line(points, fill=fill, width=width)
 
     def ellipse(self, x: float, y: float, a: float, b: float, value: float) -> None:

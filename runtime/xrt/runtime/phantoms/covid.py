@@ -33,9 +33,7 @@ def one(index: int, out: Path, seed: int, size: int, contrast: tuple[float, floa
     made = render(index, seed=seed, size=size, contrast=contrast, findings=CLASSES[name])
     file = f"{name}-{index // len(CLASSES) + 1}.png"
     save_png(out / name / "images" / file, made.phantom.image, seed=seed, index=index)
-    mask = Image.fromarray((255 * made.lungs).astype(np.uint8)).resize(
-        (_MASK, _MASK), Image.Resampling.NEAREST
-    )
+    mask = Image.fromarray((255 * made.lungs).astype(np.uint8)).resize((_MASK, _MASK), Image.Resampling.NEAREST)
     save_png(out / name / "masks" / file, np.asarray(mask), seed=seed, index=index)
     return f"{name}/images/{file}", without_image(made.phantom)
 

@@ -60,18 +60,11 @@ def pneumothorax(scene: Scene, strength: float) -> list[Change]:
     pleura = np.minimum(lowered, scene.chest.wall[rows][:, None]) - inward * fade
     gap = x - np.maximum(pleura, 0)  # positive outside the lung
     wall = scene.chest.wall[rows][:, None]
-    crescent = (
-        soft(gap / 0.15 + 0.5) * soft((end + 0.5 - y) / 1.5) * scene.filled(rows, cols, 3.0) * (x < wall)
-    )
+    crescent = soft(gap / 0.15 + 0.5) * soft((end + 0.5 - y) / 1.5) * scene.filled(rows, cols, 3.0) * (x < wall)
     # Where the outline is steep the line would smear over many rows: measure across it, not along x.
     steep = np.sqrt(1 + np.gradient(pleura[:, 0], canvas.step)[:, None] ** 2)
     thin = max(0.09, 0.7 * canvas.step)
-    line = (
-        np.exp(-((gap / steep / thin) ** 2))
-        * (pleura > 2.6)
-        * soft((end - y) / 1.5)
-        * scene.filled(rows, cols, 3.0)
-    )
+    line = np.exp(-((gap / steep / thin) ** 2)) * (pleura > 2.6) * soft((end - y) / 1.5) * scene.filled(rows, cols, 3.0)
     line = line * soft((wall - pleura) / 0.5)
     unit = (-crescent + 1.5 * line).astype(np.float32)
     scene.taken.append((side * 7.0, 3.5, 4.0))

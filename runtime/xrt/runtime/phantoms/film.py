@@ -25,9 +25,7 @@ class Film:
     middle: float  # log exposure that becomes grey 0.5
     slope: float
 
-    def log(
-        self, attenuation: np.ndarray, rows: slice = slice(None), cols: slice = slice(None)
-    ) -> np.ndarray:
+    def log(self, attenuation: np.ndarray, rows: slice = slice(None), cols: slice = slice(None)) -> np.ndarray:
         """Log exposure (negated, so that dense is high) behind a log attenuation, scatter included."""
         return -np.log(np.exp(-attenuation) + self.scatter[rows, cols])
 
@@ -66,9 +64,7 @@ def develop(
 ) -> np.ndarray:
     """Project the log exposure [n, n] into the image, add noise and print: uint8 [size, size]."""
     scale = _BINS / _RANGE
-    values = np.maximum(
-        project(log, shot, canvas, size) * np.float32(scale), 0
-    )  # scatter reaches past the skin
+    values = np.maximum(project(log, shot, canvas, size) * np.float32(scale), 0)  # scatter reaches past the skin
     bins = (np.arange(_BINS) + 0.5) / scale
     pixel = 10 * shot.field / size  # mm
     deviation = (film.deviation(bins) * scale / pixel).astype(np.float32)

@@ -72,9 +72,7 @@ def atelectasis(scene: Scene, strength: float) -> list[Change]:
     for k in range(int(rng.integers(1, 4))):
         thick = rng.uniform(0.28, 0.55)
         middle = y0 + k * rng.uniform(0.9, 1.5) + tilt * x + 0.02 * rng.normal(0, 1) * x * x
-        band = np.exp(-(((y - middle) / thick) ** 2)) * np.clip(
-            1 - (x / (reach * rng.uniform(0.7, 1.0))) ** 2, 0, None
-        )
+        band = np.exp(-(((y - middle) / thick) ** 2)) * np.clip(1 - (x / (reach * rng.uniform(0.7, 1.0))) ** 2, 0, None)
         unit = np.maximum(unit, band * rng.uniform(0.75, 1.0))
     return [Change(rows, cols, (unit * scene.filled(rows, cols, 8.0)).astype(np.float32))]
 
@@ -87,9 +85,7 @@ def _ball(scene: Scene, x0: float, y0: float, radius: float, lobes: float, flat:
     angle = np.arctan2(y, x)
     outline = 1.0
     for k in range(2, 7):
-        outline = outline + lobes / np.sqrt(k - 1) * rng.normal(0, 0.7) * np.cos(
-            k * angle + rng.uniform(0, 6.28)
-        )
+        outline = outline + lobes / np.sqrt(k - 1) * rng.normal(0, 0.7) * np.cos(k * angle + rng.uniform(0, 6.28))
     away = (x * x + y * y) / (radius * np.clip(outline, 0.6, 1.45)) ** 2
     return Change(rows, cols, (bulge(away) ** flat * scene.filled(rows, cols, 4.0)).astype(np.float32))
 

@@ -98,9 +98,7 @@ def write(
         )
 
 
-def _chunk(
-    layout: str, folder: Path, seed: int, size: int, contrast: tuple[float, float], indices: range
-) -> list[Row]:
+def _chunk(layout: str, folder: Path, seed: int, size: int, contrast: tuple[float, float], indices: range) -> list[Row]:
     return [_LAYOUTS[layout].one(index, folder, seed, size, contrast) for index in indices]
 
 

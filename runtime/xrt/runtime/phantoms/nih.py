@@ -33,9 +33,7 @@ def one(index: int, out: Path, seed: int, size: int, contrast: tuple[float, floa
 
 def tables(out: Path, rows: list[Row]) -> None:
     """Write both tables, both lists, and `phantoms.csv` with the contrasts."""
-    save_csv(
-        out / "Data_Entry_2017.csv", ENTRY_HEADER.split(","), (_entry(name, made) for name, made in rows)
-    )
+    save_csv(out / "Data_Entry_2017.csv", ENTRY_HEADER.split(","), (_entry(name, made) for name, made in rows))
     save_csv(
         out / "BBox_List_2017.csv",
         BOX_HEADER.split(","),

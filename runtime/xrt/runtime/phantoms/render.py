@@ -117,9 +117,7 @@ def render(
     # Beyond 1.2 points a millimetre nothing gets sharper; a portable AP image is a little less sharp.
     canvas = Canvas(round(min(size * 1.15, 560) * (0.8 if shot.view == "AP" else 1.0)))
     chest = thorax.build(body, shot, canvas)
-    attenuation, vascular = _healthy(
-        body, shot, canvas, chest, patient.generator(seed, patient.TEXTURE, number)
-    )
+    attenuation, vascular = _healthy(body, shot, canvas, chest, patient.generator(seed, patient.TEXTURE, number))
     plate = film.expose(attenuation, chest.air, shot)
     log = plate.log(attenuation)
     boxes: list[Box] = []
@@ -198,9 +196,7 @@ def _apply(
         core = np.abs(change.unit) > _VISIBLE * np.abs(change.unit).max()
         deviation = float(plate.deviation(before[core]).mean())
         mean = float(np.abs(change.unit[core]).mean())
-        most = (
-            1.2 * float(np.percentile(limit[core], 80)) / mean
-        )  # beyond this a lesion only loses its texture
+        most = 1.2 * float(np.percentile(limit[core], 80)) / mean  # beyond this a lesion only loses its texture
         gain = min(strength * deviation / mean, most)
         for _ in range(4):  # scatter and the limit make the answer less than linear
             added = fixed + limit * np.tanh(np.float32(gain) * change.unit / limit)

@@ -23,9 +23,7 @@ class Scene:
     chest: Thorax
     vessels: np.ndarray  # [n, n], log attenuation of the vessels in lung
     rng: np.random.Generator
-    taken: list[tuple[float, float, float]] = field(
-        default_factory=list
-    )  # circles (x, y, radius) with a lesion
+    taken: list[tuple[float, float, float]] = field(default_factory=list)  # circles (x, y, radius) with a lesion
 
     def lung_at(self, x: float, y: float) -> float:
         """Lung crossed by the beam at a point, in cm."""
@@ -35,9 +33,7 @@ class Scene:
         """How much of a lesion finds room in lung, 0..1: all where the beam crosses `depth` cm or more."""
         return np.minimum(self.chest.air[rows, cols] / np.float32(depth), 1)
 
-    def spot(
-        self, radius: float, *, side: int = 0, upper: float = 0.0, lower: float = 1.0
-    ) -> tuple[float, float]:
+    def spot(self, radius: float, *, side: int = 0, upper: float = 0.0, lower: float = 1.0) -> tuple[float, float]:
         """A point in a lung with room around it, clear of other lesions as far as 60 tries can make it.
 
         `side` is −1 for the viewer's left, 1 for the right, 0 for either; `upper` and `lower` bound the

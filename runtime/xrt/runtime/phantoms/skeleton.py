@@ -106,9 +106,7 @@ def _spine(body: Anatomy, shot: Exposure, canvas: Canvas) -> np.ndarray:
             layer.line(np.array([[x0, end], [x1, end]]), 0.14, 0.8)
         for side in (-1, 1):
             layer.ellipse(shift + side * 0.68 * half, y + 0.38 * height, 0.32, 0.45, 0.95)
-            transverse = np.array(
-                [[shift + side * half, y + 0.4 * height], [shift + side * (half + 1.3), y + 0.3]]
-            )
+            transverse = np.array([[shift + side * half, y + 0.4 * height], [shift + side * (half + 1.3), y + 0.3]])
             layer.line(transverse, 0.6, 0.42)
         layer.ellipse(shift + 0.4 * shot.rotation, y + 0.75 * height, 0.22, 0.55, 0.95)
         y += height + 0.32 + 0.004 * (y + 9)

@@ -23,9 +23,7 @@ class Thorax:
     gas: np.ndarray  # trachea, bronchi, gastric bubble
     wall: np.ndarray  # [n]: half width of the thoracic cavity at each row
     domes: np.ndarray  # [n]: y of the diaphragm at each column
-    room: (
-        np.ndarray
-    )  # [n, n] cm: what the lung would fill if there were no heart; negative in the mediastinum
+    room: np.ndarray  # [n, n] cm: what the lung would fill if there were no heart; negative in the mediastinum
 
     def wall_at(self, canvas: Canvas, y: float) -> float:
         """Half width of the cavity at a height of y cm."""

@@ -28,9 +28,7 @@ def _tree(rng: np.random.Generator, side: int, shift: float) -> list[tuple[np.nd
     stems = 9
     # From straight up over lateral to straight down: angles measured from upwards, away from the midline.
     angle = np.linspace(0.1, 2.95, stems) + rng.normal(0, 0.2, stems)
-    start = np.stack(
-        [np.full(stems, side * 3.0) + shift, 10.6 - 0.7 * (side > 0) + 1.6 * (angle / 1.5 - 1)], axis=1
-    )
+    start = np.stack([np.full(stems, side * 3.0) + shift, 10.6 - 0.7 * (side > 0) + 1.6 * (angle / 1.5 - 1)], axis=1)
     radius = np.where(angle > 1.6, 0.30, 0.22) * rng.uniform(0.75, 1.2, stems)
     length = 2.2 * rng.uniform(0.8, 1.2, stems) * (1 + 0.25 * (angle > 2.0))
     generations = []

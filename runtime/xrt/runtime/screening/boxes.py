@@ -57,7 +57,9 @@ def otsu(values: Float32[np.ndarray, "h w"], bins: int = 256) -> float:
     return float(edges[1:-1][np.nan_to_num(between).argmax()])
 
 
-def _region_around_maximum(values: Float32[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def _region_around_maximum(
+    values: Float32[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
     """The 4-connected part of the mask that holds the maximum, grown from it until nothing changes."""
     region = np.zeros_like(mask)
     region[np.unravel_index(values.argmax(), values.shape)] = True

@@ -64,7 +64,9 @@ class Screener:
         self._opened = opened
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._opened = None
         self._stack.__exit__(kind, error, trace)
 
@@ -132,7 +134,9 @@ class Screener:
         graph = self.bundle.manifest.graph
         indices = graph.explained if outputs.cam_classes is None else outputs.cam_classes[i]
         cams = outputs.cams[graph.cams[0].output][i]
-        return {self.bundle.manifest.map_class(int(c)): cams[m] for m, c in enumerate(() if indices is None else indices)}
+        return {
+            self.bundle.manifest.map_class(int(c)): cams[m] for m, c in enumerate(() if indices is None else indices)
+        }
 
     def _result(self, key: Key, prepared: Prepared, row: tuple[list[Finding], dict[str, np.ndarray]]) -> Result[Key]:
         findings, maps = row

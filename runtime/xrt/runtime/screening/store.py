@@ -47,7 +47,9 @@ class ResultsStore:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise UsageError(f"another xrt is writing to {self.path.parent}: wait for it, or choose another --out") from None
+            raise UsageError(
+                f"another xrt is writing to {self.path.parent}: wait for it, or choose another --out"
+            ) from None
         try:
             self._db = _connect(self.path)
         except BaseException:
@@ -70,9 +72,7 @@ class ResultsStore:
 
     def start_run(self, bundle: Bundle, opened: OpenedSession, settings: Mapping[str, object]) -> int:
         """Record a new run and return its id. Raises UsageError when the folder holds another bundle's results."""
-        other = self.db.execute(
-            "SELECT bundle FROM run WHERE bundle_sha256 != ? LIMIT 1", (bundle.sha256,)
-        ).fetchone()
+        other = self.db.execute("SELECT bundle FROM run WHERE bundle_sha256 != ? LIMIT 1", (bundle.sha256,)).fetchone()
         if other is not None:
             raise UsageError(f"{self.path.parent} holds results of another bundle ({other[0]}): choose another --out")
         with self.transaction():
@@ -113,9 +113,7 @@ class ResultsStore:
             self.db.execute("BEGIN IMMEDIATE")
             yield
 
-    def record(
-        self, run: int, root: str, path: str, result: Result, study: Study, heatmaps: Mapping[str, str]
-    ) -> None:
+    def record(self, run: int, root: str, path: str, result: Result, study: Study, heatmaps: Mapping[str, str]) -> None:
         """Write one file's result inside a transaction: its row becomes the path's current one.
 
         The same path with the same content keeps its one row, which is brought up to date. `heatmaps` maps class

@@ -164,9 +164,7 @@ def _draw(result: Result[_File], out: Path, which: Heatmaps) -> dict[str, str]:
         if cam is None or not (finding.positive or which == "all"):
             continue
         size = result.input_size
-        image = overlay(
-            result.preview, cam, result.placement, size, (result.height, result.width), finding.box
-        )
+        image = overlay(result.preview, cam, result.placement, size, (result.height, result.width), finding.box)
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
         slug = "".join(c if c.isalnum() else "-" for c in finding.class_name.lower())

@@ -47,10 +47,10 @@ def worklist_rows(db: sqlite3.Connection) -> list[dict[str, object]]:
 def write_worklist(db: sqlite3.Connection, path: Path) -> None:
     """Write the worklist as CSV. Cells that a spreadsheet would take for a formula are quoted with an apostrophe."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, HEADER)
-    writer.writeheader()
+    writer = csv.writer(text)
+    writer.writerow(HEADER)
     for row in worklist_rows(db):
-        writer.writerow({name: _harmless(value) for name, value in row.items()})
+        writer.writerow([_harmless(row[name]) for name in HEADER])
     write_durably(path, text.getvalue().encode())
 
 

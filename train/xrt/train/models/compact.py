@@ -1,41 +1,75 @@
 """A small residual network for small radiographs, made for fast training and for heatmaps that find small lesions.
 
-A convolution stem and three stages of basic residual blocks (He et al., arXiv 1512.03385), then global average pooling
-and a linear layer. It stops at a quarter or an eighth of the input's side, because a Grad-CAM can be no finer than the
-last feature map. Since the head is pooling and one linear layer, Grad-CAM equals CAM up to a constant.
+Stages of one 3 x 3 convolution that widens and some residual blocks (He et al., arXiv 1512.03385). Max pooling halves
+the side between stages: a lesion a few pixels wide survives it better than a strided convolution. The side is halved
+only two or three times, because a Grad-CAM can be no finer than the last feature map. The head is a pooling over
+positions and one linear layer.
+
+Two poolings are offered, for features a_ij at h x w positions:
+
+    average   mean of a_ij
+    lse       1 / r · log(mean of exp(r a_ij)), the smooth maximum of Wang et al., CVPR 2017 (arXiv 1705.02315)
+
+The derivatives of either by a_ij add up to 1 over the positions, so for both the Grad-CAM weight of a feature is its
+weight in the linear layer over h w: Grad-CAM equals CAM up to a constant. `lse` learns small lesions in far fewer
+epochs, since `average` dilutes a lesion that fills one cell of 256 by 256.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from xrt.train.models.spec import CompactSpec
 
+# Where the last batch norm starts. Most positions are then silent after the ReLU, and those that are not stand out in
+# the pooled feature; from 0, half of all positions fire and bury them.
+SPARSE_START = -1.5
+
+
+class ConvNormReLU(nn.Sequential):
+    """A 3 x 3 convolution, batch norm, ReLU: [n, inputs, h, w] to [n, outputs, h, w]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """`inputs` and `outputs` count channels."""
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        )
+
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions with batch norm, added to the input or to its 1 x 1 projection, then ReLU."""
+    """Two 3 x 3 convolutions with batch norm, added to their input, then ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        """`inputs` and `outputs` count channels; `stride` shrinks the side."""
+    def __init__(self, channels: int) -> None:
+        """The block keeps `channels` and size."""
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.projection: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.projection = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+        self.inner = nn.Sequential(
+            ConvNormReLU(channels, channels),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.relu = nn.ReLU()
 
-    def forward(self, x: Float[Tensor, "n inputs h w"]) -> Float[Tensor, "n outputs h2 w2"]:
-        """Features [n, inputs, h, w] to [n, outputs, h / stride, w / stride]."""
-        inner = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(inner)) + self.projection(x))
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Features to features of the same shape."""
+        return self.relu(self.inner(x) + x)
+
+
+class LogSumExpPool(nn.Module):
+    """Pooling between the average (sharpness r towards 0) and the maximum (r large) of every channel."""
+
+    def __init__(self, sharpness: float) -> None:
+        """`sharpness` is r."""
+        super().__init__()
+        self.sharpness = sharpness
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 1 1"]:
+        """Features [n, c, h, w] to [n, c, 1, 1]."""
+        # Shifted by the maximum, or exp(r a) overflows float32 from r a = 88 on. The shift cancels in the derivative.
+        peak = x.detach().amax(dim=(2, 3), keepdim=True)
+        mean = torch.exp((x - peak) * self.sharpness).mean(dim=(2, 3), keepdim=True)
+        return peak + torch.log(mean) / self.sharpness
 
 
 class Compact(nn.Module):
@@ -44,32 +78,24 @@ class Compact(nn.Module):
     def __init__(self, spec: CompactSpec, channels: int, outputs: int, dropout: float) -> None:
         """`channels` counts the input's, `outputs` the logits."""
         super().__init__()
-        first = spec.widths[0]
-        layers: list[tuple[str, nn.Module]] = [("stem", _stem(channels, first, spec.stem_stride))]
-        inputs = first
-        for stage, width in enumerate(spec.widths, 1):
-            for block in range(spec.blocks):
-                stride = 2 if stage > 1 and block == 0 else 1
-                layers.append((f"stage{stage}_{block}", ResidualBlock(inputs, width, stride)))
-                inputs = width
-        self.features = nn.Sequential(OrderedDict(layers))
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        layers: list[nn.Module] = []
+        inputs = channels
+        for stage, (width, blocks) in enumerate(zip(spec.widths, spec.blocks, strict=True)):
+            layers.append(ConvNormReLU(inputs, width))
+            layers.extend(ResidualBlock(width) for _ in range(blocks))
+            if stage < spec.halvings:
+                layers.append(nn.MaxPool2d(2))
+            inputs = width
+        self.features = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(1) if spec.pooling == "average" else LogSumExpPool(spec.sharpness)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(inputs, outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        last = [module for module in self.features.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+        nn.init.constant_(last.bias, SPARSE_START)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n logits"]:
         """Normalised images float32 [n, c, h, w] to logits [n, outputs]."""
         return self.classifier(self.dropout(self.pool(self.features(x)).flatten(1)))
-
-
-def _stem(channels: int, width: int, stride: int) -> nn.Sequential:
-    # A wider kernel where the stem strides, so that every pixel is seen by neighbouring positions.
-    kernel = {1: 3, 2: 5, 4: 7}[stride]
-    return nn.Sequential(
-        nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-    )

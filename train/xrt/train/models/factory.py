@@ -98,7 +98,7 @@ def _of_torchvision(name: str, stem: str, head: str) -> Architecture:
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "compact": Architecture(_compact, "features.stem.0", "classifier"),
+    "compact": Architecture(_compact, "features.0.0", "classifier"),
     "resnet18": _of_torchvision("resnet18", "conv1", "fc"),
     "resnet50": _of_torchvision("resnet50", "conv1", "fc"),
     "densenet121": _of_torchvision("densenet121", "features.conv0", "classifier"),

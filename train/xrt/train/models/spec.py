@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,15 +10,26 @@ from xrt.runtime.bundle.manifest import Part
 
 
 class CompactSpec(Part):
-    """Size of the `compact` network.
+    """Size of the `compact` network (see `xrt.train.models.compact`).
 
-    `widths` are the channels of its three stages; `stem_stride` 1 leaves a last map of a quarter of the input's
-    side (7 x 7 at 28 px), 2 an eighth (16 x 16 at 128 px); `blocks` is the number of residual blocks a stage.
+    One entry of `widths` (channels) and `blocks` (residual blocks) a stage; max pooling halves the side after each of
+    the first `halvings` stages, so 2 leave a last map of 7 x 7 from 28 px and 3 one of 16 x 16 from 128 px.
+    `sharpness` is the r of `lse` pooling.
     """
 
-    widths: tuple[int, int, int] = (32, 64, 128)
-    blocks: int = Field(default=1, ge=1, le=8)
-    stem_stride: Literal[1, 2, 4] = 1
+    widths: tuple[Annotated[int, Field(gt=0)], ...] = (32, 64, 128)
+    blocks: tuple[Annotated[int, Field(ge=0)], ...] = (0, 0, 1)
+    halvings: int = Field(default=2, ge=0)
+    pooling: Literal["average", "lse"] = "average"
+    sharpness: float = Field(default=3.0, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CompactSpec:
+        if not self.widths or len(self.widths) != len(self.blocks):
+            raise ValueError(f"{len(self.widths)} widths but {len(self.blocks)} numbers of blocks; give one a stage")
+        if self.halvings >= len(self.widths):
+            raise ValueError(f"{self.halvings} halvings need more than {len(self.widths)} stages: the last keeps its size")
+        return self
 
 
 class ModelSpec(Part):

@@ -90,6 +90,21 @@ def _tanh(call: Call) -> Sequence[Tensor | None]:
     return [emit("Mul", call.g, emit("Sub", emit.constant(1.0, "float32"), emit("Mul", y, y)))]
 
 
+@vjp("Exp")
+def _exp(call: Call) -> Sequence[Tensor | None]:
+    return [call.emit("Mul", call.g, call.outputs[0])]
+
+
+@vjp("Log")
+def _log(call: Call) -> Sequence[Tensor | None]:
+    return [call.emit("Div", call.g, call.x())]
+
+
+@vjp("Sqrt")
+def _sqrt(call: Call) -> Sequence[Tensor | None]:
+    return [call.emit("Div", call.g, call.emit("Mul", call.outputs[0], call.emit.constant(2.0, "float32")))]
+
+
 def _operands(call: Call, *cotangents: Tensor | None) -> Sequence[Tensor | None]:
     """Bring the cotangent of each operand, given for the broadcast result, to the operand's shape."""
     full = call.outputs[0].shape

@@ -63,7 +63,9 @@ def _conv(call: Call) -> Sequence[Tensor | None]:
     target = (1,) * len(spatial or geometry.kernel) if pointwise else call.input_shape()[2:]
     shape = (merged.shape[0], weight.shape[1] * geometry.groups, *target)  # type: ignore[operator]
     if geometry.plain:
-        pads = [d * (k - 1) - p for d, k, p in zip(geometry.dilations * 2, geometry.kernel * 2, geometry.pads, strict=True)]
+        pads = [
+            d * (k - 1) - p for d, k, p in zip(geometry.dilations * 2, geometry.kernel * 2, geometry.pads, strict=True)
+        ]
         flipped = emit.constant(_flip(weight.array, geometry.groups))
         result = emit(
             "Conv", merged, flipped, shape=shape, group=geometry.groups, dilations=geometry.dilations, pads=pads,

@@ -101,7 +101,7 @@ class _Windows:
         ends = [s + (r - 1) * t + 1 for s, r, t in zip(starts, self.results, self.strides, strict=True)]
         axes = [padded.rank - len(starts) + i for i in range(len(starts))]
         bounds = [self.emit.constant(values, "int64") for values in (starts, ends, axes, self.strides)]
-        return self.emit("Slice", padded, *bounds, shape=(*padded.shape[:-len(starts)], *self.results))
+        return self.emit("Slice", padded, *bounds, shape=(*padded.shape[: -len(starts)], *self.results))
 
     def collect(self, parts: list[Tensor]) -> Tensor:
         """Put each kernel offset's parts [C, n, K, windows…] back at their positions, sum, and cut the padding."""
@@ -109,7 +109,9 @@ class _Windows:
         for offset, part in zip(self.offsets, parts, strict=True):
             stretched = self._dilate(part)
             begins = [k * d for k, d in zip(offset, self.dilations, strict=True)]
-            ends = [e - b - int(s) for e, b, s in zip(self.extents, begins, stretched.shape[-len(begins) :], strict=True)]
+            ends = [
+                e - b - int(s) for e, b, s in zip(self.extents, begins, stretched.shape[-len(begins) :], strict=True)
+            ]
             placed = _pad(self.emit, stretched, begins, ends, 0.0)
             total = placed if total is None else self.emit("Add", total, placed)
         assert total is not None
@@ -117,7 +119,11 @@ class _Windows:
         starts, sizes = self.pads[:axes], self.sizes
         if all(s == 0 for s in starts) and list(total.shape[-axes:]) == sizes:
             return total
-        bounds = [starts, [s + n for s, n in zip(starts, sizes, strict=True)], [total.rank - axes + i for i in range(axes)]]
+        bounds = [
+            starts,
+            [s + n for s, n in zip(starts, sizes, strict=True)],
+            [total.rank - axes + i for i in range(axes)],
+        ]
         tensors = [self.emit.constant(values, "int64") for values in bounds]
         return self.emit("Slice", total, *tensors, shape=(*total.shape[:-axes], *sizes))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import onnx_ir as ir
+
 from xrt.export.autodiff.emitter import Tensor
 from xrt.export.autodiff.table import Call, vjp
 from xrt.runtime.errors import ModelError
@@ -22,6 +24,18 @@ def _reduce_mean(call: Call) -> Sequence[Tensor | None]:
         raise ModelError(f"node {call.node.name!r} averages over a dynamic size: export with static spatial sizes")
     count = float(prod(e for e in extents if isinstance(e, int)))
     return [call.emit("Div", _kept(call), call.emit.constant(count, "float32"))]
+
+
+@vjp("ReduceMax")
+def _reduce_max(call: Call) -> Sequence[Tensor | None]:
+    """Shared equally between the elements that are the maximum, as torch's amax has it."""
+    emit, axes = call.emit, _axes(call)
+    rank = len(call.input_shape())
+    kept = tuple(1 if i in axes else d for i, d in enumerate(call.input_shape()))
+    peak = emit.reshape(call.outputs[0], kept)
+    hit = emit("Cast", emit("Equal", call.x(), peak), to=int(ir.DataType.FLOAT))
+    count = emit.reduce("ReduceSum", hit, [axis % rank for axis in axes])
+    return [emit("Mul", _kept(call), emit("Div", hit, count))]
 
 
 @vjp("GlobalAveragePool")

@@ -1,0 +1,100 @@
+"""The commands as a user meets them: exit codes, one-line errors, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xrt.runtime.cli.app import COMMANDS
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def xrt(*arguments, check=None):
+    command = [sys.executable, "-c", "from xrt.runtime.cli.app import main; main()", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if check is not None:
+        assert result.returncode == check, result.stderr
+    return result
+
+
+def test_triage_of_a_folder_with_a_bad_file_exits_3(bundle_path, phantom_folder, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for image in sorted((phantom_folder / "images").iterdir())[:3]:
+        (folder / image.name).write_bytes(image.read_bytes())
+    done = xrt("triage", bundle_path, folder, "--out", tmp_path / "a", "--json", tmp_path / "a.json", check=0)
+    assert "3 ok" in done.stdout
+    assert done.stderr == ""
+    assert json.loads((tmp_path / "a.json").read_text())["counts"] == {"ok": 3}
+    (folder / "bad.png").write_bytes(b"x")
+    done = xrt("triage", bundle_path, folder, "--out", tmp_path / "b", check=3)
+    assert "3 ok, 1 failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["triage", "nothing.xrt", ".", "--out", "{tmp}/o"], 1, "nothing.xrt is not a bundle"),
+        (["triage", "{bundle}", "{tmp}/none", "--out", "{tmp}/o"], 2, "there is no file or folder"),
+        (["triage", "{bundle}", ".", "--out", "{tmp}/o", "--backend", "abacus"], 2, "no back end 'abacus'"),
+        (["triage", "{bundle}", ".", "--out", "{tmp}/o", "--precision", "int8"], 1, "has no int8 variant"),
+        (["export", "{tmp}/none", "--out", "{tmp}/a.xrt"], 1, "does not exist"),
+        (["evaluate", "{bundle}", "{tmp}", "--out", "{tmp}/e"], 1, "no data set that xrt knows"),
+        (["train", "astrology", "--data", "{tmp}", "--out", "{tmp}/r"], None, "astrology"),
+        (["benchmark", "{bundle}", "--batch-sizes", "1,x"], 2, "whole numbers"),
+    ],
+)
+def test_errors_are_one_line_with_an_exit_code(bundle_path, tmp_path, arguments, code, message):
+    filled = [a.format(tmp=tmp_path, bundle=bundle_path) for a in arguments]
+    result = xrt(*filled)
+    assert result.returncode == code or (code is None and result.returncode in (1, 2))
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_doctor_examines_a_bundle(bundle_path):
+    result = xrt("doctor", bundle_path, check=0)
+    assert "reproduces its known answers; certificate passed" in result.stdout
+    assert not re.search(r"^broken", result.stdout, re.MULTILINE)
+
+
+def test_doctor_sees_a_broken_bundle(bundle_path, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(bundle_path, tmp_path / "c.xrt")
+    (copy / "known-answers.npz").write_bytes(b"x")
+    assert "broken" in xrt("doctor", copy, check=1).stdout
+
+
+def test_a_command_whose_part_is_absent_says_what_to_install(monkeypatch, capsys):
+    from xrt.runtime.cli import app
+
+    monkeypatch.setattr(app, "entry_points", lambda group: [])
+    monkeypatch.setattr(sys, "argv", ["xrt", "export", "a", "--out", "b.xrt"])
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert stop.value.code == 2
+    assert "pip install 'xrt-export'" in capsys.readouterr().err
+
+
+def test_every_command_is_in_the_readme_and_has_help():
+    readme = (REPOSITORY / "README.md").read_text()
+    for name in COMMANDS:
+        assert f"xrt {name}" in readme, name
+        text = xrt(name, "--help", check=0).stdout
+        assert "Usage" in text
+        assert "(install" not in text
+
+
+def test_the_readme_names_no_command_that_does_not_exist():
+    documents = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
+    for document in documents:
+        used = set(re.findall(r"(?:uv run |`|^)xrt ([a-z]+)", document.read_text(), re.MULTILINE))
+        assert used <= set(COMMANDS), f"{document.name}: {used - set(COMMANDS)}"

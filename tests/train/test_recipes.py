@@ -1,0 +1,104 @@
+"""Recipes: the package's own are valid, overrides reach every key, and errors name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xrt.runtime.errors import DataError, UsageError
+from xrt.train.recipe import Recipe, known_recipes, load_recipe
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_own_recipes_are_valid_and_named_after_their_file(name: str) -> None:
+    assert load_recipe(name).name == name
+
+
+def test_the_recipes_are_these() -> None:
+    assert known_recipes() == ("nih-densenet121", "phantoms", "pneumoniamnist")
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("optim.lr=1e-3", lambda r: r.optim.lr == 1e-3),
+        ("training.epochs=3", lambda r: r.training.epochs == 3),
+        ("model.weights=null", lambda r: r.model.weights is None),
+        ("data.proportions=[0.8, 0.1, 0.1]", lambda r: r.data.proportions == (0.8, 0.1, 0.1)),
+        ("data.official=false", lambda r: r.data.official is False),
+        ("normalisation.mean=[0.5]", None),
+    ],
+)
+def test_overrides(override: str, read: object) -> None:
+    if callable(read):
+        assert read(load_recipe("pneumoniamnist", [override]))
+        return
+    with pytest.raises(DataError, match="normalisation"):
+        load_recipe("pneumoniamnist", [override])
+
+
+def test_the_last_override_wins() -> None:
+    assert load_recipe("phantoms", ["training.seed=1", "training.seed=2"]).training.seed == 2
+
+
+def test_a_file_is_a_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\npreprocessing: {height: 32, width: 48}\n")
+    recipe = load_recipe(file, ["model.architecture=resnet18"])
+    assert (recipe.name, recipe.preprocessing.width, recipe.model.architecture) == ("mine", 48, "resnet18")
+
+
+def test_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(UsageError, match="no recipe 'nhi': neither a file nor one of nih-densenet121, phantoms, pneumon"):
+        load_recipe("nhi")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.rl=1", r"unknown key 'optim\.rl' \(known: name, lr, weight_decay"),
+        ("optimiser.lr=1", r"unknown key 'optimiser' \(known: name, description, data"),
+        ("optim.lr=0", r"optim\.lr: Input should be greater than 0 \(got 0\)"),
+        ("optim.name=lion", r"optim\.name: Input should be 'adam', 'adamw' or 'sgd'"),
+        ("model.compact.blocks=[1]", r"model\.compact: 3 widths but 1 numbers of blocks"),
+        ("model.channels=2", r"model\.channels: Input should be 1 or 3"),
+        ("data.proportions=[0.9, 0.1, 0.0]", r"data: proportions .* each be above 0"),
+        ("preprocessing=null", r"preprocessing: "),
+    ],
+)
+def test_errors_name_the_key(override: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load_recipe("pneumoniamnist", [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_normalisation_follows_the_channels() -> None:
+    with pytest.raises(DataError, match="normalisation has 3 channels, the model 1"):
+        load_recipe("nih-densenet121", ["model.channels=1"])
+
+
+@pytest.mark.parametrize("override", ["optim.lr", "=3", ""])
+def test_malformed_override(override: str) -> None:
+    with pytest.raises(UsageError, match="--set takes key=value"):
+        load_recipe("phantoms", [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a list\n", "must be a mapping of keys, not list"),
+        ("name: [\n", "is not valid YAML"),
+        ("name: x\n", "key 'preprocessing' is missing"),
+    ],
+)
+def test_malformed_files(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_recipe(file)
+
+
+def test_a_recipe_survives_its_own_json() -> None:
+    recipe = load_recipe("phantoms")
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
