@@ -90,3 +90,12 @@ def test_the_runtime_imports_no_torch_and_no_onnx():
 
 def test_the_proof_of_leanness_can_fail():
     assert "onnx" in modules_after("import onnx")
+
+
+def test_the_linter_knows_the_arrows():
+    """A module that breaks one is refused, with a message that says where the code belongs."""
+    command = [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--stdin-filename"]
+    module = REPOSITORY / "runtime" / "xrt" / "runtime" / "new.py"
+    result = subprocess.run([*command, module], input="import xrt.export\n", capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "this belongs in export" in result.stdout

@@ -50,7 +50,9 @@ def test_a_file_is_a_recipe(tmp_path: Path) -> None:
 
 
 def test_unknown_recipe_lists_the_known() -> None:
-    with pytest.raises(UsageError, match="no recipe 'nhi': neither a file nor one of nih-densenet121, phantoms, pneumon"):
+    with pytest.raises(
+        UsageError, match="no recipe 'nhi': neither a file nor one of nih-densenet121, phantoms, pneumon"
+    ):
         load_recipe("nhi")
 
 

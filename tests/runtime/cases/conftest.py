@@ -27,8 +27,8 @@ ROWS = (
 def nih_folder(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a folder in the NIH layout and returns its path.
 
-    Rows are (file, labels, patient, age, sex, view); `header` is a key of `HEADERS` or a line of its own; `folders`
-    says which image folder each file goes to.
+    Rows are (file, labels, patient, age, sex, view); `header` is a key of `HEADERS` or a line of its own;
+    `folders` says which image folder each file goes to.
     """
 
     def write(

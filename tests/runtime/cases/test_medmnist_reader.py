@@ -22,7 +22,11 @@ BINARY = {
 
 def test_binary_labels_have_one_column(medmnist_file: Callable[..., Path]) -> None:
     table = open_cases(medmnist_file(BINARY))
-    assert (table.task, table.classes, table.logit_classes) == ("binary", ("normal", "pneumonia"), ("pneumonia",))
+    assert (table.task, table.classes, table.logit_classes) == (
+        "binary",
+        ("normal", "pneumonia"),
+        ("pneumonia",),
+    )
     np.testing.assert_array_equal(table.labels, [[1], [0], [1], [1], [0], [1], [1]])
     assert [case.split for case in table.cases] == ["train"] * 4 + ["val"] * 2 + ["test"]
     assert len({case.patient for case in table.cases}) == 7, "no patients are known, so every image is its own"
@@ -69,7 +73,10 @@ def test_resolution_suffix_keeps_the_names(medmnist_file: Callable[..., Path]) -
     ("changes", "message"),
     [
         ({"name": "own.npz"}, r"names of its 2 classes are not known; name them \(data\.classes\)"),
-        ({"test_images": np.zeros((1, 28, 28, 3), np.uint8)}, r"test_images is uint8 \[1, 28, 28, 3\]; expected grey"),
+        (
+            {"test_images": np.zeros((1, 28, 28, 3), np.uint8)},
+            r"test_images is uint8 \[1, 28, 28, 3\]; expected grey",
+        ),
         ({"val_labels": np.zeros((3, 1), np.uint8)}, r"val_labels is uint8 \[3, 1\] for 2 images"),
         ({"val_labels": np.zeros((2, 2), np.uint8)}, r"the splits have \[1, 2\] label columns"),
     ],

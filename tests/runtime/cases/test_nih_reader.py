@@ -70,7 +70,8 @@ def test_boxes_have_the_tables_spelling(nih_folder: Callable[..., Path]) -> None
 
 def test_no_finding_is_a_class_only_when_asked_for(nih_folder: Callable[..., Path]) -> None:
     root = nih_folder()
-    table = open_cases(root, classes=["No Finding", "Effusion"], ignore=["Cardiomegaly", "Hernia", "Infiltration"])
+    ignored = ["Cardiomegaly", "Hernia", "Infiltration"]
+    table = open_cases(root, classes=["No Finding", "Effusion"], ignore=ignored)
     np.testing.assert_array_equal(table.labels, [[0, 1], [1, 0], [0, 0], [0, 0]])
 
 
@@ -92,8 +93,9 @@ def test_leaking_official_lists_are_refused(nih_folder: Callable[..., Path]) -> 
 
 
 def test_an_image_in_both_lists_is_refused(nih_folder: Callable[..., Path]) -> None:
-    root = nih_folder(lists={"train_val_list.txt": ["00000001_000.png"], "test_list.txt": ["00000001_000.png"]})
-    with pytest.raises(DataError, match="00000001_000.png stands in train_val_list.txt and in test_list.txt"):
+    name = "00000001_000.png"
+    root = nih_folder(lists={"train_val_list.txt": [name], "test_list.txt": [name]})
+    with pytest.raises(DataError, match=f"{name} stands in train_val_list.txt and in test_list.txt"):
         open_cases(root)
 
 

@@ -41,8 +41,9 @@ class History(Callback):
 class KeepBest(Callback):
     """Keep a copy of the evaluated weights of the best epoch, and stop when `patience` epochs brought none.
 
-    Better is a higher mean validation AUROC and, where that ties or is the recipe's wish, a lower validation loss. A
-    validation part in which no class has both kinds of cases has no AUROC: then the loss alone decides.
+    Better is a higher mean validation AUROC and, where that ties or is the recipe's wish, a lower validation
+    loss. A validation part in which no class has both kinds of cases has no AUROC: then the loss alone
+    decides.
     """
 
     def __init__(self, monitor: str, patience: int | None) -> None:
@@ -85,7 +86,9 @@ class ProgressLine(Callback):
         self._task = self._bar.add_task("training", total=int(trainer.estimated_stepping_batches))
         self._bar.start()
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Advance by one batch."""
         self._bar.advance(self._task)
 

@@ -1,6 +1,7 @@
 """Checkpoints: `model.safetensors` and, beside it, `model.json` with all that export needs to know.
 
-Needs torch, not Lightning: export reads checkpoints with this module alone. Nothing in a checkpoint is unpickled.
+Needs torch, not Lightning: export reads checkpoints with this module alone. Nothing in a checkpoint is
+unpickled.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class CheckpointSpec(Part):
     """The whole of `model.json`.
 
     The model takes float32 [n, C, H, W], which is (pixel / 255 - mean) / std with one mean and deviation a channel,
-    and gives logits [n, len(logit_classes)]. `binary` is a one-logit model: it has two classes, negative first, and
-    `explained_class` says which of them its heatmaps explain. Thresholds apply to sigmoid(logit).
+    and gives logits [n, len(logit_classes)]. `binary` is a one-logit model: it has two classes, negative
+    first, and `explained_class` says which of them its heatmaps explain. Thresholds apply to sigmoid(logit).
     """
 
     schema_version: Literal[1] = 1
@@ -66,8 +67,8 @@ class CheckpointSpec(Part):
 def save_checkpoint(directory: Path, model: nn.Module, spec: CheckpointSpec) -> CheckpointSpec:
     """Write `model.safetensors` and then `model.json` into `directory`, which is made if need be.
 
-    Returns the specification as written, with the weights' hash. The JSON comes last: a directory that has it is
-    whole. Raises ModelError if the model has another number of logits than the specification has classes.
+    Returns the specification as written, with the weights' hash. The JSON comes last: a directory that has it
+    is whole. Raises ModelError if the model has another number of logits than the specification has classes.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     _require_head(state, spec, "this model")
@@ -84,8 +85,8 @@ def save_checkpoint(directory: Path, model: nn.Module, spec: CheckpointSpec) -> 
 def load_checkpoint(path: str | Path) -> tuple[nn.Module, CheckpointSpec]:
     """The model, in evaluation mode on the CPU, and the specification of a checkpoint.
 
-    `path` is a run's directory or either of the two files. Raises ModelError if a file is missing, damaged, does not
-    match its hash, or does not fit the specification.
+    `path` is a run's directory or either of the two files. Raises ModelError if a file is missing, damaged,
+    does not match its hash, or does not fit the specification.
     """
     path = Path(path)
     directory = path if path.is_dir() else path.parent
@@ -121,7 +122,7 @@ def _read_spec(file: Path) -> CheckpointSpec:
         reason = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(map(str, reason["loc"])) or "the file"
         raise ModelError(
-            f"{file} is not a checkpoint's description: {where}: {reason['msg']}. Restore it from the run that wrote it."
+            f"{file} is not a checkpoint's description: {where}: {reason['msg']}. Restore it from its run."
         ) from error
 
 

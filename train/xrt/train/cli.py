@@ -16,7 +16,8 @@ def train(
     data: Annotated[Path, typer.Option(help="The labelled data set: a folder or a file.")],
     out: Annotated[Path, typer.Option(help="Directory for the run; it must not hold a finished one.")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
     ] = None,
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures here.")] = None,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,8 @@ def loader(
 ) -> DataLoader[Batch]:
     """Batches of `dataset`: in order, or shuffled anew every epoch from `seed` with the last part batch left out.
 
-    A part batch is kept when it is all there is: batch norm is noisy on a few images, but a tiny set must still train.
+    A part batch is kept when it is all there is: batch norm is noisy on a few images, but a tiny set must
+    still train.
     """
     return DataLoader(
         dataset,
@@ -91,16 +93,17 @@ def loader(
     )
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Batch:
+    # `__getitems__` has made the batch already.
     return batch
 
 
 def measure(dataset: CaseDataset, channels: int) -> tuple[Normalisation, InputStatistics]:
     """Statistics of the training inputs.
 
-    The normalisation is the mean and standard deviation of pixel / 255 over all images, repeated for every channel;
-    the input statistics are the 0.5th and 99.5th percentiles, over images, of each image's mean and standard
-    deviation in grey levels 0..255.
+    The normalisation is the mean and standard deviation of pixel / 255 over all images, repeated for every
+    channel; the input statistics are the 0.5th and 99.5th percentiles, over images, of each image's mean and
+    standard deviation in grey levels 0..255.
     """
     means, stds = [], []
     for images, _ in loader(dataset, 64, workers=0):

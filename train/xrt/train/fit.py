@@ -33,7 +33,16 @@ from xrt.train.reports import write_reports
 from xrt.train.thresholds import youden_threshold
 
 _log = logging.getLogger("xrt.train")
-_PACKAGES = ("xrt-train", "xrt-runtime", "torch", "torchvision", "lightning", "torchmetrics", "numpy", "pillow")
+_PACKAGES = (
+    "xrt-train",
+    "xrt-runtime",
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "numpy",
+    "pillow",
+)
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,13 @@ class Run:
 def fit(recipe: Recipe, data: str | Path, out: str | Path, *, progress: bool | None = None) -> Run:
     """Train as `recipe` says on the data set at `data` and write the run into the directory `out`.
 
-    The weights of the epoch that is best on validation are kept, thresholds are chosen on validation alone, and the
-    test part is read once, at the end; both with fp32 arithmetic, as the exported graph has. On a CPU the result
-    depends only on recipe, data, library versions and the number of threads. `progress` None shows a bar if standard
-    error is a terminal.
+    The weights of the epoch that is best on validation are kept, thresholds are chosen on validation alone,
+    and the test part is read once, at the end; both with fp32 arithmetic, as the exported graph has. On a CPU
+    the result depends only on recipe, data, library versions and the number of threads. `progress` None shows
+    a bar if standard error is a terminal.
 
-    Raises UsageError if `out` holds a finished run, DataError if the data does not fit, ModelError if the model or its
-    starting weights do not.
+    Raises UsageError if `out` holds a finished run, DataError if the data does not fit, ModelError if the
+    model or its starting weights do not.
     """
     out = Path(out)
     if (out / SPEC).exists():
@@ -80,17 +89,14 @@ def fit(recipe: Recipe, data: str | Path, out: str | Path, *, progress: bool | N
         module = Classifier(model, recipe, normalisation, cases.task)
         out.mkdir(parents=True, exist_ok=True)
         loaded = time.perf_counter()
-        history, best = _train(module, datasets, recipe, sys.stderr.isatty() if progress is None else progress)
+        show = sys.stderr.isatty() if progress is None else progress
+        history, best = _train(module, datasets, recipe, show)
         trained = time.perf_counter()
-        logits, targets = _predict(module, datasets["val"], recipe)
-        classes = _classes_with_thresholds(cases, logits, targets)
-        thresholds = None
-        if cases.task != "multiclass":
-            spoken_for = classes[1:] if cases.task == "binary" else classes
-            thresholds = tuple(float(c.threshold) for c in spoken_for if c.threshold is not None)
-        validation = figures(probabilities(logits, cases.task), targets, cases.logit_classes, thresholds)
-        logits, targets = _predict(module, datasets["test"], recipe)
-        test = figures(probabilities(logits, cases.task), targets, cases.logit_classes, thresholds)
+        probability, targets = _predict(module, datasets["val"], recipe)
+        classes = _classes_with_thresholds(cases, probability, targets)
+        thresholds = _thresholds(cases, classes)
+        validation = figures(probability, targets, cases.logit_classes, thresholds)
+        test = figures(*_predict(module, datasets["test"], recipe), cases.logit_classes, thresholds)
     metrics: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
         "dataset": cases.summary(),
@@ -156,9 +162,7 @@ def _train(
     )
     trainer.fit(
         module,
-        loader(
-            datasets["train"], training.batch_size, workers=training.workers, seed=training.seed, shuffle=True
-        ),
+        loader(datasets["train"], training.batch_size, workers=training.workers, seed=training.seed, shuffle=True),
         loader(datasets["val"], training.batch_size, workers=training.workers),
     )
     assert best.state is not None
@@ -168,27 +172,35 @@ def _train(
 
 @torch.inference_mode()
 def _predict(module: Classifier, dataset: CaseDataset, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Logits and targets, float32 [n, logits] each, of a whole part."""
+    """Probabilities in float64 and targets, [n, logits] each, of a whole part."""
     module.eval()
     batches = loader(dataset, recipe.training.batch_size, workers=recipe.training.workers)
     pairs = [(module(images.to(module.device)).float().cpu(), targets) for images, targets in batches]
-    return torch.cat([logits for logits, _ in pairs]), torch.cat([targets for _, targets in pairs])
+    logits, targets = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
+    return probabilities(logits, module.task), targets
 
 
-def _classes_with_thresholds(cases: CaseTable, logits: Tensor, targets: Tensor) -> tuple[ClassSpec, ...]:
+def _classes_with_thresholds(cases: CaseTable, probability: Tensor, targets: Tensor) -> tuple[ClassSpec, ...]:
     """Classes with the operating thresholds that validation gives; 0.5, with a warning, where it gives none."""
     if cases.task == "multiclass":
         return tuple(ClassSpec(name=name, threshold=None) for name in cases.classes)
-    probability = probabilities(logits, cases.task).numpy()
     chosen: dict[str, float] = {}
     for column, name in enumerate(cases.logit_classes):
-        threshold = youden_threshold(probability[:, column], targets[:, column].numpy())
+        threshold = youden_threshold(probability[:, column].numpy(), targets[:, column].numpy())
         if threshold is None:
             _log.warning("%s: the validation part gives no operating threshold; 0.5 is used", name)
         else:
             chosen[name] = threshold
     # The first class of a binary model has no logit; its entry keeps the default and decides nothing.
     return tuple(ClassSpec(name=name, threshold=chosen.get(name, 0.5)) for name in cases.classes)
+
+
+def _thresholds(cases: CaseTable, classes: tuple[ClassSpec, ...]) -> tuple[float, ...] | None:
+    """The operating threshold of every logit; None for a multiclass task, which decides by argmax."""
+    if cases.task == "multiclass":
+        return None
+    spoken_for = classes[1:] if cases.task == "binary" else classes
+    return tuple(c.threshold for c in spoken_for if c.threshold is not None)
 
 
 def _warn_of_absent_classes(table: CaseTable) -> None:

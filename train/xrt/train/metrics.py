@@ -17,9 +17,7 @@ def probabilities(logits: Float[Tensor, "n logits"], task: Task) -> Float[Tensor
     return logits.double().softmax(1) if task == "multiclass" else logits.double().sigmoid()
 
 
-def auroc_by_class(
-    probability: Float[Tensor, "n logits"], targets: Float[Tensor, "n logits"]
-) -> list[float | None]:
+def auroc_by_class(probability: Float[Tensor, "n logits"], targets: Float[Tensor, "n logits"]) -> list[float | None]:
     """Area under the ROC curve of every column against the rest; None where a class has only one kind of case."""
     areas: list[float | None] = []
     for scores, target in zip(probability.T, targets.T.long(), strict=True):
@@ -42,8 +40,8 @@ def figures(
 ) -> dict[str, Any]:
     """AUROC overall and by class and, at the operating thresholds (argmax if None), accuracy, sensitivity, specificity.
 
-    `names` and `thresholds` follow the columns. A share with nothing to count is None. `accuracy` overall is that of
-    (image, class) pairs, or of images for argmax.
+    `names` and `thresholds` follow the columns. A share with nothing to count is None. `accuracy` overall is
+    that of (image, class) pairs, or of images for argmax.
     """
     truth = targets.bool()
     if thresholds is None:

@@ -23,7 +23,8 @@ from xrt.train.recipe import Recipe
 class Classifier(lightning.LightningModule):
     """A model under training. Batches are uint8 images [n, 1, H, W] and targets float32 [n, logits].
 
-    `evaluated` is what validation measures and the checkpoint keeps: the averaged weights if the recipe asks for them.
+    `evaluated` is what validation measures and the checkpoint keeps: the averaged weights if the recipe asks
+    for them.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, normalisation: Normalisation, task: Task) -> None:
@@ -54,7 +55,7 @@ class Classifier(lightning.LightningModule):
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the averaged weights."""
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -75,7 +76,8 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and schedule, stepped every batch."""
-        optimiser = build_optimiser(self.model, ARCHITECTURES[self.recipe.model.architecture].head, self.recipe.optim)
+        head = ARCHITECTURES[self.recipe.model.architecture].head
+        optimiser = build_optimiser(self.model, head, self.recipe.optim)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = build_schedule(optimiser, self.recipe.optim, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -35,8 +35,8 @@ def build_optimiser(model: nn.Module, head: str, spec: OptimSpec) -> Optimizer:
 def build_schedule(optimiser: Optimizer, spec: OptimSpec, steps: int) -> LRScheduler:
     """The factor on the learning rate at each of `steps` batches.
 
-    `cosine` falls from 1 to 0; `onecycle` rises from 1/25 to 1 over the share `warmup` and then falls to 0, both along
-    a cosine (Smith, arXiv 1708.07120).
+    `cosine` falls from 1 to 0; `onecycle` rises from 1/25 to 1 over the share `warmup` and then falls to 0,
+    both along a cosine (Smith, arXiv 1708.07120).
     """
 
     def factor(step: int) -> float:

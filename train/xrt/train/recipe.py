@@ -1,7 +1,8 @@
 """Recipes: everything that decides a training run, as YAML with known keys only.
 
-A recipe is one of the package's own (`recipes/*.yaml`), by name, or any YAML file, by path. `key=value` overrides reach
-every key (`optim.lr=1e-3`); values are YAML, so `null`, `true`, `[0.8, 0.1, 0.1]` mean what they mean there.
+A recipe is one of the package's own (`recipes/*.yaml`), by name, or any YAML file, by path. `key=value`
+overrides reach every key (`optim.lr=1e-3`); values are YAML, so `null`, `true`, `[0.8, 0.1, 0.1]` mean what
+they mean there.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from xrt.train.models.spec import ModelSpec, Normalisation
 class DataSpec(Part):
     """Which labels are learned and how the cases are split.
 
-    `classes` null takes the data set's own. `official` follows the publishers' split; otherwise patients are dealt
-    out by `split_seed`, train, val and test getting `proportions` of the images. `cache_mib` limits the memory for
-    preprocessed images; a larger set is decoded again every epoch.
+    `classes` null takes the data set's own. `official` follows the publishers' split; otherwise patients are
+    dealt out by `split_seed`, train, val and test getting `proportions` of the images. `cache_mib` limits the
+    memory for preprocessed images; a larger set is decoded again every epoch.
     """
 
     classes: tuple[str, ...] | None = None
@@ -46,9 +47,9 @@ class DataSpec(Part):
 class OptimSpec(Part):
     """The optimiser and its schedule. `lr` is the peak; `onecycle` and `cosine` are stepped every batch.
 
-    `head_factor` multiplies the rate of the linear head. Behind global average pooling a lesion that fills one cell of
-    256 is diluted 256 times, so a head that shall see it needs large weights, and a common rate takes long to get
-    there. Biases and batch norm are spared from weight decay.
+    `head_factor` multiplies the rate of the linear head. Behind global average pooling a lesion that fills
+    one cell of 256 is diluted 256 times, so a head that shall see it needs large weights, and a common rate
+    takes long to get there. Biases and batch norm are spared from weight decay.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
@@ -63,7 +64,8 @@ class OptimSpec(Part):
 class LossSpec(Part):
     """Cross-entropy for a multiclass task, otherwise binary cross-entropy a logit.
 
-    `label_smoothing` s moves targets 0 and 1 to s / 2 and 1 - s / 2 (for cross-entropy, to the uniform distribution).
+    `label_smoothing` s moves targets 0 and 1 to s / 2 and 1 - s / 2 (for cross-entropy, to the uniform
+    distribution).
     """
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -72,9 +74,9 @@ class LossSpec(Part):
 class TrainingSpec(Part):
     """The run itself.
 
-    `ema` is the decay a batch of the averaged weights that are validated and kept (0: none). `precision` bf16 is
-    autocast, with weights in fp32. `threads` null leaves torch's choice; another number of threads gives other
-    last digits. `patience` stops after so many epochs without a better `monitor`.
+    `ema` is the decay a batch of the averaged weights that are validated and kept (0: none). `precision` bf16
+    is autocast, with weights in fp32. `threads` null leaves torch's choice; another number of threads gives
+    other last digits. `patience` stops after so many epochs without a better `monitor`.
     """
 
     epochs: int = Field(default=10, ge=1)
@@ -122,8 +124,8 @@ def known_recipes() -> tuple[str, ...]:
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of that name, or in that file, after `key=value` overrides.
 
-    Raises UsageError for an unknown recipe or a malformed override, DataError for unknown keys and bad values; each
-    names the key and, where there are some, the known ones.
+    Raises UsageError for an unknown recipe or a malformed override, DataError for unknown keys and bad
+    values; each names the key and, where there are some, the known ones.
     """
     source = str(name_or_path)
     if source in known_recipes():

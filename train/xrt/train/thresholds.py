@@ -9,10 +9,11 @@ from jaxtyping import Float, Shaped
 def youden_threshold(scores: Float[np.ndarray, " n"], positive: Shaped[np.ndarray, " n"]) -> float | None:
     """The threshold that maximises Youden's J = sensitivity + specificity - 1 (Youden, Cancer 1950).
 
-    `scores` are probabilities, `positive` is true or 1 for positive cases; a case is called positive at or above the
-    threshold. Candidates are the midpoints between adjacent distinct scores, so that no image of the set sits on the
-    threshold, where the last digit of an executor would decide. Of equally good ones the one in the widest gap wins.
-    Returns None if only one class is present, all scores are equal, or no threshold beats calling everything positive.
+    `scores` are probabilities, `positive` is true or 1 for positive cases; a case is called positive at or
+    above the threshold. Candidates are the midpoints between adjacent distinct scores, so that no image of
+    the set sits on the threshold, where the last digit of an executor would decide. Of equally good ones the
+    one in the widest gap wins. Returns None if only one class is present, all scores are equal, or no
+    threshold beats calling everything positive.
     """
     positive = np.asarray(positive, dtype=bool)
     values, places = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True)

@@ -20,9 +20,10 @@ class Box(NamedTuple):
 class Case:
     """One labelled image.
 
-    `key` names it: the path relative to the table's root, or `split/row` inside an array file. `patient` groups the
-    images that must stay on one side of a split; a set that gives none makes every image its own patient. `age` is in
-    whole years. `split` is the part that the set's publishers put it in: `train`, `val`, `train_val`, `test`, or None.
+    `key` names it: the path relative to the table's root, or `split/row` inside an array file. `patient`
+    groups the images that must stay on one side of a split; a set that gives none makes every image its own
+    patient. `age` is in whole years. `split` is the part that the set's publishers put it in: `train`, `val`,
+    `train_val`, `test`, or None.
     """
 
     key: str

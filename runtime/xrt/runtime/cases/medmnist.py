@@ -49,8 +49,8 @@ def recognises(path: Path) -> bool:
 def read(path: Path, options: ReadOptions) -> CaseTable:
     """Read images uint8 [n, H, W] and labels [n, 1] (class indices) or [n, k] (0 or 1) of every split.
 
-    Indices 0 and 1 make a binary table, more a multiclass one, [n, k] a multilabel one. No patients are known, so
-    every image counts as its own. Raises DataError.
+    Indices 0 and 1 make a binary table, more a multiclass one, [n, k] a multilabel one. No patients are
+    known, so every image counts as its own. Raises DataError.
     """
     images, labels = _arrays(path)
     columns = {array.shape[1] for array in labels.values()}
@@ -63,7 +63,8 @@ def read(path: Path, options: ReadOptions) -> CaseTable:
     classes = options.classes or CLASSES.get(path.stem.lower().split("_")[0])
     if classes is None:
         raise DataError(f"{path}: the names of its {count} classes are not known; name them (data.classes)")
-    # An index that no image has may still be a class, so more names than indices are fine for multiclass only.
+    # An index that no image has may still be a class, so more names than indices are fine for multiclass
+    # only.
     if len(classes) != count and not (width == 1 and len(classes) > count > 2):
         raise DataError(f"{path} has {count} classes, but {len(classes)} are named: {', '.join(classes)}")
     cases = []

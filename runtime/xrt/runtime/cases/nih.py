@@ -5,8 +5,8 @@
     BBox_List_2017.csv                          optional: boxes of some test images
     train_val_list.txt, test_list.txt           optional: the official split
 
-The published header has unquoted commas (`OriginalImage[Width,Height]`) and so names 11 fields, which is what the rows
-have; other copies write `OriginalImageWidth`. Columns are therefore found by name, never by place.
+The published header has unquoted commas (`OriginalImage[Width,Height]`) and so names 11 fields, which is what
+the rows have; other copies write `OriginalImageWidth`. Columns are therefore found by name, never by place.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def recognises(path: Path) -> bool:
 def read(path: Path, options: ReadOptions) -> CaseTable:
     """Read a folder in this layout as a multilabel table.
 
-    Without `options.classes` the classes are the labels that occur, in the order of the paper and then by name.
-    `No Finding` is a class only where it is asked for. Raises DataError.
+    Without `options.classes` the classes are the labels that occur, in the order of the paper and then by
+    name. `No Finding` is a class only where it is asked for. Raises DataError.
     """
     files = _image_files(path)
     boxes = _boxes(path / BOXES)

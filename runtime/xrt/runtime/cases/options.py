@@ -13,8 +13,9 @@ from xrt.runtime.errors import DataError
 class ReadOptions:
     """How a data set is to be read.
 
-    `classes` gives their order, or None to take them from the data; `ignore` names labels that may occur and count as
-    absent, or is None for all others; `allow_missing` is the share of rows, 0..1, whose image file may be absent.
+    `classes` gives their order, or None to take them from the data; `ignore` names labels that may occur and
+    count as absent, or is None for all others; `allow_missing` is the share of rows, 0..1, whose image file
+    may be absent.
     """
 
     classes: tuple[str, ...] | None = None

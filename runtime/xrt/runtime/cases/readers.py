@@ -37,16 +37,18 @@ def open_cases(
 ) -> CaseTable:
     """Open a labelled data set whose layout is one of `READERS`.
 
-    `classes` fixes the classes and their order (default: those of the data set); `ignore` names labels that may occur
-    and count as absent (None: all that are not in `classes`); `allow_missing` is the share of rows, 0..1, whose image
-    file may be absent. Raises DataError if the layout is not recognised or does not hold together; the message names
-    the file, column or label, and the remedy.
+    `classes` fixes the classes and their order (default: those of the data set); `ignore` names labels that
+    may occur and count as absent (None: all that are not in `classes`); `allow_missing` is the share of rows,
+    0..1, whose image file may be absent. Raises DataError if the layout is not recognised or does not hold
+    together; the message names the file, column or label, and the remedy.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; give the folder or file of a labelled data set")
     options = ReadOptions(
-        tuple(classes) if classes is not None else None, None if ignore is None else tuple(ignore), allow_missing
+        tuple(classes) if classes is not None else None,
+        None if ignore is None else tuple(ignore),
+        allow_missing,
     )
     for reader in READERS:
         if reader.recognises(path):

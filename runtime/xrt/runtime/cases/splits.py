@@ -19,7 +19,8 @@ def split_by_patient(cases: Sequence[Case], proportions: Sequence[float], seed: 
     Raises DataError for proportions that do not add up to 1 and for a part that would stay empty.
     """
     _require_proportions(proportions)
-    parts: dict[str, Sequence[int]] = dict(zip(PARTS, _deal(cases, range(len(cases)), proportions, seed), strict=True))
+    groups = _deal(cases, range(len(cases)), proportions, seed)
+    parts: dict[str, Sequence[int]] = dict(zip(PARTS, groups, strict=True))
     _require_filled(parts, cases, proportions)
     return parts
 
@@ -27,8 +28,8 @@ def split_by_patient(cases: Sequence[Case], proportions: Sequence[float], seed: 
 def official_split(cases: Sequence[Case], proportions: Sequence[float], seed: int) -> Indices:
     """Indices of train, val and test as the data set's publishers list them.
 
-    Where they give `train_val`, val is split off it by patient in the ratio of the first two proportions. Raises
-    DataError if a case is in no list or a part would stay empty.
+    Where they give `train_val`, val is split off it by patient in the ratio of the first two proportions.
+    Raises DataError if a case is in no list or a part would stay empty.
     """
     _require_proportions(proportions)
     unlisted = [case.key for case in cases if case.split is None]
@@ -64,7 +65,8 @@ def require_disjoint(patients: Mapping[str, set[str]]) -> None:
 def _deal(cases: Sequence[Case], indices: Sequence[int], shares: Sequence[float], seed: int) -> list[list[int]]:
     """Deal patients to groups, each to the one that is furthest below its share of the images dealt so far.
 
-    Patients come in the order of a hash of seed and name, which is the same on every machine and in every numpy.
+    Patients come in the order of a hash of seed and name, which is the same on every machine and in every
+    numpy.
     """
     of_patient: dict[str, list[int]] = {}
     for index in indices:

@@ -20,8 +20,8 @@ from xrt.runtime.preprocessing import preprocess
 class CaseTable:
     """Labelled images of one data set.
 
-    `classes` gives the order. A `binary` table has two, negative first. `missing` counts rows that were left out
-    because their image file is not there.
+    `classes` gives the order. A `binary` table has two, negative first. `missing` counts rows that were left
+    out because their image file is not there.
     """
 
     name: str
@@ -72,11 +72,11 @@ class CaseTable:
     ) -> Splits:
         """Train, validation and test tables that share no patient.
 
-        Without `official`, whole patients are dealt out so that the shares of images come as close to `proportions`
-        as patients allow; the same seed gives the same split on any machine. With it, the publishers' lists are
-        followed, and where these give no validation part it is split off `train_val`, by patient, in the ratio of
-        the first two proportions. Raises DataError if there are no such lists, if they share a patient, or if a part
-        would be empty.
+        Without `official`, whole patients are dealt out so that the shares of images come as close to
+        `proportions` as patients allow; the same seed gives the same split on any machine. With it, the
+        publishers' lists are followed, and where these give no validation part it is split off `train_val`,
+        by patient, in the ratio of the first two proportions. Raises DataError if there are no such lists, if
+        they share a patient, or if a part would be empty.
         """
         deal = official_split if official else split_by_patient
         parts = deal(self.cases, tuple(proportions), seed)

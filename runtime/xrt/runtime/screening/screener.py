@@ -138,6 +138,14 @@ class Screener:
             self.bundle.manifest.map_class(int(c)): cams[m] for m, c in enumerate(() if indices is None else indices)
         }
 
+    def _unlike_training(self, image: np.ndarray) -> tuple[str, ...]:
+        """A note when the input's mean or deviation lies outside what training saw."""
+        seen = self.bundle.manifest.input_statistics
+        if seen is None:
+            return ()
+        inside = seen.mean[0] <= image.mean() <= seen.mean[1] and seen.std[0] <= image.std() <= seen.std[1]
+        return () if inside else ("brightness or contrast unlike the training images",)
+
     def _result(self, key: Key, prepared: Prepared, row: tuple[list[Finding], dict[str, np.ndarray]]) -> Result[Key]:
         findings, maps = row
         size, stored = prepared.input.shape, (prepared.height, prepared.width)
@@ -150,7 +158,7 @@ class Screener:
             key=key,
             status="ok",
             sha256=prepared.sha256,
-            notes=prepared.notes,
+            notes=prepared.notes + self._unlike_training(prepared.input),
             width=prepared.width,
             height=prepared.height,
             input_size=(size[0], size[1]),

@@ -1,18 +1,19 @@
 """A small residual network for small radiographs, made for fast training and for heatmaps that find small lesions.
 
-Stages of one 3 x 3 convolution that widens and some residual blocks (He et al., arXiv 1512.03385). Max pooling halves
-the side between stages: a lesion a few pixels wide survives it better than a strided convolution. The side is halved
-only two or three times, because a Grad-CAM can be no finer than the last feature map. The head is a pooling over
-positions and one linear layer.
+Stages of one 3 x 3 convolution that widens and some residual blocks (He et al., arXiv 1512.03385). Max
+pooling halves the side between stages: a lesion a few pixels wide survives it better than a strided
+convolution. The side is halved only two or three times, because a Grad-CAM can be no finer than the last
+feature map. The head is a pooling over positions and one linear layer.
 
 Two poolings are offered, for features a_ij at h x w positions:
 
     average   mean of a_ij
-    lse       1 / r · log(mean of exp(r a_ij)), the smooth maximum of Wang et al., CVPR 2017 (arXiv 1705.02315)
+    lse       1 / r · log(mean of exp(r a_ij)), the smooth maximum of Wang et al., CVPR 2017 (arXiv
+    1705.02315)
 
-The derivatives of either by a_ij add up to 1 over the positions, so for both the Grad-CAM weight of a feature is its
-weight in the linear layer over h w: Grad-CAM equals CAM up to a constant. `lse` learns small lesions in far fewer
-epochs, since `average` dilutes a lesion that fills one cell of 256 by 256.
+The derivatives of either by a_ij add up to 1 over the positions, so for both the Grad-CAM weight of a feature
+is its weight in the linear layer over h w: Grad-CAM equals CAM up to a constant. `lse` learns small lesions
+in far fewer epochs, since `average` dilutes a lesion that fills one cell of 256 by 256.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from torch import Tensor, nn
 
 from xrt.train.models.spec import CompactSpec
 
-# Where the last batch norm starts. Most positions are then silent after the ReLU, and those that are not stand out in
-# the pooled feature; from 0, half of all positions fire and bury them.
+# Where the last batch norm starts. Most positions are then silent after the ReLU, and those that are not
+# stand out in the pooled feature; from 0, half of all positions fire and bury them.
 SPARSE_START = -1.5
 
 
@@ -33,9 +34,7 @@ class ConvNormReLU(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         """`inputs` and `outputs` count channels."""
-        super().__init__(
-            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-        )
+        super().__init__(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class ResidualBlock(nn.Module):
@@ -66,7 +65,8 @@ class LogSumExpPool(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 1 1"]:
         """Features [n, c, h, w] to [n, c, 1, 1]."""
-        # Shifted by the maximum, or exp(r a) overflows float32 from r a = 88 on. The shift cancels in the derivative.
+        # Shifted by the maximum, or exp(r a) overflows float32 from r a = 88 on. The shift cancels in the
+        # derivative.
         peak = x.detach().amax(dim=(2, 3), keepdim=True)
         mean = torch.exp((x - peak) * self.sharpness).mean(dim=(2, 3), keepdim=True)
         return peak + torch.log(mean) / self.sharpness

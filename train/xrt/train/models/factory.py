@@ -34,8 +34,8 @@ def build_model(spec: ModelSpec, classes: int) -> nn.Module:
     """A model that takes normalised images float32 [n, spec.channels, H, W] and gives logits [n, classes].
 
     `classes` counts logits: 1 for a binary model. The model is in training mode; its random weights depend on
-    torch's global seed. Raises ModelError for an unknown architecture and for weights that cannot be had or do not
-    fit.
+    torch's global seed. Raises ModelError for an unknown architecture and for weights that cannot be had or
+    do not fit.
     """
     if spec.architecture not in ARCHITECTURES:
         raise ModelError(f"unknown architecture {spec.architecture!r}; known: {', '.join(ARCHITECTURES)}")

@@ -12,9 +12,9 @@ from xrt.runtime.bundle.manifest import Part
 class CompactSpec(Part):
     """Size of the `compact` network (see `xrt.train.models.compact`).
 
-    One entry of `widths` (channels) and `blocks` (residual blocks) a stage; max pooling halves the side after each of
-    the first `halvings` stages, so 2 leave a last map of 7 x 7 from 28 px and 3 one of 16 x 16 from 128 px.
-    `sharpness` is the r of `lse` pooling.
+    One entry of `widths` (channels) and `blocks` (residual blocks) a stage; max pooling halves the side after
+    each of the first `halvings` stages, so 2 leave a last map of 7 x 7 from 28 px and 3 one of 16 x 16 from
+    128 px. `sharpness` is the r of `lse` pooling.
     """
 
     widths: tuple[Annotated[int, Field(gt=0)], ...] = (32, 64, 128)
@@ -28,7 +28,9 @@ class CompactSpec(Part):
         if not self.widths or len(self.widths) != len(self.blocks):
             raise ValueError(f"{len(self.widths)} widths but {len(self.blocks)} numbers of blocks; give one a stage")
         if self.halvings >= len(self.widths):
-            raise ValueError(f"{self.halvings} halvings need more than {len(self.widths)} stages: the last keeps its size")
+            raise ValueError(
+                f"{self.halvings} halvings need more than {len(self.widths)} stages: the last keeps its size"
+            )
         return self
 
 
@@ -36,8 +38,8 @@ class ModelSpec(Part):
     """One model: its architecture, input channels and starting weights.
 
     `channels` is 1 for grey input or 3 for grey repeated, which pretrained weights expect. `weights` is null (random),
-    `imagenet` (torchvision's default for the architecture) or a file of weights for the same architecture. `dropout`
-    is the probability in front of the linear head.
+    `imagenet` (torchvision's default for the architecture) or a file of weights for the same architecture.
+    `dropout` is the probability in front of the linear head.
     """
 
     architecture: str = "compact"

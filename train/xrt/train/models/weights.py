@@ -1,14 +1,15 @@
 """Starting weights: torchvision's by name, or a local file of the same architecture.
 
 Two layers may differ from the model's: the head, if it has another number of outputs, starts anew; the first
-convolution, if it was made for colour and the model is grey, is summed over its input channels, which gives the same
-activations for grey repeated three times.
+convolution, if it was made for colour and the model is grey, is summed over its input channels, which gives
+the same activations for grey repeated three times.
 """
 
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import safetensors.torch
@@ -82,7 +83,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    weights = torchvision.models.get_model_weights(name).DEFAULT
+    weights: Any = getattr(torchvision.models.get_model_weights(name), "DEFAULT")  # noqa: B009 (made at run time)
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
     except (URLError, OSError, RuntimeError) as error:
