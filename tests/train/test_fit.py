@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 import torch
 
 from xrt.runtime.cases import open_cases
-from xrt.runtime.errors import UsageError
+from xrt.runtime.errors import ModelError, UsageError
+from xrt.train.callbacks import History
 from xrt.train.checkpoint import load_checkpoint
 from xrt.train.data import normalise
 from xrt.train.fit import Run, fit
@@ -96,6 +99,18 @@ def test_the_same_seed_gives_the_same_weights(run: Run, blobs: Path, quick: list
 def test_a_finished_run_is_not_overwritten(run: Run, blobs: Path) -> None:
     with pytest.raises(UsageError, match="holds a finished run; give another directory"):
         fit(load_recipe("pneumoniamnist"), blobs, run.directory)
+
+
+def test_a_terminated_run_is_not_a_success(
+    blobs: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminate(callback: History, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(History, "on_train_epoch_start", terminate)
+    with pytest.raises(ModelError, match="stopped from outside in epoch 1 of 6; nothing was written"):
+        fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path / "run", progress=False)
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_patience_stops_early(blobs: Path, quick: list[str], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -153,6 +153,6 @@ def _manifest(source: Source, out: Path, graph: GraphSpec, variant: Variant, kno
             recipe=source.recipe,
             normalisation={"mean": source.mean, "std": source.std},
             versions={**source.versions, **{name: version(name) for name in packages}},
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
     )

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from xrt.runtime.bundle.manifest import ClassSpec
 from xrt.runtime.cases import CaseTable, open_cases
-from xrt.runtime.errors import UsageError
+from xrt.runtime.errors import ModelError, UsageError
 from xrt.train.callbacks import History, KeepBest, ProgressLine
 from xrt.train.checkpoint import SPEC, CheckpointSpec, save_checkpoint
 from xrt.train.data import CaseDataset, fits_in_memory, loader, measure
@@ -127,7 +127,7 @@ def fit(recipe: Recipe, data: str | Path, out: str | Path, *, progress: bool | N
         seed=recipe.training.seed,
         metrics={"validation": validation, "test": test},
         versions=_versions(),
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_reports(out, metrics, history.rows)
     return Run(out, save_checkpoint(out, module.evaluated, spec), metrics)
@@ -160,11 +160,19 @@ def _train(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(
-        module,
-        loader(datasets["train"], training.batch_size, workers=training.workers, seed=training.seed, shuffle=True),
-        loader(datasets["val"], training.batch_size, workers=training.workers),
-    )
+    try:
+        trainer.fit(
+            module,
+            loader(datasets["train"], training.batch_size, workers=training.workers, seed=training.seed, shuffle=True),
+            loader(datasets["val"], training.batch_size, workers=training.workers),
+        )
+    except SystemExit as error:
+        # Lightning turns Ctrl-C and SIGTERM into SystemExit, the latter with exit code 0: an unfinished run would
+        # look like a finished one.
+        raise ModelError(
+            f"training was stopped from outside in epoch {len(history.rows) + 1} of {training.epochs}; nothing was"
+            " written, start it again"
+        ) from error
     assert best.state is not None
     module.evaluated.load_state_dict(best.state)
     return history, best

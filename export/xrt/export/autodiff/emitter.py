@@ -172,4 +172,5 @@ def _evaluate(op: str, arrays: list[np.ndarray], attributes: dict[str, Any]) -> 
         ),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
     )
-    return np.asarray(list(ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True))))[0])
+    (result,) = ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True)))
+    return np.asarray(result)

@@ -5,6 +5,10 @@ pooling halves the side between stages: a lesion a few pixels wide survives it b
 convolution. The side is halved only two or three times, because a Grad-CAM can be no finer than the last
 feature map. The head is a pooling over positions and one linear layer.
 
+Nothing in training ties a feature to the place of its cause: a kernel may put its weight beside its centre, and then
+heatmaps point beside the lesion, by several pixels at the coarse stages. `centred` holds the kernels of the later stages
+symmetric under half a turn, so that a symmetric lesion is answered at its centre.
+
 Two poolings are offered, for features a_ij at h x w positions:
 
     average   mean of a_ij
@@ -72,6 +76,22 @@ class LogSumExpPool(nn.Module):
         return peak + torch.log(mean) / self.sharpness
 
 
+def hold_symmetric(convolution: nn.Conv2d) -> None:
+    """Make every kernel equal to itself turned by 180 degrees, and keep it so in training.
+
+    Symmetric kernels stay symmetric under any elementwise optimiser if their gradients are symmetric.
+    """
+    weight = convolution.weight
+    with torch.no_grad():
+        weight.add_(weight.flip((2, 3))).div_(2)
+    weight.register_hook(lambda gradient: (gradient + gradient.flip((2, 3))) / 2)
+
+
+def _first_layer(spec: CompactSpec, stage: int) -> int:
+    """The index in `features` at which a stage begins."""
+    return sum(1 + spec.blocks[i] + (i < spec.halvings) for i in range(stage))
+
+
 class Compact(nn.Module):
     """The whole network; `features` ends in the map that heatmaps are made from."""
 
@@ -93,6 +113,10 @@ class Compact(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if spec.centred is not None:
+            for layer in self.features[_first_layer(spec, spec.centred) :].modules():
+                if isinstance(layer, nn.Conv2d):
+                    hold_symmetric(layer)
         last = [module for module in self.features.modules() if isinstance(module, nn.BatchNorm2d)][-1]
         nn.init.constant_(last.bias, SPARSE_START)
 

@@ -22,6 +22,7 @@ class CompactSpec(Part):
     halvings: int = Field(default=2, ge=0)
     pooling: Literal["average", "lse"] = "average"
     sharpness: float = Field(default=3.0, gt=0)
+    centred: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> CompactSpec:
