@@ -162,7 +162,7 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for everything that the demonstration makes.")
     ] = Path("out/demo"),
-    count: Annotated[int, typer.Option(min=200, help="Phantoms to make; a fifth is held out.")] = 1800,
+    count: Annotated[int, typer.Option(min=200, help="Phantoms to make; a fifth is held out.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the phantoms and of the training.")] = 0,
     json: JsonOption = None,
 ) -> None:

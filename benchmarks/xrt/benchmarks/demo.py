@@ -23,6 +23,8 @@ from xrt.train.fit import fit
 from xrt.train.recipe import load_recipe
 
 PHANTOM_SIZE = 256
+CONTRAST = (40.0, 110.0)
+"""Contrast-to-noise ratios from subtle to obvious; what is hardly visible takes longer training than a demonstration."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,13 @@ def run_demo(out: Path, *, count: int, seed: int, say: Callable[[str], None]) ->
     with progress_bar("phantoms") as bar:
         task = bar.add_task("drawing", total=count)
         write_phantoms(
-            data, layout="nih", count=count, seed=seed, size=PHANTOM_SIZE, progress=lambda n: bar.advance(task, n)
+            data,
+            layout="nih",
+            count=count,
+            seed=seed,
+            size=PHANTOM_SIZE,
+            contrast=CONTRAST,
+            progress=lambda n: bar.advance(task, n),
         )
     say("2/6 training a small network")
     fit(load_recipe("phantoms", [f"training.seed={seed}"]), data, run)

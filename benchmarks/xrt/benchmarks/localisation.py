@@ -80,10 +80,10 @@ def pointing_game(
 
 
 def _peak(cam: Float32[np.ndarray, "h w"], spec: Preprocessing) -> Point | None:
-    """Where the map, interpolated bilinearly, is highest, in pixels of the graph's input; None if it is empty."""
+    """Where the map, interpolated as overlays are, is highest, in pixels of the graph's input; None if it is empty."""
     if not cam.max(initial=0.0) > 0:
         return None
-    fine = np.asarray(Image.fromarray(cam).resize((_GRID, _GRID), Image.Resampling.BILINEAR))
+    fine = np.asarray(Image.fromarray(cam).resize((_GRID, _GRID), Image.Resampling.BICUBIC))
     row, column = np.unravel_index(fine.argmax(), fine.shape)
     return (float(column) + 0.5) * spec.width / _GRID, (float(row) + 0.5) * spec.height / _GRID
 

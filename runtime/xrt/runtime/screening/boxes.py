@@ -11,7 +11,7 @@ from PIL import Image
 from xrt.runtime.preprocessing import Placement
 
 _GRID = 128
-"""Maps are interpolated to this many cells a side before they are thresholded: finer than any CAM."""
+"""Maps are interpolated, bicubically as overlays are, to this many cells a side before they are thresholded: finer than any CAM."""
 
 
 class Box(NamedTuple):
@@ -33,7 +33,7 @@ def box_of_map(
     """The box of a map's hottest region in stored-image pixels; None for an empty map. Sizes are (height, width)."""
     if not cam.max(initial=0.0) > 0:
         return None
-    fine = np.asarray(Image.fromarray(cam).resize((_GRID, _GRID), Image.Resampling.BILINEAR))
+    fine = np.asarray(Image.fromarray(cam).resize((_GRID, _GRID), Image.Resampling.BICUBIC))
     region = _region_around_maximum(fine, fine > otsu(fine))
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     input_height, input_width = input_size

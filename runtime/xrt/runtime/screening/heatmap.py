@@ -12,6 +12,7 @@ from xrt.runtime.screening.boxes import Box
 # From transparent through orange to pale yellow: lightness rises with the heat, so it reads without colour vision.
 _COLOURS = np.array([(60, 8, 90), (150, 35, 105), (215, 70, 60), (250, 140, 10), (250, 220, 60)], dtype=np.float32)
 MAX_OPACITY = 0.6
+_REACH = 2  # cells
 BOX_COLOUR = (90, 220, 255)
 
 
@@ -24,22 +25,22 @@ def align_map(
 ) -> Float32[np.ndarray, "height width"]:
     """The map interpolated onto a copy of the stored image of the given size. Sizes are (height, width).
 
-    Parts of the image that the model did not see (cropped borders) get 0.
+    Bicubic, so that a peak between two cells is drawn between them; what overshoots below 0 is cut off. Parts of the image that the model did not see (cropped borders) get 0.
     """
     height, width = size
-    # One cell of edge replication around the map, as bilinear interpolation with half-pixel centres has it.
-    padded = Image.fromarray(np.pad(cam, 1, mode="edge"))
+    # Edges are replicated as far as the filter reaches.
+    padded = Image.fromarray(np.pad(cam, _REACH, mode="edge"))
     per_x = stored_size[1] / width / placement.scale[0] * cam.shape[1] / input_size[1]
     per_y = stored_size[0] / height / placement.scale[1] * cam.shape[0] / input_size[0]
     start_x, start_y = placement.to_input(0, 0)
-    x0 = start_x * cam.shape[1] / input_size[1] + 1
-    y0 = start_y * cam.shape[0] / input_size[0] + 1
+    x0 = start_x * cam.shape[1] / input_size[1] + _REACH
+    y0 = start_y * cam.shape[0] / input_size[0] + _REACH
     matrix = (per_x, 0, x0, 0, per_y, y0)
-    aligned = padded.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-    heat = np.array(aligned)
+    aligned = padded.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    heat = np.array(aligned).clip(0)
     x, y = x0 + per_x * (np.arange(width) + 0.5), y0 + per_y * (np.arange(height) + 0.5)
-    heat[:, (x < 1) | (x > cam.shape[1] + 1)] = 0
-    heat[(y < 1) | (y > cam.shape[0] + 1)] = 0
+    heat[:, (x < _REACH) | (x > cam.shape[1] + _REACH)] = 0
+    heat[(y < _REACH) | (y > cam.shape[0] + _REACH)] = 0
     return heat
 
 

@@ -6,8 +6,8 @@ convolution. The side is halved only two or three times, because a Grad-CAM can 
 feature map. The head is a pooling over positions and one linear layer.
 
 Nothing in training ties a feature to the place of its cause: a kernel may put its weight beside its centre, and then
-heatmaps point beside the lesion, by several pixels at the coarse stages. `centred` holds the kernels of the later stages
-symmetric under half a turn, so that a symmetric lesion is answered at its centre.
+heatmaps point beside the lesion, by several pixels at the coarse stages. `centred` holds the kernels of the later
+stages symmetric under half a turn, so that a symmetric lesion is answered at its centre.
 
 Two poolings are offered, for features a_ij at h x w positions:
 

@@ -14,7 +14,8 @@ class CompactSpec(Part):
 
     One entry of `widths` (channels) and `blocks` (residual blocks) a stage; max pooling halves the side after
     each of the first `halvings` stages, so 2 leave a last map of 7 x 7 from 28 px and 3 one of 16 x 16 from
-    128 px. `sharpness` is the r of `lse` pooling.
+    128 px. `sharpness` is the r of `lse` pooling; `centred` is the first stage (counted from 0) whose kernels are
+    held symmetric, None for none.
     """
 
     widths: tuple[Annotated[int, Field(gt=0)], ...] = (32, 64, 128)
