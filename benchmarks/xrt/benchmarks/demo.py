@@ -24,7 +24,7 @@ from xrt.train.recipe import load_recipe
 
 PHANTOM_SIZE = 256
 CONTRAST = (40.0, 110.0)
-"""Contrast-to-noise ratios from subtle to obvious; what is hardly visible takes longer training than a demonstration."""
+"""Contrast-to-noise ratios from subtle to obvious: learning the hardly visible takes longer than a demonstration."""
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,37 @@ from pathlib import Path
 
 from xrt.runtime.errors import UsageError
 
+RESULTS_NAME = "results.db"
+
 
 def image_files(path: Path) -> Iterator[Path]:
-    """Every file under a folder in order of its path, or the file itself; hidden ones and DICOMDIR are left out.
+    """Every file under a folder in order of its path, or the file itself.
 
-    Raises UsageError when there is nothing at `path`.
+    Hidden ones and DICOMDIR are left out, and so is the output folder of a screening run (one that holds a
+    `results.db`). Linked folders are followed, each once. A folder that cannot be listed is yielded itself, so that
+    it is not lost in silence. Raises UsageError when there is nothing at `path`.
     """
-    if path.is_file():
-        yield path
-        return
-    if not path.is_dir():
-        raise UsageError(f"there is no file or folder {path}")
-    for folder, folders, names in os.walk(path):
+    try:
+        if not path.is_dir():
+            if not path.exists():
+                raise UsageError(f"there is no file or folder {path}")
+            yield path
+            return
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    unlisted: list[str] = []
+    visited: set[str] = set()
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=lambda e: unlisted.append(str(e.filename))):
+        real = os.path.realpath(folder)
+        if real in visited or RESULTS_NAME in names:
+            folders.clear()
+            continue
+        visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and name != "DICOMDIR":
                 yield Path(folder, name)
+    yield from map(Path, sorted(unlisted))
 
 
 def write_durably(path: Path, data: bytes) -> None:

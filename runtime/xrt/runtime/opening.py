@@ -19,7 +19,8 @@ class OpenedSession:
     """A session that has just reproduced the known answers, and what vouches for it.
 
     `certificate` is the bundle's own for this back end and device class; None means that the known answers alone
-    vouch for this machine.
+    vouch for this machine. `refusals` are the reasons of every certificate of this file that did not pass, on whichever
+    machine.
     """
 
     session: Session
@@ -27,6 +28,7 @@ class OpenedSession:
     backend: Backend
     certificate: Certificate | None
     replayed: Figures
+    refusals: tuple[str, ...] = ()
 
     @property
     def execution_precision(self) -> ExecutionPrecision:
@@ -35,9 +37,11 @@ class OpenedSession:
 
     @property
     def warning(self) -> str | None:
-        """What every report must repeat about this session's certificate, if anything."""
-        if self.certificate is not None and self.certificate.verdict != "passed":
-            return f"this variant was published against its certificate: {'; '.join(self.certificate.reasons)}"
+        """What every report must repeat about this session's proof, if anything."""
+        if self.certificate is not None and self.certificate.verdict == "passed":
+            return None
+        if self.refusals:
+            return f"this variant was published against its certificate: {'; '.join(self.refusals)}"
         return None
 
 
@@ -62,7 +66,9 @@ def open_session(
     except BaseException:
         session.close()
         raise
-    opened = OpenedSession(session, variant, chosen, _certificate(bundle, variant, chosen), figures)
+    of_file = [c for c in manifest.certificates if c.file_sha256 == variant.sha256]
+    refusals = tuple(reason for c in of_file if c.verdict != "passed" for reason in c.reasons)
+    opened = OpenedSession(session, variant, chosen, _certificate(bundle, variant, chosen), figures, refusals)
     if opened.warning:
         log.warning("%s: %s", bundle.path.name, opened.warning)
     return opened

@@ -79,8 +79,15 @@ class Session(ABC):
                 f"given {images.dtype} {list(images.shape)}"
             )
         outputs = self._infer(np.ascontiguousarray(images), cams)
-        if len(outputs.logits) != len(images):
-            raise BackendError(f"{len(images)} images went in, {len(outputs.logits)} rows of logits came out")
+        if outputs.logits.ndim != 2 or len(outputs.logits) != len(images):
+            raise BackendError(f"{len(images)} images went in, logits {list(outputs.logits.shape)} came out")
+        for spec in self.graph.cams if cams else ():
+            maps = self.graph.top_k or len(self.graph.explained or ())
+            if outputs.cams[spec.output].shape != (len(images), maps, spec.height, spec.width):
+                raise BackendError(
+                    f"{spec.output} has shape {list(outputs.cams[spec.output].shape)}, the manifest says "
+                    f"[n, {maps}, {spec.height}, {spec.width}]: export the bundle anew"
+                )
         return outputs
 
     @abstractmethod

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from jaxtyping import UInt8
@@ -50,6 +53,10 @@ class _OnnxRuntimeSession(Session):
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = 3
         settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
+        # Weights outside the file would escape its hash; ONNX Runtime would look for them in the working directory.
+        settings.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(Path(tempfile.gettempdir(), uuid4().hex))
+        )
         try:
             self._session: Any = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base

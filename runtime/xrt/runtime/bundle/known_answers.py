@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.errors import CorruptBundle
 
 
@@ -31,6 +32,19 @@ class KnownAnswers:
         np.savez_compressed(buffer, images=self.images, logits=self.logits, **arrays)
         return buffer.getvalue()
 
+    def fit(self, manifest: Manifest) -> str | None:
+        """What does not fit the manifest, in a few words; None when everything does."""
+        count, logits, graph = len(self.images), len(manifest.logit_classes), manifest.graph
+        size = manifest.preprocessing.height, manifest.preprocessing.width
+        maps = graph.top_k or len(graph.explained or ())
+        expected = {cam.output: (count, maps, cam.height, cam.width) for cam in graph.cams}
+        if count != manifest.known_answers.count or self.images.shape != (count, 1, *size):
+            return f"images {self.images.shape}"
+        if self.images.dtype != np.uint8 or self.logits.shape != (count, logits):
+            return f"logits {self.logits.shape} for {logits} classes"
+        found = {name: cam.shape for name, cam in self.cams.items()}
+        return None if found == expected else f"maps {found}, expected {expected}"
+
     @classmethod
     def from_bytes(cls, data: bytes) -> KnownAnswers:
         """Read what `to_bytes` wrote. Raises CorruptBundle when it is something else."""
@@ -38,5 +52,5 @@ class KnownAnswers:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 cams = {key.removeprefix("cam:"): file[key] for key in file.files if key.startswith("cam:")}
                 return cls(file["images"], file["logits"], cams)
-        except (ValueError, KeyError, OSError) as error:
+        except Exception as error:  # a damaged archive raises whatever unpacking it trips over
             raise CorruptBundle(f"the known answers cannot be read ({error}): export the bundle again") from error

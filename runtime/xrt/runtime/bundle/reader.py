@@ -51,9 +51,12 @@ class Bundle:
         return self._verified(variant.file, variant.sha256)
 
     def known_answers(self) -> KnownAnswers:
-        """The known answers, verified. Raises CorruptBundle when the hash differs."""
+        """The known answers, verified. Raises CorruptBundle when the hash differs or they do not fit the manifest."""
         spec = self.manifest.known_answers
-        return KnownAnswers.from_bytes(self._verified(spec.file, spec.sha256))
+        known = KnownAnswers.from_bytes(self._verified(spec.file, spec.sha256))
+        if (misfit := known.fit(self.manifest)) is not None:
+            raise CorruptBundle(f"{self.path / spec.file} does not fit the manifest ({misfit}): export the bundle anew")
+        return known
 
     def variant(self, precision: str = "auto") -> Variant:
         """The variant of that precision; `auto` is the bundle's fp32 file until `xrt tune` has chosen another.
@@ -87,7 +90,7 @@ class Bundle:
 def _parse(path: Path, data: bytes) -> Manifest:
     try:
         raw = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptBundle(f"{path / MANIFEST_NAME} is not JSON ({error}): copy the bundle again") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= SCHEMA_VERSION:

@@ -23,6 +23,9 @@ def check_destination(path: Path) -> None:
     """Refuse a destination that exists, since bundles are immutable. Raises UsageError."""
     if path.suffix != ".xrt":
         raise UsageError(f"a bundle is a directory NAME.xrt, not {path.name}")
+    folder = next(p for p in (path.parent, *path.parent.absolute().parents) if p.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"{path} cannot be written: {folder} is not a folder that this user may write to")
     if path.exists():
         raise UsageError(f"{path} exists, and bundles are immutable: choose another name or remove it first")
 
@@ -34,13 +37,12 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> 
     it and a failure leaves nothing. Raises UsageError when `path` exists, BundleError when it cannot be written.
     """
     check_destination(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     named = {v.file: v.sha256 for v in manifest.variants}
     named[manifest.known_answers.file] = manifest.known_answers.sha256
     for name, sha256 in named.items():
         if name not in files or sha256_of(files[name]) != sha256:
             raise BundleError(f"the manifest names {name}, but the file given is missing or differs")
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    scratch = _scratch(path)
     try:
         for name, data in files.items():
             _write_synced(scratch / name, data)
@@ -52,6 +54,14 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> 
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Bundle.open(path)
+
+
+def _scratch(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise BundleError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points, version
@@ -61,6 +62,10 @@ def main() -> None:
     except XrtError as error:
         print(f"xrt: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except (OSError, sqlite3.Error) as error:
+        # A full disk, a folder without permission, a damaged results.db: nothing that a traceback would explain.
+        print(f"xrt: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _root(

@@ -49,7 +49,12 @@ def replay(session: Session, known: KnownAnswers, manifest: Manifest, variant: V
     There are too few decisions here to certify anything; what they prove is that this machine computes what was
     certified. Raises KnownAnswersFailed with the figures that missed their limits.
     """
-    figures = measure(Answers(known.logits, known.cams), answer(session, known.images), manifest)
+    try:
+        figures = measure(Answers(known.logits, known.cams), answer(session, known.images), manifest)
+    except ValueError as error:
+        raise KnownAnswersFailed(
+            f"{variant.file} does not fit its manifest: {error}; export the bundle anew"
+        ) from error
     verdict, reasons = judge(figures, LIMITS[variant.precision], min_decisions=0)
     if verdict != "passed":
         raise KnownAnswersFailed(

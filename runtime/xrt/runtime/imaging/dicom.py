@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xrt.runtime.errors import ImageError, MissingDependency, UnreadableImage
-from xrt.runtime.imaging.radiograph import DecodeLimits, Radiograph, scale_to_eight_bits, to_eight_bits
+from xrt.runtime.imaging.radiograph import DecodeLimits, Radiograph, fold_colours, scale_to_eight_bits, to_eight_bits
 from xrt.runtime.imaging.verdict import DESCRIPTIONS, judge_header
 
 if TYPE_CHECKING:
@@ -31,26 +31,27 @@ def decode_dicom(data: bytes, *, unwindowed: str, any_body_part: bool, limits: D
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+            if "SOPClassUID" not in dataset and "Rows" not in dataset:
+                raise UnreadableImage("not a DICOM file")
             header = _header(dataset)
-            _check_pixels(dataset, limits)
             notes = () if any_body_part else judge_header(header)
-            pixels = _render(dataset, unwindowed)
+            _check_pixels(dataset, limits)
+            pixels, remarks = _render(dataset, unwindowed)
+            return Radiograph(
+                pixels=pixels,
+                notes=notes + remarks,
+                study_uid=str(dataset.get("StudyInstanceUID", "")),
+                sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
+                view=header.get("ViewPosition", ""),
+                header=header,
+            )
     except ImageError:
         raise
     except MemoryError:
         raise UnreadableImage("decoding needs more memory than the limit allows") from None
     except Exception as error:  # damaged files raise whatever the parser or codec trips over
-        raise UnreadableImage(
-            f"damaged DICOM: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
-    return Radiograph(
-        pixels=pixels,
-        notes=notes,
-        study_uid=str(dataset.get("StudyInstanceUID", "")),
-        sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
-        view=header.get("ViewPosition", ""),
-        header=header,
-    )
+        reason = str(error).strip() or type(error).__name__
+        raise UnreadableImage(f"damaged DICOM: {reason.splitlines()[0]}") from error
 
 
 def _header(dataset: Dataset) -> dict[str, str]:
@@ -62,8 +63,6 @@ def _header(dataset: Dataset) -> dict[str, str]:
 
 def _check_pixels(dataset: Dataset, limits: DecodeLimits) -> None:
     rows, columns = dataset.get("Rows"), dataset.get("Columns")
-    if "SOPClassUID" not in dataset and rows is None:
-        raise UnreadableImage("not a DICOM file")
     if not rows or not columns or "PixelData" not in dataset:
         raise UnreadableImage("the DICOM file holds no image")
     if rows * columns > limits.pixels:
@@ -72,17 +71,25 @@ def _check_pixels(dataset: Dataset, limits: DecodeLimits) -> None:
         raise UnreadableImage(f"{frames} frames; one radiograph a file is read")
 
 
-def _render(dataset: Dataset, unwindowed: str) -> np.ndarray:
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
+def _render(dataset: Dataset, unwindowed: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The image as grey uint8, air dark, and remarks on how it came about."""
+    from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
     stored: Any = pixel_array(dataset)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return fold_colours(_eight_bits_of_colour(apply_color_lut(stored, dataset)))
     if stored.ndim == 3:
-        # A colour secondary capture of a grey radiograph: pydicom has already undone YBR.
-        return np.ascontiguousarray(np.rint(stored[..., :3].mean(axis=2)).astype(np.uint8))
+        return fold_colours(_eight_bits_of_colour(stored[..., :3], int(dataset.BitsStored)))
     padding = _padding(dataset, stored)
     values = apply_modality_lut(stored, dataset)
-    if voi := dataset.get("VOILUTSequence"):
-        table = np.asarray(voi[0].LUTData)
+    if dataset.get("VOILUTSequence"):
+        # The table's own ends, however its data is stored: beyond its range it repeats the first and last entry.
+        first, entries = (
+            int(dataset.VOILUTSequence[0].LUTDescriptor[1]),
+            int(dataset.VOILUTSequence[0].LUTDescriptor[0]),
+        )
+        span = np.arange(first, first + (entries or 65536))
+        table = apply_voi_lut(span.astype(np.int64), dataset)
         pixels = scale_to_eight_bits(apply_voi_lut(values, dataset), float(table.min()), float(table.max()))
     elif window := _window(dataset):
         centre, width = window
@@ -90,12 +97,27 @@ def _render(dataset: Dataset, unwindowed: str) -> np.ndarray:
         ends = apply_voi_lut(np.array([centre - 4 * width, centre + 4 * width]), dataset, prefer_lut=False)
         pixels = scale_to_eight_bits(apply_voi_lut(values, dataset, prefer_lut=False), *map(float, ends))
     else:
-        pixels = to_eight_bits(values, unwindowed, int(dataset.BitsStored), padding)
+        pixels = to_eight_bits(values, unwindowed, _possible(dataset, apply_modality_lut), padding)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels = 255 - pixels
     if padding is not None:
         pixels = np.where(padding, np.uint8(0), pixels)
-    return pixels
+    return pixels, ()
+
+
+def _eight_bits_of_colour(colour: np.ndarray, bits: int = 16) -> np.ndarray:
+    """Colour channels as uint8; wider ones are scaled by the bits that are stored."""
+    if colour.dtype == np.uint8:
+        return colour
+    return (colour.astype(np.float32) * (255.0 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
+
+
+def _possible(dataset: Dataset, modality: Any) -> tuple[float, float]:
+    """The least and greatest value that the stored bits can hold, after the modality transform."""
+    bits = int(dataset.BitsStored)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.PixelRepresentation else (0, 2**bits - 1)
+    ends = modality(np.array([low, high]), dataset)
+    return float(min(ends)), float(max(ends))
 
 
 def _window(dataset: Dataset) -> tuple[float, float] | None:

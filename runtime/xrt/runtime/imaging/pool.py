@@ -6,13 +6,14 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import BrokenExecutor, CancelledError, Future, TimeoutError
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from pebble import ProcessExpired, ProcessPool
 
+from xrt.runtime.errors import UsageError, XrtError
 from xrt.runtime.imaging.prepare import NotPrepared, Prepared, PrepareOptions, prepare
 
 Key = TypeVar("Key")
@@ -27,6 +28,8 @@ class DecodingPool:
     """
 
     def __init__(self, options: PrepareOptions, workers: int | None = None) -> None:
+        if workers is not None and workers < 0:
+            raise UsageError(f"workers must be 0 or more, not {workers}")
         self._options = options
         self.workers = default_workers() if workers is None else workers
         self._pool: ProcessPool | None = None
@@ -58,6 +61,8 @@ class DecodingPool:
         waiting: deque[tuple[Key, Future]] = deque()
         timeout = self._options.limits.seconds
         for key, path, known in files:
+            if self._pool is None:
+                raise XrtError("the decoding pool was closed while results were still being read")
             future = self._pool.schedule(prepare, args=(path, self._options, known), timeout=timeout)
             waiting.append((key, future))
             if len(waiting) >= in_flight:
@@ -73,6 +78,10 @@ class DecodingPool:
             return key, NotPrepared("failed", f"decoding took over {self._options.limits.seconds:g} s")
         except (ProcessExpired, MemoryError) as error:
             return key, NotPrepared("failed", f"the decoder crashed or ran out of memory ({type(error).__name__})")
+        except CancelledError:
+            raise XrtError("the decoding pool was closed while results were still being read") from None
+        except BrokenExecutor as error:
+            raise XrtError(f"the decoding processes cannot be started ({error}): try --workers 0") from error
 
 
 def default_workers() -> int:
@@ -89,7 +98,8 @@ def _limit_this_process(memory_bytes: int) -> None:
     except ImportError:  # Windows has no such limit
         return
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, hard))
+    limit = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     # Ctrl-C is the parent's business: it finishes the batch in flight and stops the pool.
     import signal
 

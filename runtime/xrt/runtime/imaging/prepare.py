@@ -12,10 +12,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from xrt.runtime.bundle.manifest import Preprocessing
-from xrt.runtime.errors import NotAChestRadiograph, XrtError
+from xrt.runtime.errors import NotAChestRadiograph, UnreadableImage, XrtError
 from xrt.runtime.imaging.radiograph import DecodeLimits
 from xrt.runtime.imaging.read import decode_radiograph, read_bytes
 from xrt.runtime.preprocessing import Placement, preprocess
+
+MIN_SIDE = 16
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ def prepare(path: Path, options: PrepareOptions, known_sha256: str = "") -> Prep
             any_body_part=options.any_body_part,
             limits=options.limits,
         )
+        if min(radiograph.pixels.shape) < MIN_SIDE:
+            height, width = radiograph.pixels.shape
+            raise UnreadableImage(f"{width} × {height} pixels; a radiograph has at least {MIN_SIDE} a side")
         model_input, placement = preprocess(radiograph.pixels, options.preprocessing)
     except NotAChestRadiograph as error:
         return NotPrepared("rejected", str(error), sha256)
@@ -81,6 +86,8 @@ def prepare(path: Path, options: PrepareOptions, known_sha256: str = "") -> Prep
         return NotPrepared("failed", str(error), sha256)
     except MemoryError:
         return NotPrepared("failed", "decoding needs more memory than the limit allows", sha256)
+    except Exception as error:  # one file must never stop a run
+        return NotPrepared("failed", f"cannot be prepared: {type(error).__name__}: {error}", sha256)
     height, width = radiograph.pixels.shape
     return Prepared(
         sha256=sha256,

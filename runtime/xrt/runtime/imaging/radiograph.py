@@ -34,22 +34,36 @@ class Radiograph:
     header: dict[str, str] = field(default_factory=dict)
 
 
-def to_eight_bits(
-    values: Num[np.ndarray, "h w"], unwindowed: str, bits: int, padding: np.ndarray | None = None
-) -> UInt8[np.ndarray, "h w"]:
-    """Grey values that came with no window as uint8.
+# How far colour channels may differ and still be a grey image: JPEG's chroma rounding moves them by a few levels.
+_GREY_TOLERANCE = 12
 
-    Eight bits stay as they are. More become `minmax` (the values present, without `padding`, span 0..255) or `bits`
-    (0 .. 2**bits - 1 does).
+
+def to_eight_bits(
+    values: Num[np.ndarray, "h w"],
+    unwindowed: str,
+    possible: tuple[float, float],
+    padding: np.ndarray | None = None,
+) -> UInt8[np.ndarray, "h w"]:
+    """Grey values that came with no window as uint8; `possible` is the range that their storage allows.
+
+    Values of at most eight bits stay as they are. More become `minmax` (the values present, without `padding`, span
+    0..255) or `bits` (the possible ones do).
     """
-    if values.dtype == np.uint8 and bits <= 8:
-        return values
-    if unwindowed == "bits" and values.dtype.kind in "ui":
-        low, high = 0.0, float(2**bits - 1)
-    else:
-        present = values if padding is None or padding.all() else values[~padding]
-        low, high = float(present.min()), float(present.max())
-    return scale_to_eight_bits(values, low, high)
+    if possible[0] >= 0 and possible[1] <= 255:
+        return scale_to_eight_bits(values, 0.0, possible[1])
+    if unwindowed == "bits":
+        return scale_to_eight_bits(values, *possible)
+    present = values if padding is None or padding.all() else values[~padding]
+    return scale_to_eight_bits(values, float(present.min()), float(present.max()))
+
+
+def fold_colours(colour: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "h w"], tuple[str, ...]]:
+    """One channel of a grey image in colour channels; true colour becomes its luminance (ITU-R BT.601), with a note."""
+    spread = colour.max(axis=2).astype(np.int16) - colour.min(axis=2)
+    if np.percentile(spread, 99) <= _GREY_TOLERANCE:
+        return np.ascontiguousarray(colour[..., 1]), ()
+    luminance = colour.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return np.rint(luminance).astype(np.uint8), ("colour image folded to grey",)
 
 
 def scale_to_eight_bits(values: Num[np.ndarray, "h w"], low: float, high: float) -> UInt8[np.ndarray, "h w"]:

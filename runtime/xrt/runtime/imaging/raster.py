@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from xrt.runtime.errors import UnreadableImage
-from xrt.runtime.imaging.radiograph import DecodeLimits, Radiograph, to_eight_bits
+from xrt.runtime.imaging.radiograph import DecodeLimits, Radiograph, fold_colours, to_eight_bits
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-# How far colour channels may differ and still be a grey image: JPEG's chroma rounding moves them by a few levels.
-_GREY_TOLERANCE = 12
-
 # The limit on pixels below is stricter than Pillow's and is checked before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -31,7 +29,9 @@ def decode_raster(data: bytes, *, unwindowed: str, limits: DecodeLimits) -> Radi
                 if (frames := getattr(image, "n_frames", 1)) > 1:
                     raise UnreadableImage(f"{frames} pages or frames; one radiograph a file is read")
                 image.load()
-                return _fold_to_grey(ImageOps.exif_transpose(image), unwindowed)
+                inverted = _white_is_zero(image) and image.mode not in ("1", "L")
+                radiograph = _fold_to_grey(ImageOps.exif_transpose(image), unwindowed)
+                return replace(radiograph, pixels=255 - radiograph.pixels) if inverted else radiograph
     except Image.UnidentifiedImageError:
         raise UnreadableImage("not a PNG, JPEG, TIFF, BMP or DICOM image") from None
     except UnreadableImage:
@@ -43,23 +43,25 @@ def decode_raster(data: bytes, *, unwindowed: str, limits: DecodeLimits) -> Radi
 
 
 def _fold_to_grey(image: Image.Image, unwindowed: str) -> Radiograph:
-    notes: tuple[str, ...] = ()
     if image.mode in ("1", "L"):
-        pixels = np.asarray(image.convert("L"))
-    elif image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return Radiograph(pixels=np.asarray(image.convert("L")))
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image)
         if not np.isfinite(values).all():
             raise UnreadableImage("pixel values are not finite")
-        pixels = to_eight_bits(values, unwindowed, bits=16)
-    else:
-        # Transparency is laid on black, which is what collimated borders are.
-        rgba = image.convert("RGBA")
-        if rgba.getchannel("A").getextrema() != (255, 255):
-            rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-        channels = np.asarray(rgba)[..., :3]
-        spread = channels.max(axis=2).astype(np.int16) - channels.min(axis=2)
-        if np.percentile(spread, 99) <= _GREY_TOLERANCE:
-            pixels = np.ascontiguousarray(channels[..., 1])
-        else:
-            pixels, notes = np.asarray(rgba.convert("L")), ("colour image folded to grey",)
+        integer = values.dtype.kind in "ui"
+        possible = (0.0, 65535.0) if integer else (float(values.min()), float(values.max()))
+        pixels = to_eight_bits(values, unwindowed if integer else "minmax", possible)
+        return Radiograph(pixels=pixels)
+    # Transparency is laid on black, which is what collimated borders are.
+    rgba = image.convert("RGBA")
+    if rgba.getchannel("A").getextrema() != (255, 255):
+        rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    pixels, notes = fold_colours(np.asarray(rgba)[..., :3])
     return Radiograph(pixels=pixels, notes=notes)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """TIFF's PhotometricInterpretation 0, which Pillow undoes for eight bits but not for more."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and tags.get(262) == 0

@@ -15,7 +15,7 @@ def read_bytes(path: Path, limits: DecodeLimits) -> bytes:
     """The file's content. Raises UnreadableImage when it is missing, not a file, empty or over the size limit."""
     try:
         if not path.is_file():
-            raise UnreadableImage("no such file" if not path.exists() else "not a regular file")
+            raise UnreadableImage("no such file" if not path.exists() else _not_a_file(path))
         size = path.stat().st_size
         if size == 0:
             raise UnreadableImage("the file is empty")
@@ -24,6 +24,10 @@ def read_bytes(path: Path, limits: DecodeLimits) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImage(f"cannot be read: {error.strerror}") from error
+
+
+def _not_a_file(path: Path) -> str:
+    return "the folder cannot be listed" if path.is_dir() else "not a regular file"
 
 
 def decode_radiograph(

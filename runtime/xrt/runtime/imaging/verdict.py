@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from xrt.runtime.errors import NotAChestRadiograph
 
 RADIOGRAPHY = {"CR", "DX", "RG", "DR"}
-CHEST = {"CHEST", "THORAX", "LUNG", "LUNGS", "HEARTLUNG", "PULMONARY"}
+CHEST = {"CHEST", "THORAX", "TORAX", "LUNG", "LUNGS", "HEARTLUNG", "PULMONARY"}
 LATERAL_VIEWS = {"LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "LLO", "RLO"}
 # Words that name a chest in a description, in the languages met so far.
-CHEST_WORDS = CHEST | {"CXR", "TORAX", "TÓRAX", "THORACIC", "POUMON", "LUNGE", "RX-TORAX"}
+CHEST_WORDS = CHEST | {"CXR", "TÓRAX", "THORACIC", "POUMON", "LUNGE"}
 OTHER_PARTS = {
     "ABDOMEN", "ANKLE", "ARM", "BREAST", "CALCANEUS", "CLAVICLE", "CSPINE", "DENTAL", "ELBOW", "EXTREMITY", "FEMUR",
     "FINGER", "FOOT", "FOREARM", "HAND", "HEAD", "HIP", "HUMERUS", "JAW", "KNEE", "LEG", "LSPINE", "MANDIBLE",

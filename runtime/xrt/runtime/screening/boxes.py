@@ -11,7 +11,7 @@ from PIL import Image
 from xrt.runtime.preprocessing import Placement
 
 _GRID = 128
-"""Maps are interpolated, bicubically as overlays are, to this many cells a side before they are thresholded: finer than any CAM."""
+"""Maps are interpolated, bicubically as overlays are, to this many cells a side before they are thresholded."""
 
 
 class Box(NamedTuple):

@@ -25,7 +25,8 @@ def align_map(
 ) -> Float32[np.ndarray, "height width"]:
     """The map interpolated onto a copy of the stored image of the given size. Sizes are (height, width).
 
-    Bicubic, so that a peak between two cells is drawn between them; what overshoots below 0 is cut off. Parts of the image that the model did not see (cropped borders) get 0.
+    Bicubic, so that a peak between two cells is drawn between them; what overshoots below 0 is cut off. Parts of
+    the image that the model did not see (cropped borders) get 0.
     """
     height, width = size
     # Edges are replicated as far as the filter reaches.
@@ -68,6 +69,7 @@ def overlay(
     image = Image.fromarray(np.rint(blended).astype(np.uint8))
     if box is not None:
         per_x, per_y = preview.shape[1] / stored_size[1], preview.shape[0] / stored_size[0]
-        corners = (box.x * per_x, box.y * per_y, (box.x + box.width) * per_x - 1, (box.y + box.height) * per_y - 1)
+        x, y = box.x * per_x, box.y * per_y
+        corners = (x, y, max(x, x + box.width * per_x - 1), max(y, y + box.height * per_y - 1))
         ImageDraw.Draw(image).rectangle(corners, outline=BOX_COLOUR, width=2)
     return np.asarray(image)

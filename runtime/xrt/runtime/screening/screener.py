@@ -13,6 +13,7 @@ import numpy as np
 from xrt.runtime.backends import Outputs, SessionOptions
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.decisions import excess, positives, probabilities
+from xrt.runtime.errors import UsageError
 from xrt.runtime.imaging.pool import DecodingPool
 from xrt.runtime.imaging.prepare import NotPrepared, Prepared, PrepareOptions
 from xrt.runtime.imaging.radiograph import DecodeLimits
@@ -46,6 +47,8 @@ class Screener:
         any_body_part: bool = False,
         limits: DecodeLimits | None = None,
     ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch_size must be 1 or more, not {batch_size}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.batch_size = batch_size
         self._backend, self._precision = backend, precision
@@ -102,17 +105,22 @@ class Screener:
         for key, prepared in held:
             if isinstance(prepared, NotPrepared):
                 yield Result(key, prepared.status, prepared.reason, prepared.sha256)
+            elif (row := next(rows)) is None:
+                yield Result(key, "failed", "the model gave NaN or infinity for this image", prepared.sha256)
             else:
-                yield self._result(key, prepared, next(rows))
+                yield self._result(key, prepared, row)
 
-    def _rows(self, images: np.ndarray) -> list[tuple[list[Finding], dict[str, np.ndarray]]]:
-        """Findings and maps by class name, for each image of a batch."""
+    def _rows(self, images: np.ndarray) -> list[tuple[list[Finding], dict[str, np.ndarray]] | None]:
+        """Findings and maps by class name, for each image of a batch; None where the outputs are not finite."""
         outputs = self.opened.session.infer(images)
         manifest = self.bundle.manifest
         probability = probabilities(outputs.logits, manifest)
         positive, over = positives(probability, manifest), excess(probability, manifest)
-        rows = []
+        rows: list[tuple[list[Finding], dict[str, np.ndarray]] | None] = []
         for i in range(len(images)):
+            if not all(np.isfinite(values[i]).all() for values in (outputs.logits, *outputs.cams.values())):
+                rows.append(None)
+                continue
             findings = []
             for c, spec in enumerate(manifest.logit_classes):
                 weighted = spec.urgency * over[i, c] if over[i, c] > 0 else over[i, c]

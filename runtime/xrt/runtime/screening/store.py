@@ -17,11 +17,11 @@ from filelock import FileLock, Timeout
 
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError, XrtError
+from xrt.runtime.files import RESULTS_NAME
 from xrt.runtime.opening import OpenedSession
 from xrt.runtime.screening.result import Finding, Result
 
 SCHEMA_VERSION = 1
-NAME = "results.db"
 
 
 class Study(NamedTuple):
@@ -38,7 +38,7 @@ class ResultsStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+        self.path = folder / RESULTS_NAME
         self._lock = FileLock(str(folder / ".lock"))
         self._db: sqlite3.Connection | None = None
 

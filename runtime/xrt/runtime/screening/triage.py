@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,12 +15,12 @@ from PIL import Image
 
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError
-from xrt.runtime.files import image_files, write_durably
+from xrt.runtime.files import RESULTS_NAME, image_files, write_durably
 from xrt.runtime.screening.heatmap import overlay
 from xrt.runtime.screening.report import write_report
 from xrt.runtime.screening.result import Result
 from xrt.runtime.screening.screener import Screener
-from xrt.runtime.screening.store import NAME, ResultsStore, Study
+from xrt.runtime.screening.store import ResultsStore, Study
 from xrt.runtime.screening.worklist import write_worklist
 
 Heatmaps = Literal["positive", "all", "none"]
@@ -82,9 +83,9 @@ def triage(
     the bundle raises; an unreadable file raises nothing, it is recorded.
     """
     options = options or TriageOptions()
-    if (out / NAME).exists() and not options.resume:
+    if (out / RESULTS_NAME).exists() and not options.resume:
         raise UsageError(f"{out} holds results already: --resume continues there, or choose another --out")
-    found = list(_files(paths, out, options.redact_paths))
+    found = list(_files(paths, out, Redaction(out) if options.redact_paths else None))
     if not found:
         raise UsageError(f"no files under {', '.join(map(str, paths))}")
     summary = TriageSummary(out)
@@ -119,25 +120,61 @@ def triage(
     return summary
 
 
-def _files(paths: Sequence[Path], out: Path, redact: bool) -> Iterator[_File]:
-    """Every file with the root it was found under and its path relative to it; none twice, none of `out`'s own."""
-    seen: set[Path] = set()
+def _files(paths: Sequence[Path], out: Path, redact: Redaction | None) -> Iterator[_File]:
+    """Every file with the root it was found under and its path relative to it; no path twice."""
+    seen: set[str] = set()
     own = out.resolve()
     for given in paths:
         root = given if given.is_dir() else given.parent
         for file in image_files(given):
-            resolved = file.resolve()
-            if resolved in seen or own in resolved.parents:
+            absolute = os.path.abspath(file)  # noqa: PTH100 (a link is a path of its own, and may be a loop)
+            if absolute in seen or (own / "heatmaps") in Path(absolute).parents:
                 continue
-            seen.add(resolved)
-            name = PurePosixPath(file.relative_to(root)).as_posix()
-            at = str(root.resolve())
-            yield _File(_redacted(at), _redacted(name), file) if redact else _File(at, name, file)
+            seen.add(absolute)
+            # Names that are not UTF-8 are recorded readably; the file itself is opened by its true name.
+            at, name = (_recordable(p) for p in (root.resolve(), PurePosixPath(file.relative_to(root).as_posix())))
+            yield _File(at, name, file) if redact is None else _File(redact(at), redact(name), file)
 
 
-def _redacted(name: str) -> str:
-    """A stand-in for a path that may carry a patient's name: the same path always gets the same one."""
-    return f"{hashlib.sha256(name.encode()).hexdigest()[:16]}{PurePosixPath(name).suffix}"
+def _recordable(path: os.PathLike[str]) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+class Redaction:
+    """Stand-ins for paths that may carry names: the same path in the same output folder always gets the same one.
+
+    Every component is replaced by a keyed hash, so that folders still group; the key stays in the output folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        file = out / ".redaction-key"
+        if not file.exists():
+            write_durably(file, os.urandom(32))
+        self._key = file.read_bytes()
+
+    def __call__(self, path: str) -> str:
+        """The stand-in for a path."""
+        pure = PurePosixPath(path)
+        parts = [self._stand_in(part) for part in (*pure.parent.parts, *self._stem_parts(pure.name))]
+        folders, last = parts[: len(pure.parent.parts)], parts[len(pure.parent.parts) :]
+        return "/".join([*folders, "_".join(last) + self._suffix(pure.name)])
+
+    def _stem_parts(self, name: str) -> list[str]:
+        stem = name.removesuffix(self._suffix(name))
+        cut = max(stem.rfind("_"), stem.rfind("-"))
+        # Both sides of the last separator, as `--study-by stem` groups them.
+        return [stem[:cut], stem[cut + 1 :]] if cut > 0 else [stem]
+
+    @staticmethod
+    def _suffix(name: str) -> str:
+        suffix = PurePosixPath(name).suffix
+        return suffix if suffix.lower() in _SUFFIXES else ""
+
+    def _stand_in(self, part: str) -> str:
+        return hmac.new(self._key, part.encode(), "sha256").hexdigest()[:12]
+
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
 
 
 def _batches(results: Iterator[Result[_File]], size: int) -> Iterator[tuple[int, list[Result[_File]]]]:
@@ -159,16 +196,17 @@ def _draw(result: Result[_File], out: Path, which: Heatmaps) -> dict[str, str]:
     if result.status != "ok" or which == "none" or result.preview is None or result.placement is None:
         return {}
     drawn = {}
-    for finding in result.findings:
+    for index, finding in enumerate(result.findings):
         cam = result.maps.get(finding.class_name)
         if cam is None or not (finding.positive or which == "all"):
             continue
-        size = result.input_size
-        image = overlay(result.preview, cam, result.placement, size, (result.height, result.width), finding.box)
+        stored = result.height, result.width
+        image = overlay(result.preview, cam, result.placement, result.input_size, stored, finding.box)
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-        slug = "".join(c if c.isalnum() else "-" for c in finding.class_name.lower())
-        name = f"heatmaps/{result.sha256[:2]}/{result.sha256[:24]}-{slug}.png"
+        # The class's number keeps names apart that differ only in characters that file names cannot hold.
+        slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in finding.class_name.lower())[:40]
+        name = f"heatmaps/{result.sha256[:2]}/{result.sha256[:24]}-{index}-{slug}.png"
         write_durably(out / name, buffer.getvalue())
         drawn[finding.class_name] = name
     return drawn
