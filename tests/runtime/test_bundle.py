@@ -135,3 +135,34 @@ def test_a_manifest_must_not_contradict_itself(bundle):
     raw["task"] = "binary"
     with pytest.raises(ValueError, match="two classes"):
         Manifest.model_validate(raw)
+
+
+def test_known_answers_that_do_not_fit_the_manifest_are_refused(copy):
+    from xrt.runtime.bundle.writer import sha256_of
+
+    known = Bundle.open(copy).known_answers()
+    data = KnownAnswers(known.images, known.logits[:, :2], known.cams).to_bytes()
+    (copy / "known-answers.npz").write_bytes(data)
+    spec = Bundle.open(copy).manifest.known_answers.model_dump()
+    edit(copy, known_answers={**spec, "sha256": sha256_of(data)})
+    with pytest.raises(CorruptBundle, match="logits .* for 3 classes"):
+        open_session(Bundle.open(copy))
+
+
+def test_weights_outside_the_file_are_refused(bundle, tmp_path, monkeypatch):
+    """External data would escape the hash. It lies in the working directory, where ONNX Runtime would find it."""
+    import onnx
+    import onnx.external_data_helper
+
+    from xrt.runtime.backends import SessionOptions, choose_backend
+    from xrt.runtime.errors import BackendError
+
+    model = onnx.load_from_string(bundle.read(bundle.variant()))
+    onnx.external_data_helper.convert_model_to_external_data(model, location="weights.bin", size_threshold=0)
+    onnx.save(model, tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    manifest = bundle.manifest
+    with pytest.raises(BackendError, match="xternal"):
+        choose_backend().open(
+            (tmp_path / "model.onnx").read_bytes(), manifest.graph, manifest.preprocessing, SessionOptions()
+        )

@@ -209,3 +209,36 @@ def test_known_content_is_not_decoded_again(tmp_path):
     with DecodingPool(OPTIONS, workers=0) as pool:
         ((_, result),) = pool.map([(0, file, known)])
     assert result == NotPrepared("unchanged", "", known)
+
+
+def test_a_damaged_identifier_fails_its_file_alone(tmp_path):
+    data = dicom(GREY)
+    tag = data.index(b"\x20\x00\x0d\x00UI")
+    file = tmp_path / "bad.dcm"
+    file.write_bytes(data[: tag + 4] + b"ZZ" + data[tag + 6 :])
+    with DecodingPool(OPTIONS, workers=0) as pool:
+        ((_, result),) = pool.map([(0, file, "")])
+    assert isinstance(result, NotPrepared)
+    assert "damaged DICOM" in result.reason
+
+
+def test_a_tiff_in_which_white_is_zero_is_turned_over(tmp_path):
+    wide = GREY.astype(np.uint16) * 257
+    Image.fromarray(65535 - wide).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    assert np.abs(read_radiograph(tmp_path / "a.tif").pixels.astype(int) - GREY).max() <= 1
+
+
+def test_an_identity_rescale_changes_nothing():
+    dim = GREY // 2
+    plain = decode_radiograph(dicom(dim)).pixels
+    assert np.array_equal(plain, dim)
+    assert np.array_equal(decode_radiograph(dicom(dim, RescaleSlope=1, RescaleIntercept=0)).pixels, dim)
+
+
+def test_a_palette_is_looked_up():
+    """Indices that mean the opposite grey: the image is its palette's colours, not its indices."""
+    table = np.arange(255, -1, -1, dtype=np.uint16).astype("<u2") * 257
+    palette = {f"{c}PaletteColorLookupTableData": table.tobytes() for c in ("Red", "Green", "Blue")}
+    palette |= {f"{c}PaletteColorLookupTableDescriptor": [256, 0, 16] for c in ("Red", "Green", "Blue")}
+    pixels = decode_radiograph(dicom(GREY, PhotometricInterpretation="PALETTE COLOR", **palette)).pixels
+    assert np.abs(pixels.astype(int) - (255 - GREY)).max() <= 1

@@ -217,3 +217,53 @@ def test_the_overlay_lies_where_the_model_looked(fit):
     expected = placement.to_stored(5.5 * 8, 3.5 * 8)
     assert (2 * (x + 0.5), 2 * (y + 0.5)) == pytest.approx(expected, abs=6)
     assert isinstance(placement, Placement)
+
+
+def test_nothing_under_the_inputs_is_lost_in_silence(bundle, folder, tmp_path):
+    """Output beside inputs, links, loops, names that are no UTF-8: every path gets its row, own output none."""
+    out = folder / "results"
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    (folder / "link.png").symlink_to(folder / "later" / "10.png")
+    (folder / "elsewhere").symlink_to(folder / "later")
+    shutil.copy(folder / "later" / "10.png", os.fsencode(folder) + b"/M\xfcller.png")
+    triage(bundle, [folder], out, IN_PROCESS)
+    found = {row["path"]: row["status"] for row in rows(out)}
+    assert found["loop.png"] == "failed"
+    assert found["link.png"] == "ok"
+    assert found["M\\xfcller.png"] == "ok"
+    assert {"later/10.png", "elsewhere/10.png"} & found.keys()
+    assert not any(path.startswith("results") for path in found)
+    counts = triage(bundle, [folder], tmp_path / "second", IN_PROCESS).counts
+    assert sum(counts.values()) == len(found)
+
+
+def test_redaction_keeps_what_groups_studies(bundle, folder, tmp_path):
+    options = TriageOptions(workers=0, redact_paths=True, study_by="folder")
+    triage(bundle, [folder], tmp_path / "out", options)
+    assert rows(tmp_path / "out", "SELECT COUNT(*) AS n FROM study")[0]["n"] == 2
+
+
+def test_a_tiny_image_fails_alone(bundle, folder, tmp_path):
+    Image.fromarray(np.zeros((4, 900), np.uint8)).save(folder / "thin.png")
+    triage(bundle, [folder], tmp_path / "out", IN_PROCESS)
+    found = {row["path"]: row["reason"] for row in rows(tmp_path / "out")}
+    assert "a radiograph has at least 16 a side" in found["thin.png"]
+
+
+def test_an_image_that_the_model_answers_with_nan_fails_alone(bundle, phantom_folder, monkeypatch):
+    from dataclasses import replace
+
+    paths = sorted((phantom_folder / "images").iterdir())[:3]
+    with Screener(bundle, workers=0) as screener:
+        infer = screener.opened.session.infer
+
+        def poisoned(images, *, cams=True):
+            outputs = infer(images, cams=cams)
+            logits = outputs.logits.copy()
+            logits[1, 0] = np.nan
+            return replace(outputs, logits=logits)
+
+        monkeypatch.setattr(screener.opened.session, "infer", poisoned)
+        results = list(screener.screen(paths))
+    assert [r.status for r in results] == ["ok", "failed", "ok"]
+    assert results[1].reason == "the model gave NaN or infinity for this image"
