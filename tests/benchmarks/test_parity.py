@@ -52,10 +52,10 @@ def test_maps_that_are_mostly_empty_prove_nothing(bundle, model, compact_source,
     assert any("vacuous" in reason for reason in rows[0].reasons)
 
 
-def test_every_contender_is_timed(bundle, model):
+def test_every_contender_is_timed(bundle, compact_source):
     opened = open_session(bundle)
     with opened.session:
-        rows = measure_speed(bundle, opened, [2], model=model, rounds=3, budget_s=0)
+        rows = measure_speed(bundle, opened, [2], source=compact_source, rounds=3, budget_s=0)
     names = [row.contender for row in rows]
     assert names[:3] == [EXPLAINED, CONTROL, LOGITS_ONLY]
     assert names[3:] == [

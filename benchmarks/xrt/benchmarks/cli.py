@@ -41,20 +41,19 @@ def benchmark(
     from xrt.runtime.opening import open_session
 
     opened_bundle = Bundle.open(bundle)
-    model = None
+    source = None
     if checkpoint is not None:
         _require_torch("--checkpoint")
-        from xrt.benchmarks.parity import checkpoint_of, compile_for
+        from xrt.benchmarks.parity import checkpoint_of
 
-        say("tracing the checkpoint")
-        model = compile_for(opened_bundle, checkpoint_of(opened_bundle, checkpoint))
+        source = checkpoint_of(opened_bundle, checkpoint)
     opened = open_session(opened_bundle, backend=backend, precision=precision, options=SessionOptions())
     with opened.session:
         rows = measure_speed(
             opened_bundle,
             opened,
             _sizes(batch_sizes),
-            model=model,
+            source=source,
             rounds=rounds,
             budget_s=budget,
             progress=say,

@@ -12,16 +12,16 @@ from jaxtyping import Float, Float32, UInt8
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget, ClassifierOutputTarget
 
-from xrt.export.pipeline import ExplainedModel
 from xrt.export.probe import probed_module
-from xrt.export.reference import TorchReference
+from xrt.export.reference import TorchReference, float_pixels
+from xrt.export.source import Source
 
 Pixels = Float[torch.Tensor, "n channels h w"]
 
 
-def eager(reference: TorchReference, images: UInt8[np.ndarray, "n 1 height width"]) -> dict[str, Callable[[], object]]:
+def eager(source: Source, images: UInt8[np.ndarray, "n 1 height width"]) -> dict[str, Callable[[], object]]:
     """Forward runs of the module: as PyTorch does by default, channels-last, and channels-last in bf16."""
-    module, x = reference.module, reference.pixels(images)
+    module, x = source.module.eval(), float_pixels(images, source.mean, source.std)
     module_last = copy.deepcopy(module).to(memory_format=torch.channels_last)
     x_last = x.contiguous(memory_format=torch.channels_last)
 
@@ -41,14 +41,15 @@ def eager(reference: TorchReference, images: UInt8[np.ndarray, "n 1 height width
 
 
 def grad_cam(
-    model: ExplainedModel, images: UInt8[np.ndarray, "n 1 height width"], classes: Sequence[int]
+    source: Source, layer: str, images: UInt8[np.ndarray, "n 1 height width"], classes: Sequence[int]
 ) -> Callable[[], object]:
-    """pytorch-grad-cam as its users call it: on the model itself, hooked at the target layer, once for each class."""
-    reference = model.reference
-    module = reference.module
-    x = reference.pixels(images)
-    cam = GradCAM(model=module, target_layers=[module.get_submodule(model.hook or "")])
-    targets: list[Any] = [_target(reference, c) for c in classes]  # pytorch-grad-cam declares modules, takes callables
+    """pytorch-grad-cam as its users call it: on the model itself, hooked at module `layer`, once for each class."""
+    module = source.module.eval()
+    x = float_pixels(images, source.mean, source.std)
+    cam = GradCAM(model=module, target_layers=[module.get_submodule(layer)])
+    targets: list[Any] = [
+        _target(source.signs, c) for c in classes
+    ]  # pytorch-grad-cam declares modules, takes callables
 
     def run() -> object:
         return [cam(input_tensor=x, targets=[target] * len(x)) for target in targets]
@@ -68,7 +69,7 @@ def unscaled_grad_cams(
         for index in reference.explained:
             logits = cam.activations_and_grads(x)
             module.zero_grad()
-            target: Any = _target(reference, index)
+            target: Any = _target(reference.signs, index)
             torch.stack([target(row) for row in logits]).sum().backward()
             activations = cam.activations_and_grads.activations[0].numpy()
             gradients = cam.activations_and_grads.gradients[0].numpy()
@@ -77,7 +78,7 @@ def unscaled_grad_cams(
     return np.stack(maps, axis=1).astype(np.float32)
 
 
-def _target(reference: TorchReference, index: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    if len(reference.explained) == 1:
-        return BinaryClassifierOutputTarget(1 if reference.signs[0] > 0 else 0)
+def _target(signs: Sequence[float], index: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    if len(signs) == 1:
+        return BinaryClassifierOutputTarget(1 if signs[0] > 0 else 0)
     return ClassifierOutputTarget(index)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from xrt.benchmarks.evaluation import Evaluation, evaluate, select_part, write_evaluation
-from xrt.benchmarks.parity import compile_for
 from xrt.benchmarks.speed import EXPLAINED, SpeedRow, measure_speed
 from xrt.export.pipeline import export_source
 from xrt.export.source import from_checkpoint
@@ -85,7 +84,7 @@ def run_demo(out: Path, *, count: int, seed: int, say: Callable[[str], None]) ->
         evaluation, scores = evaluate(bundle, opened, table, part)
         write_evaluation(out / "evaluation", evaluation, scores)
         say("5/6 racing PyTorch")
-        speed = measure_speed(bundle, opened, [8], model=compile_for(bundle, source), budget_s=4)
+        speed = measure_speed(bundle, opened, [8], source=source, budget_s=4)
     say(f"6/6 screening {len(table)} held-out phantoms")
     held_out = out / "incoming"
     held_out.mkdir()

@@ -14,7 +14,7 @@ from xrt.runtime.gate.evidence import phantom_inputs
 from xrt.runtime.opening import OpenedSession
 
 if TYPE_CHECKING:
-    from xrt.export.pipeline import ExplainedModel
+    from xrt.export.source import Source
 
 EXPLAINED, CONTROL, LOGITS_ONLY = "bundle, explained", "bundle, explained (A/A)", "bundle, logits only"
 
@@ -34,19 +34,19 @@ def measure_speed(
     opened: OpenedSession,
     batch_sizes: Sequence[int],
     *,
-    model: ExplainedModel | None = None,
+    source: Source | None = None,
     rounds: int = 60,
     budget_s: float = 60.0,
     progress: Callable[[str], None] = lambda message: None,
 ) -> list[SpeedRow]:
-    """Race the contenders at each batch size. With the model compiled (extra `torch`) PyTorch takes part.
+    """Race the contenders at each batch size. With the source (extra `torch`) PyTorch takes part.
 
     `budget_s` bounds each race, of which there are up to five a batch size.
     """
     rows: list[SpeedRow] = []
     for batch_size in batch_sizes:
         images = phantom_inputs(batch_size, 1, bundle.manifest.preprocessing).images
-        for contenders in _races(opened, images, model):
+        for contenders in _races(bundle, opened, images, source):
             progress(f"batch {batch_size}: {', '.join(contenders)}")
             entered = {EXPLAINED: lambda: opened.session.infer(images), **contenders}  # noqa: B023
             times = race(entered, rounds=rounds, budget_s=budget_s)
@@ -59,20 +59,21 @@ def measure_speed(
 
 
 def _races(
-    opened: OpenedSession, images: np.ndarray, model: ExplainedModel | None
+    bundle: Bundle, opened: OpenedSession, images: np.ndarray, source: Source | None
 ) -> list[dict[str, Callable[[], object]]]:
     """Contenders that are raced together with the explained bundle: those of like duration."""
     session = opened.session
     races: list[dict[str, Callable[[], object]]] = [
         {CONTROL: lambda: session.infer(images), LOGITS_ONLY: lambda: session.infer(images, cams=False)}
     ]
-    if model is not None:
+    if source is not None:
         from xrt.benchmarks.contenders import eager, grad_cam
 
-        races += [{name: run} for name, run in eager(model.reference, images).items()]
-        classes = model.reference.explained
-        races.append({"eager + pytorch-grad-cam, 1 class": grad_cam(model, images, classes[:1])})
+        races += [{name: run} for name, run in eager(source, images).items()]
+        classes = bundle.manifest.graph.explained or (0,)
+        layer = bundle.manifest.graph.cams[0].module or ""
+        races.append({"eager + pytorch-grad-cam, 1 class": grad_cam(source, layer, images, classes[:1])})
         if len(classes) > 1:
             name = f"eager + pytorch-grad-cam, {len(classes)} classes"
-            races.append({name: grad_cam(model, images, classes)})
+            races.append({name: grad_cam(source, layer, images, classes)})
     return races

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from xrt.export.autodiff import Emitter, Tensor, gradients
-from xrt.export.target import Target
+from xrt.export.target import Target, nearest_module
 from xrt.runtime.bundle.manifest import CamSpec, GraphSpec
 
 
@@ -26,6 +26,7 @@ def explain(model: ir.Model, targets: Sequence[Target], explained: Sequence[int]
     """
     graph = model.graph
     logits = graph.outputs[0]
+    modules = [nearest_module(target.value) for target in targets]
     emit = Emitter(graph)
     classes = int(logits.shape[1])  # type: ignore[index,arg-type]
     selection = np.eye(classes, dtype=np.float32)[list(explained)] * np.asarray(signs, dtype=np.float32)[:, None]
@@ -33,7 +34,7 @@ def explain(model: ir.Model, targets: Sequence[Target], explained: Sequence[int]
     seed = emit.constant(selection[:, None, :])
     found = gradients(emit, logits, [target.value for target in targets], seed)
     specs = []
-    for target, gradient in zip(targets, found, strict=True):
+    for target, module, gradient in zip(targets, modules, found, strict=True):
         name = "cams" if not specs else f"cams.{target.layer}"
         cams = grad_cam(emit, emit.of(target.value), gradient)
         _output(graph, cams, name, logits)
@@ -42,6 +43,7 @@ def explain(model: ir.Model, targets: Sequence[Target], explained: Sequence[int]
                 output=name,
                 layer=target.layer,
                 tensor=str(target.value.name),
+                module=module,
                 channels=target.channels,
                 height=target.height,
                 width=target.width,

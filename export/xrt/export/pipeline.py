@@ -12,7 +12,7 @@ from xrt.export.cams import explain
 from xrt.export.face import wrap_in_uint8
 from xrt.export.reference import TorchReference
 from xrt.export.source import Source
-from xrt.export.target import default_target, named_target, nearest_module
+from xrt.export.target import default_target, named_target
 from xrt.export.tracing import serialise, trace
 from xrt.runtime.backends import SessionOptions, choose_backend
 from xrt.runtime.bundle.known_answers import KnownAnswers
@@ -44,15 +44,11 @@ FP32_FILE, KNOWN_ANSWERS_FILE = "model.fp32.onnx", "known-answers.npz"
 
 @dataclass(frozen=True)
 class ExplainedModel:
-    """A traced model with its face and its maps: the bytes of the graph, its description, and who answers for it.
-
-    `hook` is the torch module at, or nearest before, the first target: where a user of hooks would put one.
-    """
+    """A traced model with its face and its maps: the bytes of the graph, its description, and who answers for it."""
 
     data: bytes
     graph: GraphSpec
     reference: TorchReference
-    hook: str | None
 
 
 def compile_source(source: Source, target_layers: Sequence[str] = ()) -> ExplainedModel:
@@ -61,7 +57,6 @@ def compile_source(source: Source, target_layers: Sequence[str] = ()) -> Explain
     traced = trace(source.module, len(source.mean), size.height, size.width)
     graph = traced.model.graph
     targets = [named_target(graph, name) for name in target_layers] or [default_target(graph)]
-    hook = nearest_module(targets[0].value)
     wrap_in_uint8(traced.model, source.mean, source.std)
     explained = list(range(source.logits))
     spec = explain(traced.model, targets, explained, source.signs)
@@ -69,7 +64,7 @@ def compile_source(source: Source, target_layers: Sequence[str] = ()) -> Explain
     reference = TorchReference(
         source.module, traced.program, spec.cams, explained, source.signs, source.mean, source.std
     )
-    return ExplainedModel(serialise(traced.model), spec, reference, hook)
+    return ExplainedModel(serialise(traced.model), spec, reference)
 
 
 def export_source(

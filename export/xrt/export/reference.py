@@ -17,6 +17,15 @@ from xrt.runtime.errors import ModelError
 from xrt.runtime.gate import Answers
 
 
+def float_pixels(
+    images: UInt8[np.ndarray, "n 1 h w"], mean: Sequence[float], std: Sequence[float]
+) -> Float[torch.Tensor, "n channels h w"]:
+    """What a float model is given for uint8 images: (pixel / 255 - mean) / std for each channel, in float32."""
+    grey = torch.from_numpy(images).to(torch.float64) / 255
+    centre, deviation = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (mean, std))
+    return ((grey - centre) / deviation).to(torch.float32)
+
+
 class TorchReference:
     """Answers of a PyTorch model to uint8 images [n, 1, H, W].
 
@@ -36,14 +45,12 @@ class TorchReference:
     ) -> None:
         self.module, self.program = module.eval(), program
         self.cams, self.explained, self.signs = list(cams), list(explained), list(signs)
-        self._mean = torch.tensor(mean, dtype=torch.float64).view(1, -1, 1, 1)
-        self._std = torch.tensor(std, dtype=torch.float64).view(1, -1, 1, 1)
+        self._mean, self._std = mean, std
         self._tail = _Tail(program, [cam.tensor for cam in cams])
 
     def pixels(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Float[torch.Tensor, "n channels h w"]:
         """The float input of the module for these images."""
-        grey = torch.from_numpy(images).to(torch.float64) / 255
-        return ((grey - self._mean) / self._std).to(torch.float32)
+        return float_pixels(images, self._mean, self._std)
 
     def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
         """Logits and CAMs of all images. Raises ModelError when the exported program is not the module."""

@@ -65,12 +65,14 @@ class CamSpec(Part):
     """One CAM output of the graph: float32 [n, maps, height, width], non-negative, unscaled.
 
     `layer` names the target activation as its source does (a torch module path where there is one, else the
-    tensor); `tensor` is its name in the graph.
+    tensor); `tensor` is its name in the graph; `module` is the torch module at it, or nearest before it, where a user
+    of hooks would put one.
     """
 
     output: str
     layer: str
     tensor: str
+    module: str | None = None
     channels: int = Field(gt=0)
     height: int = Field(gt=0)
     width: int = Field(gt=0)
