@@ -123,7 +123,7 @@ def parity(
     Example: xrt parity pneumonia.xrt --images incoming/ --checkpoint runs/pm
     """
     _require_torch("parity")
-    from xrt.benchmarks.parity import checkpoint_of, compare, compile_for
+    from xrt.benchmarks.parity import MIN_NONZERO, checkpoint_of, compare, compile_for
     from xrt.runtime.bundle.reader import Bundle
     from xrt.runtime.gate import LIMITS
     from xrt.runtime.gate.evidence import folder_inputs
@@ -148,7 +148,7 @@ def parity(
             + " ".join(f"{values[name]:22.3g}" for name in columns)
             + f"  {row.verdict}"
         )
-    bounds = " ".join(f"{limits[name]:22g}" if name in limits else f"{0.5:22g}" for name in columns)
+    bounds = " ".join(f"{limits[name]:22g}" if name in limits else f"{MIN_NONZERO:22g}" for name in columns)
     print(f"{'limit':18} {'':5}  {bounds}")
     write_json(json, [{**vars(row), "figures": row.figures.as_dict()} for row in rows])
     if bad := [row for row in rows if row.verdict != "passed"]:

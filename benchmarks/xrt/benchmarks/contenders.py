@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget, ClassifierOutputTarget
 
 from xrt.export.probe import probed_module
 from xrt.export.reference import TorchReference, float_pixels
 from xrt.export.source import Source
-
-Pixels = Float[torch.Tensor, "n channels h w"]
 
 
 def eager(source: Source, images: UInt8[np.ndarray, "n 1 height width"]) -> dict[str, Callable[[], object]]:
@@ -47,9 +45,8 @@ def grad_cam(
     module = source.module.eval()
     x = float_pixels(images, source.mean, source.std)
     cam = GradCAM(model=module, target_layers=[module.get_submodule(layer)])
-    targets: list[Any] = [
-        _target(source.signs, c) for c in classes
-    ]  # pytorch-grad-cam declares modules, takes callables
+    # pytorch-grad-cam declares modules here and takes any callable.
+    targets: list[Any] = [_target(source.signs, c) for c in classes]
 
     def run() -> object:
         return [cam(input_tensor=x, targets=[target] * len(x)) for target in targets]

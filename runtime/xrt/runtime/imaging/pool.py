@@ -54,7 +54,7 @@ class DecodingPool:
         self, files: Iterable[tuple[Key, Path, str]], *, in_flight: int = 32
     ) -> Iterator[tuple[Key, Prepared | NotPrepared]]:
         """Prepare (key, path, known SHA-256 or "") triples; results keep their order. At most `in_flight` are held."""
-        if self._pool is None:
+        if not self.workers:
             for key, path, known in files:
                 yield key, prepare(path, self._options, known)
             return
@@ -62,7 +62,7 @@ class DecodingPool:
         timeout = self._options.limits.seconds
         for key, path, known in files:
             if self._pool is None:
-                raise XrtError("the decoding pool was closed while results were still being read")
+                raise XrtError("the decoding pool is closed: read results inside its `with` block")
             future = self._pool.schedule(prepare, args=(path, self._options, known), timeout=timeout)
             waiting.append((key, future))
             if len(waiting) >= in_flight:
