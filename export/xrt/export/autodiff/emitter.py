@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,22 @@ from onnx.reference import ReferenceEvaluator
 from xrt.runtime.errors import ModelError
 
 OPSET = 18
-Dim = int | str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A dynamic size: `multiple` times the number of images, written `n` or `64*n` in a graph.
+
+    Window partitions and attention heads merge the batch axis with others, hence the multiple.
+    """
+
+    multiple: int = 1
+
+    def __str__(self) -> str:
+        return "n" if self.multiple == 1 else f"{self.multiple}*n"
+
+
+Dim = int | Batch
 Shape = tuple[Dim, ...]
 _FOLD_LIMIT = 2**26
 """Elements. A constant larger than this is left to the runtime instead of bloating the file."""
@@ -25,7 +42,7 @@ _LEFT_TO_THE_RUNTIME = {"ConvTranspose"}
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value of the graph, or a constant not yet in it. A `str` dimension is symbolic: the batch."""
+    """A value of the graph, or a constant not yet in it."""
 
     shape: Shape
     value: ir.Value | None = None
@@ -43,10 +60,28 @@ class Tensor:
 
 
 def shape_of(value: ir.Value) -> Shape:
-    """The shape of a forward value. Raises ModelError when its rank is unknown."""
+    """The shape of a forward value. Raises ModelError when its rank or a size other than the batch is unknown."""
     if value.shape is None:
         raise ModelError(f"the shape of {value.name!r} is unknown: export with static spatial sizes")
-    return tuple(d if isinstance(d, int) else str(d.value or f"?{value.name}.{i}") for i, d in enumerate(value.shape))
+    return tuple(_dim(value, d) for d in value.shape)
+
+
+def _dim(value: ir.Value, dim: int | ir.SymbolicDim) -> Dim:
+    if isinstance(dim, int):
+        return dim
+    match = re.fullmatch(r"(?:(\d+)\*)?[A-Za-z_]\w*", str(dim.value))
+    if match is None or dim.value is None:
+        raise ModelError(f"{value.name!r} has the size {dim.value!r}: only the batch may be dynamic")
+    return Batch(int(match[1] or 1))
+
+
+def merged(dims: Sequence[Dim]) -> Dim:
+    """The size of several axes taken together. Raises ModelError when more than one of them is the batch."""
+    batches = [d for d in dims if isinstance(d, Batch)]
+    if len(batches) > 1:
+        raise ModelError("two axes grow with the batch: this is not supported")
+    product = prod(d for d in dims if isinstance(d, int)) * prod(d.multiple for d in batches)
+    return Batch(product) if batches else product
 
 
 def array_of(value: ir.Value) -> np.ndarray | None:
@@ -115,13 +150,11 @@ class Emitter:
         return value
 
     def reshape(self, tensor: Tensor, shape: Shape) -> Tensor:
-        """Reshape; one symbolic dimension is left to be inferred. Raises ModelError when there are more."""
+        """Reshape; the batch is left to be inferred. Raises ModelError when more than one axis grows with it."""
         if shape == tensor.shape:
             return tensor
-        symbolic = [d for d in shape if isinstance(d, str)]
-        if len(symbolic) > 1:
-            raise ModelError(f"cannot reshape to {list(shape)}: more than one size is dynamic; fix all but the batch")
-        sizes = np.array([-1 if isinstance(d, str) else d for d in shape], dtype=np.int64)
+        merged(shape)
+        sizes = np.array([-1 if isinstance(d, Batch) else d for d in shape], dtype=np.int64)
         return self("Reshape", tensor, self.constant(sizes), shape=shape)
 
     def transpose(self, tensor: Tensor, order: Sequence[int]) -> Tensor:
@@ -137,16 +170,44 @@ class Emitter:
         shape = tuple(1 if i in axes else d for i, d in enumerate(tensor.shape))
         return self(op, tensor, self.constant(np.array(axes, dtype=np.int64)), shape=shape, keepdims=1)
 
+    def total(self, tensor: Tensor, full: Shape, axes: Sequence[int]) -> Tensor:
+        """Sum over `axes`, which stay as size 1; an axis held as constant counts with its extent in `full`.
+
+        Raises ModelError when the extent of a constant axis is the batch.
+        """
+        held = [i for i in axes if tensor.shape[i] != 1]
+        implied = [full[i] for i in axes if tensor.shape[i] == 1]
+        if any(isinstance(d, Batch) for d in implied):
+            raise ModelError("a gradient that is constant over the batch is summed over it: this is not supported")
+        tensor = self.reduce("ReduceSum", tensor, held)
+        factor = prod(d for d in implied if isinstance(d, int))
+        return tensor if factor == 1 else self("Mul", tensor, self.constant(float(factor), "float32"))
+
     def expand_axes(self, tensor: Tensor, full: Shape, axes: Sequence[int]) -> Tensor:
-        """Give constant axes their extent in `full`. Raises ModelError for a symbolic extent."""
+        """Give constant axes their extent in `full`."""
         needed = [i for i in axes if tensor.shape[i] == 1 and full[i] != 1]
         if not needed:
             return tensor
-        if any(isinstance(full[i], str) for i in needed):
-            raise ModelError("a gradient that is constant over the batch cannot be expanded over it")
         sizes = [full[i] if i in needed else 1 for i in range(tensor.rank)]
         shape = tuple(full[i] if i in needed else d for i, d in enumerate(tensor.shape))
-        return self("Expand", tensor, self.constant(np.array(sizes, dtype=np.int64)), shape=shape)
+        return self("Expand", tensor, self.sizes(sizes), shape=shape)
+
+    def sizes(self, dims: Sequence[Dim]) -> Tensor:
+        """Sizes as an int64 tensor; where the batch is among them it is read from the graph's input at run time."""
+        if all(isinstance(d, int) for d in dims):
+            return self.constant(np.array(dims, dtype=np.int64))
+        parts = [
+            self.constant([d], "int64")
+            if isinstance(d, int)
+            else self("Mul", self._batch(), self.constant([d.multiple], "int64"))
+            for d in dims
+        ]
+        return self("Concat", *parts, shape=(len(dims),), axis=0) if len(parts) > 1 else parts[0]
+
+    def _batch(self) -> Tensor:
+        """The number of images, int64 [1]."""
+        image = next(v for v in self.graph.inputs if v.shape is not None and isinstance(_dim(v, v.shape[0]), Batch))
+        return self("Shape", self.of(image), shape=(1,), start=0, end=1)
 
     def _name(self, op: str) -> str:
         self._count += 1

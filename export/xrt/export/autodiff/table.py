@@ -8,7 +8,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from xrt.export.autodiff.emitter import Emitter, Shape, Tensor, shape_of
+from xrt.export.autodiff.emitter import Batch, Emitter, Shape, Tensor, shape_of
+from xrt.runtime.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,13 @@ class Call:
         value = self.node.inputs[index]
         assert value is not None
         return shape_of(value)
+
+    def spatial_sizes(self, index: int = 0) -> list[int]:
+        """The sizes behind batch and channels of a forward input. Raises ModelError when one is dynamic."""
+        sizes = self.input_shape(index)[2:]
+        if any(isinstance(d, Batch) for d in sizes):
+            raise ModelError(f"node {self.node.name!r} has dynamic spatial sizes: export with fixed ones")
+        return [d for d in sizes if isinstance(d, int)]
 
 
 Rule = Callable[[Call], Sequence[Tensor | None]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Shape, Tensor
+from xrt.export.autodiff.emitter import Batch, Shape, Tensor, merged
 from xrt.export.autodiff.rules.broadcasting import reduce_to
 from xrt.export.autodiff.table import Call, vjp
 from xrt.runtime.errors import ModelError
@@ -59,21 +59,21 @@ def _conv(call: Call) -> Sequence[Tensor | None]:
     spatial = [] if pointwise else list(range(3, call.g.rank))
     g = emit.expand_axes(call.g, full, [2, *spatial])
     lead: Shape = g.shape[:2]
-    merged = emit.reshape(g, (_merge(lead), *g.shape[2:]))
+    folded = emit.reshape(g, (merged(lead), *g.shape[2:]))
     target = (1,) * len(spatial or geometry.kernel) if pointwise else call.input_shape()[2:]
-    shape = (merged.shape[0], weight.shape[1] * geometry.groups, *target)  # type: ignore[operator]
+    shape = (folded.shape[0], weight.shape[1] * geometry.groups, *target)  # type: ignore[operator]
     if geometry.plain:
         pads = [
             d * (k - 1) - p for d, k, p in zip(geometry.dilations * 2, geometry.kernel * 2, geometry.pads, strict=True)
         ]
         flipped = emit.constant(_flip(weight.array, geometry.groups))
         result = emit(
-            "Conv", merged, flipped, shape=shape, group=geometry.groups, dilations=geometry.dilations, pads=pads,
+            "Conv", folded, flipped, shape=shape, group=geometry.groups, dilations=geometry.dilations, pads=pads,
             kernel_shape=geometry.kernel, strides=[1] * len(geometry.kernel),
         )  # fmt: skip
     else:
         result = emit(
-            "ConvTranspose", merged, weight, shape=shape, group=geometry.groups, dilations=geometry.dilations,
+            "ConvTranspose", folded, weight, shape=shape, group=geometry.groups, dilations=geometry.dilations,
             pads=geometry.pads, kernel_shape=geometry.kernel, strides=geometry.strides,
             output_padding=geometry.remainder,
         )  # fmt: skip
@@ -107,7 +107,7 @@ def _geometry(call: Call) -> _Geometry:
     strides = list(call.attribute("strides") or [1] * axes)
     dilations = list(call.attribute("dilations") or [1] * axes)
     sizes, results = call.input_shape()[2:], call.outputs[0].shape[2:]
-    if any(isinstance(d, str) for d in (*sizes, *results)):
+    if any(isinstance(d, Batch) for d in (*sizes, *results)):
         raise ModelError(f"node {call.node.name!r} has dynamic spatial sizes: export with fixed ones")
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
     pads = explicit_pads(call, reach, strides)
@@ -140,14 +140,6 @@ def _flip(weight: np.ndarray, groups: int) -> np.ndarray:
     grouped = weight.reshape(groups, out // groups, per_group, *kernel).swapaxes(1, 2)
     reverse = (slice(None), slice(None), *(slice(None, None, -1) for _ in kernel))
     return np.ascontiguousarray(grouped.reshape(groups * per_group, out // groups, *kernel)[reverse])
-
-
-def _merge(lead: Shape) -> int | str:
-    """The size of the class and batch axes taken together."""
-    classes, batch = lead
-    if isinstance(classes, int) and isinstance(batch, int):
-        return classes * batch
-    return str(batch) if classes == 1 else f"{classes}*{batch}"
 
 
 def _swap(call: Call, tensor: Tensor) -> Tensor:

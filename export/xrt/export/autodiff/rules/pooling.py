@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Emitter, Tensor
+from xrt.export.autodiff.emitter import Batch, Emitter, Tensor
 from xrt.export.autodiff.rules.linear import explicit_pads
 from xrt.export.autodiff.table import Call, vjp
 from xrt.runtime.errors import ModelError
@@ -58,7 +58,7 @@ class _Windows:
         reach = [d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel, strict=True)]
         self.pads = explicit_pads(call, reach, self.strides)
         sizes, results = call.input_shape()[2:], call.outputs[0].shape[2:]
-        if any(isinstance(d, str) for d in (*sizes, *results)):
+        if any(isinstance(d, Batch) for d in (*sizes, *results)):
             raise ModelError(f"node {call.node.name!r} has dynamic spatial sizes: export with fixed ones")
         self.sizes, self.results = [int(d) for d in sizes], [int(d) for d in results]
         # With ceil_mode the last window may reach beyond the declared padding.

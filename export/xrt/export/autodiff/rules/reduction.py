@@ -7,7 +7,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from xrt.export.autodiff.emitter import Tensor
+from xrt.export.autodiff.emitter import Batch, Tensor
 from xrt.export.autodiff.table import Call, vjp
 from xrt.runtime.errors import ModelError
 
@@ -20,7 +20,7 @@ def _reduce_sum(call: Call) -> Sequence[Tensor | None]:
 @vjp("ReduceMean")
 def _reduce_mean(call: Call) -> Sequence[Tensor | None]:
     extents = [call.input_shape()[axis] for axis in _axes(call)]
-    if any(isinstance(extent, str) for extent in extents):
+    if any(isinstance(extent, Batch) for extent in extents):
         raise ModelError(f"node {call.node.name!r} averages over a dynamic size: export with static spatial sizes")
     count = float(prod(e for e in extents if isinstance(e, int)))
     return [call.emit("Div", _kept(call), call.emit.constant(count, "float32"))]
@@ -40,7 +40,7 @@ def _reduce_max(call: Call) -> Sequence[Tensor | None]:
 
 @vjp("GlobalAveragePool")
 def _global_average_pool(call: Call) -> Sequence[Tensor | None]:
-    count = float(prod(d for d in call.input_shape()[2:] if isinstance(d, int)))
+    count = float(prod(call.spatial_sizes()))
     return [call.emit("Div", call.g, call.emit.constant(count, "float32"))]
 
 

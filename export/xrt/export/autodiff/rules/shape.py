@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Dim, Shape, Tensor
+from xrt.export.autodiff.emitter import Batch, Dim, Shape, Tensor
 from xrt.export.autodiff.table import Call, vjp
 from xrt.runtime.errors import ModelError
 
@@ -39,7 +39,7 @@ def _concat(call: Call) -> Sequence[Tensor | None]:
     results: list[Tensor | None] = []
     for index, needed in enumerate(call.needed):
         size = call.input_shape(index)[axis]
-        if isinstance(size, str):
+        if isinstance(size, Batch):
             raise ModelError(f"node {call.node.name!r} concatenates along a dynamic size")
         results.append(_cut(call, axis + 1, start, start + size) if needed else None)
         start += size
@@ -57,10 +57,7 @@ def _cut(call: Call, axis: int, start: int, end: int) -> Tensor:
 
 
 def _groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
-    """Split two shapes of equally many elements into the shortest runs of axes that hold equally many each.
-
-    A symbolic size only matches itself; where it was merged with others, the rest is one group.
-    """
+    """Split two shapes of equally many elements into the shortest runs of axes that hold equally many each."""
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(before) or j < len(after):
@@ -79,15 +76,27 @@ def _groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
 
 
 def _run(before: Shape, after: Shape, i: int, j: int) -> tuple[int, int]:
-    """Where the runs that start at axes i and j first hold equally many elements."""
-    left = right = 1
-    while left != right or left == 1:
-        shape, axis = (before, i) if left <= right else (after, j)
-        size = shape[axis] if axis < len(shape) else None
-        if not isinstance(size, int):
-            return len(before), len(after)
-        if left <= right:
-            left, i = left * size, i + 1
+    """Where the runs that start at axes i and j first hold equally many elements: the shorter one grows."""
+    left, right = _count(before[i : i + 1]), _count(after[j : j + 1])
+    i, j = i + 1, j + 1
+    while left != right:
+        if (left < right and i < len(before)) or j == len(after):
+            left = _times(left, before[i])
+            i += 1
         else:
-            right, j = right * size, j + 1
+            right = _times(right, after[j])
+            j += 1
     return i, j
+
+
+def _count(dims: Shape) -> tuple[int, int]:
+    """How many elements: the power of the batch, and the factor before it."""
+    count = (0, 1)
+    for dim in dims:
+        count = _times(count, dim)
+    return count
+
+
+def _times(count: tuple[int, int], dim: Dim) -> tuple[int, int]:
+    power, factor = count
+    return (power + 1, factor * dim.multiple) if isinstance(dim, Batch) else (power, factor * dim)
