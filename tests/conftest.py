@@ -24,7 +24,7 @@ def compact_source():
     """A small untrained classifier of three findings at 64 px, its head and batch statistics re-drawn."""
     import torch
 
-    from xrt.export.source import Source
+    from xrt.export.sources import Source
     from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing
     from xrt.runtime.gate.evidence import phantom_inputs
     from xrt.train.models import ModelSpec, build_model
@@ -78,11 +78,11 @@ def phantom_folder(tmp_path_factory) -> Path:
 
 
 def redraw(module, images: np.ndarray, channels: int) -> None:
-    """Give an untrained module a head and batch-norm statistics that make its logits and maps worth comparing.
+    """Give an untrained module weights and batch-norm statistics that make its logits and maps worth comparing.
 
     Statistics as initialised let signals die out or explode in deep networks, and then every image looks alike: they
-    are taken from `images` (uint8 [n, 1, H, W]) instead. The head is drawn so that logits differ between images but
-    probabilities do not saturate.
+    are taken from `images` (uint8 [n, 1, H, W]) instead. Layer scales of 1e-6 and weights that start at zero are drawn
+    anew. The head is drawn so that logits differ between images but probabilities do not saturate.
     """
     import torch
 
@@ -90,10 +90,16 @@ def redraw(module, images: np.ndarray, channels: int) -> None:
     norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     with torch.no_grad():
         module.eval()
+        for name, parameter in module.named_parameters():
+            if parameter.ndim >= 2 and not parameter.any():
+                parameter.normal_(0, 0.02)
+            # A layer scale, by its size: no weight that is drawn is 1e-4 throughout.
+            if 0 < parameter.abs().max() < 1e-3 or "layer_scale" in name:
+                parameter.uniform_(0.5, 1.5)
         for layer in norms:
             layer.momentum = 1.0
             layer.train()
         module(pixels)
         module.eval()
-        head = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1]
-        head.weight.normal_(0, 1.0 / np.sqrt(head.in_features))
+        head = [layer for layer in module.modules() if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))][-1]
+        head.weight.normal_(0, 1.0 / np.sqrt(head.weight[0].numel()))

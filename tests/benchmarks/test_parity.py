@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xrt.benchmarks.contenders import unscaled_grad_cams
+from xrt.benchmarks.contenders import unscaled_cams
 from xrt.benchmarks.parity import compare
 from xrt.benchmarks.speed import CONTROL, EXPLAINED, LOGITS_ONLY, measure_speed
-from xrt.export.pipeline import compile_source
+from xrt.export.compilation import compile_source
 from xrt.runtime.gate import Answers
 from xrt.runtime.gate.evidence import phantom_inputs
 from xrt.runtime.opening import open_session
@@ -20,7 +20,7 @@ def model(compact_source):
 def test_pytorch_grad_cam_agrees_with_autograd_at_the_same_tensor(model, compact_source):
     images = phantom_inputs(3, 4, compact_source.preprocessing).images
     ours = model.reference.answer(images).cams["cams"]
-    assert np.abs(unscaled_grad_cams(model.reference, images) - ours).max() <= 1e-5 * ours.max()
+    assert np.abs(unscaled_cams(model.reference, images) - ours).max() <= 1e-5 * ours.max()
 
 
 def test_a_bundle_passes_against_its_own_model(bundle, model, compact_source):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from xrt.export.pipeline import compile_source
-from xrt.export.source import Source
+from xrt.export.compilation import Request, compile_source
+from xrt.export.sources import Source
 from xrt.runtime.backends import SessionOptions
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu as OnnxRuntime
 from xrt.runtime.bundle.manifest import ClassSpec, Manifest, Preprocessing
@@ -100,7 +100,7 @@ def test_several_layers_of_a_tail_that_is_not_linear():
     torch.manual_seed(0)
     module = Residual().double().float()
     source = source_of(module, size=64, channels=1, classes=CLASSES[:3])
-    model = compile_source(source, ["layer1", "layer2"])
+    model = compile_source(source, Request(("layer1", "layer2")))
     assert [c.output for c in model.graph.cams] == ["cams", "cams.layer2"]
     images = phantom_inputs(5, 3, source.preprocessing).images
     expected = model.reference.answer(images)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from xrt.export import pipeline
-from xrt.export.pipeline import compile_source, export_source
+from xrt.export import compilation, pipeline
+from xrt.export.compilation import Request, compile_source
+from xrt.export.pipeline import export_source
 from xrt.runtime.errors import ModelError, RefusedByGate, UsageError
 from xrt.runtime.gate import Answers
 from xrt.runtime.opening import open_session
@@ -55,7 +56,7 @@ def test_the_map_of_class_scores_is_not_explained(compact_source):
 
 def test_an_unknown_target_layer_lists_some_that_exist(compact_source):
     with pytest.raises(ModelError, match=r"no layer 'layer9'; some that there are: .*features"):
-        compile_source(compact_source, ["layer9"])
+        compile_source(compact_source, Request(("layer9",)))
 
 
 def test_weights_that_are_not_finite(compact_source):
@@ -81,13 +82,13 @@ def test_a_bundle_that_exists_is_kept(compact_source, bundle_path):
 @pytest.fixture
 def wrong_reference(monkeypatch):
     """A reference whose maps are those of another class: what a wrong gradient graph would look like."""
-    answers = pipeline.TorchReference.answer
+    answers = compilation.TorchReference.answer
 
     def shifted(self, images, batch_size=8):
         right = answers(self, images, batch_size)
         return Answers(right.logits, {name: np.roll(cams, 1, axis=1) for name, cams in right.cams.items()})
 
-    monkeypatch.setattr(pipeline.TorchReference, "answer", shifted)
+    monkeypatch.setattr(compilation.TorchReference, "answer", shifted)
 
 
 @pytest.mark.usefixtures("wrong_reference")

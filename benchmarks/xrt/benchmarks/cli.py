@@ -12,8 +12,10 @@ from xrt.runtime.errors import MissingDependency, UsageError
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="NAME.xrt", help="The bundle to measure.")]
 CheckpointOption = Annotated[
-    Path | None, typer.Option(metavar="CHECKPOINT", help="The run of `xrt train` that the bundle was exported from.")
+    str | None,
+    typer.Option(metavar="MODEL", help="The model that the bundle was exported from, named as for `xrt export`."),
 ]
+WeightsOption = Annotated[str | None, typer.Option(metavar="FILE", help="Its weights, as for `xrt export`.")]
 BackendOption = Annotated[str, typer.Option(help="Back end: auto, or one that `xrt doctor` lists.")]
 PrecisionOption = Annotated[str, typer.Option(help="Variant: auto, fp32, fp16 or int8.")]
 
@@ -21,6 +23,7 @@ PrecisionOption = Annotated[str, typer.Option(help="Variant: auto, fp32, fp16 or
 def benchmark(
     bundle: BundleArgument,
     checkpoint: CheckpointOption = None,
+    weights: WeightsOption = None,
     batch_sizes: Annotated[str, typer.Option(help="Comma-separated batch sizes.")] = "1,8,32",
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
@@ -44,9 +47,9 @@ def benchmark(
     source = None
     if checkpoint is not None:
         _require_torch("--checkpoint")
-        from xrt.benchmarks.parity import checkpoint_of
+        from xrt.benchmarks.parity import source_of
 
-        source = checkpoint_of(opened_bundle, checkpoint)
+        source = source_of(opened_bundle, checkpoint, weights)
     opened = open_session(opened_bundle, backend=backend, precision=precision, options=SessionOptions())
     with opened.session:
         rows = measure_speed(
@@ -110,20 +113,21 @@ def parity(
     bundle: BundleArgument,
     images: Annotated[Path, typer.Option(metavar="DIR", help="Radiographs to compare on.")],
     checkpoint: CheckpointOption = None,
+    weights: WeightsOption = None,
     batch_sizes: Annotated[str, typer.Option(help="Comma-separated batch sizes of the bundle's runs.")] = "1,7",
     limit: Annotated[int, typer.Option(min=1, help="Use at most so many images, spread evenly.")] = 64,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
     json: JsonOption = None,
 ) -> None:
-    """Hold a bundle against its checkpoint on your images: torch autograd, and pytorch-grad-cam, at the same tensor.
+    """Hold a bundle against its model on your images: torch autograd, and pytorch-grad-cam, at the same tensor.
 
     Exits 1, with the figures, when a limit of the gate is missed or when too few maps are non-zero to prove anything.
 
     Example: xrt parity pneumonia.xrt --images incoming/ --checkpoint runs/pm
     """
     _require_torch("parity")
-    from xrt.benchmarks.parity import MIN_NONZERO, checkpoint_of, compare, compile_for
+    from xrt.benchmarks.parity import MIN_NONZERO, compare, compile_for, source_of
     from xrt.runtime.bundle.reader import Bundle
     from xrt.runtime.gate import LIMITS
     from xrt.runtime.gate.evidence import folder_inputs
@@ -132,8 +136,8 @@ def parity(
     opened_bundle = Bundle.open(bundle)
     spec = opened_bundle.manifest.preprocessing
     inputs = folder_inputs(images, spec, limit=limit, skipped=lambda reason: say(f"left out: {reason}"))
-    say("tracing the checkpoint")
-    reference = compile_for(opened_bundle, checkpoint_of(opened_bundle, checkpoint)).reference
+    say("tracing the model")
+    reference = compile_for(opened_bundle, source_of(opened_bundle, checkpoint, weights)).reference
     opened = open_session(opened_bundle, backend=backend, precision=precision)
     with opened.session:
         rows = compare(opened_bundle, opened, reference, inputs.images, _sizes(batch_sizes), progress=say)

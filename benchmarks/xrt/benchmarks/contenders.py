@@ -9,17 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
+from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget, ClassifierOutputTarget
 
 from xrt.export.probe import probed_module
-from xrt.export.reference import TorchReference, float_pixels
-from xrt.export.source import Source
+from xrt.export.reference import TorchReference, explained_classes, float_pixels
+from xrt.export.reference_maps import as_map
+from xrt.export.sources import Source
+from xrt.runtime.bundle.manifest import CamMethod
+
+_METHODS: dict[CamMethod, type[BaseCAM]] = {
+    "gradcam": GradCAM,
+    "hirescam": HiResCAM,
+    "gradcam++": GradCAMPlusPlus,
+    "xgradcam": XGradCAM,
+    "layercam": LayerCAM,
+}
 
 
 def eager(source: Source, images: UInt8[np.ndarray, "n 1 height width"]) -> dict[str, Callable[[], object]]:
     """Forward runs of the module: as PyTorch does by default, channels-last, and channels-last in bf16."""
-    module, x = source.module.eval(), float_pixels(images, source.mean, source.std)
+    module, x = source.torch_module.eval(), float_pixels(images, source.mean, source.std)
     module_last = copy.deepcopy(module).to(memory_format=torch.channels_last)
     x_last = x.contiguous(memory_format=torch.channels_last)
 
@@ -42,7 +53,7 @@ def grad_cam(
     source: Source, layer: str, images: UInt8[np.ndarray, "n 1 height width"], classes: Sequence[int]
 ) -> Callable[[], object]:
     """pytorch-grad-cam as its users call it: on the model itself, hooked at module `layer`, once for each class."""
-    module = source.module.eval()
+    module = source.torch_module.eval()
     x = float_pixels(images, source.mean, source.std)
     cam = GradCAM(model=module, target_layers=[module.get_submodule(layer)])
     # pytorch-grad-cam declares modules here and takes any callable.
@@ -54,25 +65,33 @@ def grad_cam(
     return run
 
 
-def unscaled_grad_cams(
+def unscaled_cams(
     reference: TorchReference, images: UInt8[np.ndarray, "n 1 height width"], output: int = 0
 ) -> Float32[np.ndarray, "n maps h w"]:
     """pytorch-grad-cam's maps before it scales them, at cloned activations; one for each explained class."""
-    spec = reference.cams[output]
-    module = probed_module(reference.program, spec.tensor)
+    spec, layout = reference.cams[output], reference.layouts[output]
+    module = probed_module(reference.program, spec.tensor, reference.logits_name)
     x = reference.pixels(images)
     maps = []
-    with GradCAM(model=module, target_layers=[module.get_submodule("probe")]) as cam:
-        for index in reference.explained:
-            logits = cam.activations_and_grads(x)
+    method, probe = _METHODS[spec.method], [module.get_submodule("probe")]
+    with method(model=module, target_layers=probe, reshape_transform=lambda t: as_map(layout, t)) as cam:
+        with torch.no_grad():
+            classes = explained_classes(_logits(cam, x), reference.explained)
+        for column in classes.T:
+            logits = _logits(cam, x).flatten(1)
             module.zero_grad()
-            target: Any = _target(reference.signs, index)
-            torch.stack([target(row) for row in logits]).sum().backward()
+            targets: list[Any] = [_target(reference.explained.signs, int(c)) for c in column]
+            torch.stack([target(row) for target, row in zip(targets, logits, strict=True)]).sum().backward()
             activations = cam.activations_and_grads.activations[0].numpy()
             gradients = cam.activations_and_grads.gradients[0].numpy()
-            weighted = cam.get_cam_image(x, module.get_submodule("probe"), [target] * len(x), activations, gradients)
+            weighted = cam.get_cam_image(x, probe[0], targets, activations, gradients, False)
             maps.append(np.maximum(weighted, 0))
     return np.stack(maps, axis=1).astype(np.float32)
+
+
+def _logits(cam: BaseCAM, x: torch.Tensor) -> torch.Tensor:
+    output = cam.activations_and_grads(x)
+    return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def _target(signs: Sequence[float], index: int) -> Callable[[torch.Tensor], torch.Tensor]:

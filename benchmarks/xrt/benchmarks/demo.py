@@ -11,7 +11,7 @@ from typing import Any
 from xrt.benchmarks.evaluation import Evaluation, evaluate, select_part, write_evaluation
 from xrt.benchmarks.speed import EXPLAINED, SpeedRow, measure_speed
 from xrt.export.pipeline import export_source
-from xrt.export.source import from_checkpoint
+from xrt.export.sources import open_source
 from xrt.runtime.cases import open_cases
 from xrt.runtime.cli.output import progress_bar
 from xrt.runtime.errors import UsageError
@@ -75,7 +75,7 @@ def run_demo(out: Path, *, count: int, seed: int, say: Callable[[str], None]) ->
     say("2/6 training a small network")
     fit(load_recipe("phantoms", [f"training.seed={seed}"]), data, run)
     say("3/6 exporting it with its heatmaps, and certifying the graph")
-    source = from_checkpoint(run)
+    source = open_source(str(run))
     bundle = export_source(source, path)
     say("4/6 evaluating the bundle on held-out phantoms")
     table, part = select_part(open_cases(data, classes=[c.name for c in bundle.manifest.classes], ignore=None), "test")

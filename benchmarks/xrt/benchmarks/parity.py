@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from xrt.benchmarks.contenders import unscaled_grad_cams
-from xrt.export.pipeline import ExplainedModel, compile_source
-from xrt.export.reference import TorchReference
-from xrt.export.source import Source, from_checkpoint
+from xrt.benchmarks.contenders import unscaled_cams
+from xrt.export.cams import Explained
+from xrt.export.compilation import ExplainedModel, Request, compile_source
+from xrt.export.reference import Reference, TorchReference
+from xrt.export.sources import Source, reopen_source
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError
 from xrt.runtime.gate import LIMITS, Answers, Figures, answer, judge, measure
@@ -33,33 +34,40 @@ class ParityRow:
     reasons: tuple[str, ...]
 
 
-def checkpoint_of(bundle: Bundle, given: Path | None) -> Source:
-    """The checkpoint that the bundle was made from: `given`, or the path on record.
+def source_of(bundle: Bundle, given: str | None = None, weights: str | None = None) -> Source:
+    """The model that the bundle was made from: `given`, as for `xrt export`, or the one on record.
 
-    Raises UsageError when neither is there, or when it is another checkpoint.
+    Raises UsageError when it is not there, or when it has other weights.
     """
-    path = given or Path(bundle.manifest.provenance.source)
-    if given is None and not path.exists():
-        raise UsageError(f"{bundle.path} was made from {path}, which is not here: name it with --checkpoint")
-    source = from_checkpoint(path)
-    recorded = bundle.manifest.provenance.checkpoint_sha256
+    record = bundle.manifest.provenance
+    spec = given or record.source
+    if given is None and ":" not in spec and not Path(spec).exists():
+        raise UsageError(f"{bundle.path} was made from {spec}, which is not here: name it with --checkpoint")
+    source = reopen_source(spec, weights or record.weights, bundle.manifest)
+    recorded = record.checkpoint_sha256
     if recorded and source.sha256 and source.sha256 != recorded:
         raise UsageError(
-            f"{path} has weights {source.sha256[:12]}…, the bundle was made from {recorded[:12]}…: "
-            "name its own checkpoint with --checkpoint"
+            f"{spec} has weights {source.sha256[:12]}…, the bundle was made from {recorded[:12]}…: "
+            "name its own with --checkpoint"
         )
     return source
 
 
 def compile_for(bundle: Bundle, source: Source) -> ExplainedModel:
-    """The source compiled once more at the bundle's own target layers, for PyTorch's answers there."""
-    return compile_source(source, [cam.tensor for cam in bundle.manifest.graph.cams])
+    """The source compiled once more as the bundle was, for its answers at the bundle's own target layers."""
+    graph, signs = bundle.manifest.graph, source.signs
+    request = Request(
+        target_layers=tuple(dict.fromkeys(cam.tensor for cam in graph.cams)),
+        methods=tuple(dict.fromkeys(cam.method for cam in graph.cams)),
+        classes=Explained(signs, graph.explained, graph.top_k),
+    )
+    return compile_source(source, request)
 
 
 def compare(
     bundle: Bundle,
     opened: OpenedSession,
-    reference: TorchReference,
+    reference: Reference,
     images: UInt8[np.ndarray, "n 1 h w"],
     batch_sizes: Sequence[int] = (1, 7),
     *,
@@ -67,25 +75,28 @@ def compare(
 ) -> list[ParityRow]:
     """Hold the bundle against torch autograd and against pytorch-grad-cam, at every batch size.
 
+    An ONNX file is held against its own graph, its gradients proved by float64 derivatives.
+
     The limits are those of the variant's precision; a comparison in which fewer than half of the reference's maps
     are non-zero fails as vacuous.
     """
-    progress(f"torch autograd on {len(images)} images")
-    autograd = reference.answer(images)
-    progress(f"pytorch-grad-cam on {len(images)} images, {len(reference.explained)} classes")
-    cams = {
-        spec.output: np.concatenate(
-            [unscaled_grad_cams(reference, images[i : i + 8], k) for i in range(0, len(images), 8)]
-        )
-        for k, spec in enumerate(reference.cams)
-    }
-    references = {"torch autograd": autograd, "pytorch-grad-cam": Answers(autograd.logits, cams)}
+    progress(f"the reference's answers to {len(images)} images")
+    expected = reference.answer(images)
+    references = {"torch autograd" if isinstance(reference, TorchReference) else "own graph": expected}
+    if isinstance(reference, TorchReference):
+        maps = expected.cams[reference.cams[0].output].shape[1]
+        progress(f"pytorch-grad-cam on {len(images)} images, {maps} classes each")
+        cams = {
+            spec.output: np.concatenate([unscaled_cams(reference, images[i : i + 8], k) for i in range(0, len(images), 8)])
+            for k, spec in enumerate(reference.cams)
+        }
+        references["pytorch-grad-cam"] = Answers(expected.logits, cams, expected.cam_classes)
     limits = LIMITS[opened.variant.precision]
     rows = []
     for batch_size in batch_sizes:
         candidate = answer(opened.session, images, batch_size)
-        for name, expected in references.items():
-            figures = measure(expected, candidate, bundle.manifest)
+        for name, answers in references.items():
+            figures = measure(answers, candidate, bundle.manifest)
             verdict, reasons = judge(figures, limits, min_decisions=0)
             if figures.maps_nonzero < MIN_NONZERO:
                 verdict = "failed"

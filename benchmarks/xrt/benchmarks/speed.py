@@ -14,7 +14,7 @@ from xrt.runtime.gate.evidence import phantom_inputs
 from xrt.runtime.opening import OpenedSession
 
 if TYPE_CHECKING:
-    from xrt.export.source import Source
+    from xrt.export.sources import Source
 
 EXPLAINED, CONTROL, LOGITS_ONLY = "bundle, explained", "bundle, explained (A/A)", "bundle, logits only"
 

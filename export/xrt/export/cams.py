@@ -1,88 +1,120 @@
-"""Grad-CAM for all classes inside the graph (Selvaraju et al. 2017, arXiv 1610.02391).
+"""Heatmaps of the CAM family inside the graph: for all classes, for some, or for each image's highest.
 
-For a target activation A [n, K, h, w] and logit y_c: α_ck = mean over positions of ∂y_c/∂A_k, and
-CAM_c = ReLU(Σ_k α_ck A_k). Where the gradient does not depend on the image (global average pooling and a linear head)
-α is known at export time, and all maps together are one 1×1 convolution of A.
+The gradient of the explained logits is taken with respect to every target activation in one backward pass; each
+method then makes its maps from the activation and its gradient (see `cam_methods`). Where the gradient does not
+depend on the image (global average pooling and a linear head), it is known at export time, and all maps together
+are one 1×1 convolution of the activation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from xrt.export.autodiff import Emitter, Tensor, gradients
+from xrt.export.cam_methods import METHODS
 from xrt.export.target import Target, nearest_module
-from xrt.runtime.bundle.manifest import CamSpec, GraphSpec
+from xrt.runtime.bundle.manifest import CamMethod, CamSpec, GraphSpec
+
+CAM_CLASSES = "cam_classes"
 
 
-def explain(model: ir.Model, targets: Sequence[Target], explained: Sequence[int], signs: Sequence[float]) -> GraphSpec:
-    """Append the maps of the logits `explained` at each target to the model's graph, in place.
+@dataclass(frozen=True)
+class Explained:
+    """Which logits the maps explain: those listed, or the `top_k` highest of each image.
 
-    `signs` holds +1, or -1 where the map explains the absence of a logit (the negative class of a one-logit model).
-    The first target's maps are the output `cams`, a further one's `cams.<layer>`. Returns the graph's description.
-    Raises ModelError when an operator has no rule or a target does not reach the logits.
+    `signs` holds +1 for every logit, or -1 where the map explains its absence (the negative class of a one-logit
+    model).
+    """
+
+    signs: tuple[float, ...]
+    classes: tuple[int, ...] | None = None
+    top_k: int | None = None
+
+
+def explain(
+    model: ir.Model, targets: Sequence[Target], explained: Explained, methods: Sequence[CamMethod] = ("gradcam",)
+) -> GraphSpec:
+    """Append the maps of every method at each target to the model's graph, in place; returns its description.
+
+    The first target's maps by the first method are the output `cams`; further ones are `cams.<layer>`,
+    `cams.<method>` or `cams.<layer>.<method>`. Raises ModelError when an operator has no rule or a target does not
+    reach the logits.
     """
     graph = model.graph
     logits = graph.outputs[0]
     modules = [nearest_module(target.value) for target in targets]
     emit = Emitter(graph)
-    classes = int(logits.shape[1])  # type: ignore[index,arg-type]
-    selection = np.eye(classes, dtype=np.float32)[list(explained)] * np.asarray(signs, dtype=np.float32)[:, None]
-    # [C, 1, classes]: constant over the batch until a rule makes it otherwise.
-    seed = emit.constant(selection[:, None, :])
+    seed = seed_of(emit, logits, explained)
     found = gradients(emit, logits, [target.value for target in targets], seed)
     specs = []
     for target, module, gradient in zip(targets, modules, found, strict=True):
-        name = "cams" if not specs else f"cams.{target.layer}"
-        cams = grad_cam(emit, emit.of(target.value), gradient)
-        _output(graph, cams, name, logits)
-        specs.append(
-            CamSpec(
-                output=name,
-                layer=target.layer,
-                tensor=str(target.value.name),
-                module=module,
-                channels=target.channels,
-                height=target.height,
-                width=target.width,
+        layout = target.layout
+        activation = layout.as_map(emit, emit.of(target.value))
+        gradient = layout.as_map(emit, gradient)
+        for method in methods:
+            parts = [target.layer] * (target is not targets[0]) + [method] * (method != methods[0])
+            name = ".".join(["cams", *parts])
+            _output(graph, METHODS[method](emit, activation, gradient), name)
+            specs.append(
+                CamSpec(
+                    output=name,
+                    layer=target.layer,
+                    tensor=str(target.value.name),
+                    module=module,
+                    channels=layout.channels,
+                    height=layout.height,
+                    width=layout.width,
+                    method=method,
+                )
             )
-        )
     return GraphSpec(
         image=str(graph.inputs[0].name),
         logits=str(logits.name),
         cams=tuple(specs),
-        explained=tuple(explained),
+        explained=explained.classes,
+        top_k=explained.top_k,
+        cam_classes=CAM_CLASSES if explained.top_k else None,
         opset=model.graph.opset_imports[""],
     )
 
 
-def grad_cam(emit: Emitter, activation: Tensor, gradient: Tensor) -> Tensor:
-    """ReLU(Σ_k mean(∂y_c/∂A_k) A_k), [n, C, h, w], from A [n, K, h, w] and its gradient [C, n, K, h, w].
-
-    Axes of the gradient that are constant have size 1.
-    """
-    batch, channels, height, width = activation.shape
-    weights = emit.reduce("ReduceMean", gradient, [i for i in (3, 4) if gradient.shape[i] != 1])
-    weights = emit.expand_axes(weights, (weights.shape[0], batch, channels, 1, 1), [2])
-    classes = weights.shape[0]
-    if weights.shape[1] == 1:
-        kernel = emit.reshape(weights, (classes, channels, 1, 1))
-        summed = emit("Conv", activation, kernel, shape=(batch, classes, height, width), kernel_shape=[1, 1])
-    else:
-        cells = int(height) * int(width)
-        per_image = emit.transpose(emit.reshape(weights, (classes, batch, channels)), [1, 0, 2])
-        flat = emit.reshape(activation, (batch, channels, cells))
-        product = emit("MatMul", per_image, flat, shape=(batch, classes, cells))
-        summed = emit.reshape(product, (batch, classes, height, width))
-    return emit("Relu", summed)
+def seed_of(emit: Emitter, logits: ir.Value, explained: Explained) -> Tensor:
+    """The cotangent of the logits, [C, n or 1, logits]: one row of the signed identity for each explained class."""
+    count = len(explained.signs)
+    identity = np.diag(np.asarray(explained.signs, dtype=np.float32))
+    if explained.top_k is None:
+        # Constant over the batch until a rule makes it otherwise.
+        return emit.constant(identity[list(explained.classes or ()), None, :])
+    scores = emit.of(logits)
+    batch, k = scores.shape[0], explained.top_k
+    ranked = _top(emit, scores, k)
+    columns = emit.reshape(emit.transpose(ranked, [1, 0]), (k, batch, 1))
+    hit = emit("Equal", columns, emit.constant(np.arange(count)[None, None, :]))
+    signs = emit.constant(np.asarray(explained.signs, dtype=np.float32)[None, None, :])
+    return emit("Where", hit, signs, emit.constant(0.0, "float32"))
 
 
-def _output(graph: ir.Graph, tensor: Tensor, name: str, logits: ir.Value) -> None:
+def _top(emit: Emitter, scores: Tensor, k: int) -> Tensor:
+    """The indices of the k highest logits of each image, [n, k], which become the output `cam_classes`."""
+    graph = emit.graph
+    values, indices = ir.Value(name="explain/top_values"), ir.Value(name=CAM_CLASSES)
+    size = emit.materialise(emit.constant([k], "int64"))
+    graph.append(
+        ir.node("TopK", [scores.value, size], {"axis": 1, "largest": 1, "sorted": 1}, outputs=[values, indices])
+    )
+    indices.shape, indices.dtype = ir.Shape([graph.outputs[0].shape[0], k]), ir.DataType.INT64  # type: ignore[index]
+    graph.outputs.append(indices)
+    return Tensor((scores.shape[0], k), value=indices)
+
+
+def _output(graph: ir.Graph, tensor: Tensor, name: str) -> None:
     value = tensor.value
-    assert value is not None and logits.shape is not None
+    assert value is not None
     value.name = name
-    value.shape = ir.Shape([logits.shape[0], *tensor.shape[1:]])
+    value.shape = ir.Shape([graph.outputs[0].shape[0], *tensor.shape[1:]])  # type: ignore[index,list-item]
     value.dtype = ir.DataType.FLOAT
     graph.outputs.append(value)

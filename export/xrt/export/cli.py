@@ -7,21 +7,75 @@ from typing import Annotated
 
 import typer
 
+from xrt.runtime.bundle.manifest import CamMethod, Task
 from xrt.runtime.cli.output import JsonOption, say, write_json
+from xrt.runtime.errors import UsageError
 
 
 def export(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A run of `xrt train`: its folder, or its model.safetensors.")
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run of `xrt train` (its folder, or its model.safetensors); an .onnx file; MODULE:FACTORY, a "
+            "function without arguments that returns an nn.Module; torchvision:NAME, timm:NAME or "
+            "torchxrayvision:NAME.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="NAME.xrt", help="The bundle to write; must not exist.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="State dict for a MODULE:FACTORY or a named model: .safetensors, .pth or .pt, old names and prefixes "
+            "included; or the word 'pretrained'.",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…|FILE",
+            help="The classes in the order of the logits, or a text file with one a line. A one-logit model has two, "
+            "the negative one first.",
+        ),
+    ] = None,
+    task: Annotated[
+        Task | None,
+        typer.Option(help="What the logits mean, where the model does not end in a softmax or sigmoid that says so."),
+    ] = None,
+    input_size: Annotated[
+        str | None, typer.Option(metavar="H[xW]", help="The size of the model's input in pixels; by default its own.")
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="M,…", help="Mean of each input channel, pixels scaled to 0..1; default ImageNet's."),
+    ] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(metavar="S,…", help="Standard deviation of each input channel, likewise."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The logits of an ONNX file that has several outputs.")
+    ] = None,
     target_layer: Annotated[
         list[str] | None,
         typer.Option(
             help="Layer whose activations the heatmaps explain: a module path such as layer4, or a tensor of the "
-            "graph. May be repeated. By default the last spatial layer through which every path runs."
+            "graph. May be repeated: maps of every layer side by side. By default the last spatial layer through "
+            "which every path runs."
         ),
     ] = None,
+    method: Annotated[
+        list[CamMethod] | None, typer.Option(help="Method of the heatmaps, gradcam by default. May be repeated.")
+    ] = None,
+    classes: Annotated[
+        str,
+        typer.Option(
+            metavar="all|top:K|A,B,…",
+            help="Which classes are explained: all; the K highest of each image, chosen in the graph, which keeps "
+            "early layers and models of many classes cheap; or some by name.",
+        ),
+    ] = "all",
     certify: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Radiographs on which the gate compares; by default synthetic phantoms."),
@@ -31,19 +85,42 @@ def export(
     ] = False,
     json: JsonOption = None,
 ) -> None:
-    """Compile a checkpoint and the gradients of its heatmaps into one certified ONNX bundle.
+    """Compile a classifier and the gradients of its heatmaps into one certified ONNX bundle.
 
-    One forward run of the graph gives the logits and a Grad-CAM of every class. The gate compares it with PyTorch's
-    autograd at the same tensor, and nothing is written unless it agrees.
+    One forward run of the graph gives the logits and a heatmap of every class. The gate compares it with PyTorch's
+    autograd at the same tensor (an ONNX file: with its own graph and float64 derivatives), and nothing is written
+    unless it agrees.
 
-    Example: xrt export runs/pm --out pneumonia.xrt
+    Examples:
+
+      xrt export runs/pm --out pneumonia.xrt
+
+      xrt export torchvision:resnet50 --weights old.pth --labels Normal,Pneumonia --out r50.xrt
+
+      xrt export mymodels.chest:make_model --weights best.pt --mean 0.5 --std 0.25 --out chest.xrt
+
+      xrt export lost_source.onnx --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes top:5 --out lost.xrt
     """
+    from xrt.export.compilation import METHODS, Request
     from xrt.export.pipeline import export_source
-    from xrt.export.source import from_checkpoint
+    from xrt.export.sources import Description, open_source
+    from xrt.runtime.bundle.writer import check_destination
 
-    bundle = export_source(
-        from_checkpoint(checkpoint), out, target_layers=target_layer or (), certify=certify, force=force, progress=say
+    check_destination(out)
+    description = Description(
+        labels=_labels(labels),
+        task=task,
+        input_size=_size(input_size),
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+        weights=weights,
+        output=output,
     )
+    request = Request(tuple(target_layer or ()), tuple(method or METHODS), classes)
+    source = open_source(model, description)
+    for note in source.notes:
+        say(f"note: {note}")
+    bundle = export_source(source, out, request=request, certify=certify, force=force, progress=say)
     manifest = bundle.manifest
     for cam in manifest.graph.cams:
         print(f"{cam.output}: {cam.method} at {cam.layer}, {cam.channels} channels, {cam.height} x {cam.width}")
@@ -58,3 +135,29 @@ def export(
                 print(f"  {name:24} {value:10.2e}   limit {limit:g}")
     print(f"bundle: {out}")
     write_json(json, manifest.model_dump(mode="json"))
+
+
+def _labels(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    if Path(text).is_file():
+        text = ",".join(line for line in Path(text).read_text().splitlines() if line.strip())
+    return tuple(label.strip() for label in text.split(",") if label.strip())
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) >= 8 for part in parts):
+        raise UsageError(f"--input-size takes a side or HxW in pixels, 8 or more; given {text!r}")
+    return int(parts[0]), int(parts[-1])
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} takes numbers separated by commas; given {text!r}") from error

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from xrt.export.cams import explain
-from xrt.export.face import wrap_in_uint8
-from xrt.export.reference import TorchReference
-from xrt.export.source import Source
-from xrt.export.target import default_target, named_target
-from xrt.export.tracing import serialise, trace
+from xrt.export.compilation import ExplainedModel, Request, compile_source
+from xrt.export.sources.source import Source
 from xrt.runtime.backends import SessionOptions, choose_backend
 from xrt.runtime.bundle.known_answers import KnownAnswers
 from xrt.runtime.bundle.manifest import (
@@ -42,36 +38,11 @@ Progress = Callable[[str], None]
 FP32_FILE, KNOWN_ANSWERS_FILE = "model.fp32.onnx", "known-answers.npz"
 
 
-@dataclass(frozen=True)
-class ExplainedModel:
-    """A traced model with its face and its maps: the bytes of the graph, its description, and who answers for it."""
-
-    data: bytes
-    graph: GraphSpec
-    reference: TorchReference
-
-
-def compile_source(source: Source, target_layers: Sequence[str] = ()) -> ExplainedModel:
-    """Trace a source and put the heatmaps of all its classes into the graph. Raises ModelError."""
-    size = source.preprocessing
-    traced = trace(source.module, len(source.mean), size.height, size.width)
-    graph = traced.model.graph
-    targets = [named_target(graph, name) for name in target_layers] or [default_target(graph)]
-    wrap_in_uint8(traced.model, source.mean, source.std)
-    explained = list(range(source.logits))
-    spec = explain(traced.model, targets, explained, source.signs)
-    assert traced.program is not None
-    reference = TorchReference(
-        source.module, traced.program, spec.cams, explained, source.signs, source.mean, source.std
-    )
-    return ExplainedModel(serialise(traced.model), spec, reference)
-
-
 def export_source(
     source: Source,
     out: Path,
     *,
-    target_layers: Sequence[str] = (),
+    request: Request = Request(),  # noqa: B008 (it is immutable)
     certify: Path | None = None,
     force: bool = False,
     progress: Progress = lambda message: None,
@@ -84,9 +55,11 @@ def export_source(
     """
     check_destination(out)
     progress("tracing the model and compiling its gradients")
-    model = compile_source(source, target_layers)
+    model = compile_source(source, request)
+    if source.task == "binary":
+        source = replace(source, explained_class=int(model.reference.explained.signs[0] > 0))
     known_inputs = phantom_inputs(KNOWN_ANSWERS_COUNT, KNOWN_ANSWERS_SEED, source.preprocessing)
-    progress("asking PyTorch for the known answers")
+    progress("asking the reference for the known answers")
     answers = model.reference.answer(known_inputs.images)
     known = KnownAnswers(known_inputs.images, answers.logits, answers.cams).to_bytes()
     variant = Variant(file=FP32_FILE, sha256=sha256_of(model.data), precision="fp32")
@@ -123,7 +96,7 @@ def _certify(model: ExplainedModel, variant: Variant, manifest: Manifest, eviden
         candidate,
         manifest,
         source=evidence.source,
-        reference_name=f"torch {version('torch')} autograd, fp32",
+        reference_name=model.reference.name,
     )
 
 
@@ -143,6 +116,9 @@ def _manifest(source: Source, out: Path, graph: GraphSpec, variant: Variant, kno
         ),
         provenance=Provenance(
             source=source.origin,
+            weights=source.weights,
+            output=source.onnx_file.output if source.onnx_file else None,
+            notes=source.notes,
             checkpoint_sha256=source.sha256,
             dataset=source.dataset,
             recipe=source.recipe,

@@ -16,10 +16,13 @@ class Probe(torch.nn.Module):
         return activation.detach().clone().requires_grad_()
 
 
-def probed_module(program: torch.export.ExportedProgram, tensor: str) -> torch.fx.GraphModule:
+def probed_module(
+    program: torch.export.ExportedProgram, tensor: str, logits: str | None = None
+) -> torch.fx.GraphModule:
     """The program as a module whose submodule `probe` gives the tensor of that name.
 
-    Raises ModelError when the program has no such tensor.
+    `logits` is the node that the module is to return, where that is not the program's output. Raises ModelError when
+    the program has no such tensor.
     """
     exported = program.module()
     # A plain GraphModule: the exported one refuses `eval()`, which tools call on every model.
@@ -33,5 +36,8 @@ def probed_module(program: torch.export.ExportedProgram, tensor: str) -> torch.f
     with module.graph.inserting_after(node):
         probe = module.graph.call_module("probe", (node,))
     node.replace_all_uses_with(probe, delete_user_cb=lambda user: user is not probe)
+    if logits is not None:
+        (end,) = module.graph.find_nodes(op="output")
+        end.args = (next(n for n in module.graph.nodes if n.name == logits),)
     module.recompile()
     return module

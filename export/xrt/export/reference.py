@@ -6,15 +6,30 @@ node names are the graph's value names: a tensor that no module owns can be fetc
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
+from xrt.export.cams import Explained
+from xrt.export.layout import Layout
+from xrt.export.reference_maps import METHODS, as_map
 from xrt.runtime.bundle.manifest import CamSpec
 from xrt.runtime.errors import ModelError
 from xrt.runtime.gate import Answers
+
+
+class Reference(ABC):
+    """Who answers for a model, and by what means."""
+
+    name: str
+    explained: Explained
+
+    @abstractmethod
+    def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
+        """Logits and CAMs of all images."""
 
 
 def float_pixels(
@@ -26,90 +41,108 @@ def float_pixels(
     return ((grey - centre) / deviation).to(torch.float32)
 
 
-class TorchReference:
+class TorchReference(Reference):
     """Answers of a PyTorch model to uint8 images [n, 1, H, W].
 
-    `module` gives the logits, `program` (its exported program) the gradients; `mean` and `std` are those of the
-    graph. `explained` and `signs` are as in `cams.explain`.
+    `module` gives the logits, `program` (its exported program) the gradients; `logits_name` is its node that gives
+    them where a final activation was peeled off. `cams` and `layouts` say which activations, how they lie and by
+    which method; `mean` and `std` are those of the graph.
     """
 
     def __init__(
         self,
         module: torch.nn.Module,
         program: torch.export.ExportedProgram,
+        logits_name: str | None,
         cams: Sequence[CamSpec],
-        explained: Sequence[int],
-        signs: Sequence[float],
+        layouts: Sequence[Layout],
+        explained: Explained,
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        self.module, self.program = module.eval(), program
-        self.cams, self.explained, self.signs = list(cams), list(explained), list(signs)
-        self._mean, self._std = mean, std
-        self._tail = _Tail(program, [cam.tensor for cam in cams])
+        self.name = f"torch {torch.__version__.partition('+')[0]} autograd, fp32"
+        self.module, self.program, self.logits_name = module.eval(), program, logits_name
+        self.cams, self.layouts, self.explained = list(cams), list(layouts), explained
+        self.mean, self.std = mean, std
+        self._tensors = list(dict.fromkeys(cam.tensor for cam in cams))
+        self._tail = _Tail(program, self._tensors, logits_name)
 
     def pixels(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Float[torch.Tensor, "n channels h w"]:
         """The float input of the module for these images."""
-        return float_pixels(images, self._mean, self._std)
+        return float_pixels(images, self.mean, self.std)
 
     def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
         """Logits and CAMs of all images. Raises ModelError when the exported program is not the module."""
         batches = [self._answer(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
-        names = [cam.output for cam in self.cams]
-        return Answers(
-            logits=np.concatenate([b.logits for b in batches]),
-            cams={name: np.concatenate([b.cams[name] for b in batches]) for name in names},
-        )
+        return Answers.joined(batches)
 
     def _answer(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Answers:
         x = self.pixels(images)
         with torch.no_grad():
-            logits = self.module(x)
-        traced, activations = self._tail.forward(x)
-        error = (traced.detach() - logits).abs().max().item()
-        if not error <= 1e-3 * (1 + logits.abs().max().item()):
-            raise ModelError(f"torch's exported program differs from the module by {error:.2g} in the logits")
+            output = self.module(x)
+        traced, logits, activations = self._tail.forward(x)
+        error = (traced.detach() - output).abs().max().item()
+        if not error <= 1e-3 * (1 + output.abs().max().item()):
+            raise ModelError(f"torch's exported program differs from the module by {error:.2g} in its output")
+        classes = explained_classes(logits.detach(), self.explained)
         maps: list[list[torch.Tensor]] = [[] for _ in self.cams]
-        for index, sign in zip(self.explained, self.signs, strict=True):
-            score = sign * traced[:, index].sum()
-            for i, gradient in enumerate(torch.autograd.grad(score, activations, retain_graph=True)):
-                weights = gradient.mean(dim=(2, 3), keepdim=True)
-                maps[i].append((weights * activations[i].detach()).sum(dim=1).relu())
+        for column in classes.T:
+            signs = torch.tensor(self.explained.signs)[column]
+            score = (signs * logits.gather(1, column[:, None])[:, 0]).sum()
+            gradients = dict(
+                zip(self._tensors, torch.autograd.grad(score, activations, retain_graph=True), strict=True)
+            )
+            held = dict(zip(self._tensors, activations, strict=True))
+            for found, cam, layout in zip(maps, self.cams, self.layouts, strict=True):
+                a, g = (as_map(layout, t.detach()) for t in (held[cam.tensor], gradients[cam.tensor]))
+                found.append(METHODS[cam.method](a, g).relu())
         cams = {cam.output: torch.stack(m, dim=1).float().numpy() for cam, m in zip(self.cams, maps, strict=True)}
-        return Answers(logits.float().numpy(), cams)
+        top = classes.numpy() if self.explained.top_k else None
+        return Answers(logits.detach().float().numpy(), cams, top)
+
+
+def explained_classes(logits: Float[torch.Tensor, "n logits"], explained: Explained) -> Int[torch.Tensor, "n maps"]:
+    """The logits that each image's maps explain."""
+    if explained.top_k:
+        return logits.topk(explained.top_k, dim=1).indices
+    return torch.tensor(explained.classes).expand(len(logits), -1)
 
 
 class _Tail(torch.fx.Interpreter):
     """Runs a program without gradients up to the first target, and with them from there on."""
 
-    def __init__(self, program: torch.export.ExportedProgram, targets: Sequence[str]) -> None:
+    def __init__(
+        self, program: torch.export.ExportedProgram, targets: Sequence[str], logits: str | None = None
+    ) -> None:
         module = program.module()
         super().__init__(module)
         known = {node.name for node in module.graph.nodes}
-        if missing := [name for name in targets if name not in known]:
+        if missing := [name for name in (*targets, *([logits] if logits else [])) if name not in known]:
             raise ModelError(f"tensor {missing[0]!r} is not in torch's program: choose another --target-layer")
-        self._targets = set(targets)
-        self._order = list(targets)
+        self._targets, self._logits = list(targets), logits
         self._captured: dict[str, torch.Tensor] = {}
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Logits, with their graph, and the activations of the targets."""
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """The output, the logits with their graph, [n, classes], and the activations of the targets."""
         self._captured = {}
         torch.set_grad_enabled(False)
         try:
             result = self.run(x)
         finally:
             torch.set_grad_enabled(True)
-        logits = result[0] if isinstance(result, (tuple, list)) else result
-        return logits, [self._captured[name] for name in self._order]
+        output = result[0] if isinstance(result, (tuple, list)) else result
+        logits = self._captured[self._logits] if self._logits else output
+        return output, logits.flatten(1), [self._captured[name] for name in self._targets]
 
     def run_node(self, n: torch.fx.Node) -> object:
         """Run one node; the first target becomes the leaf from which gradients are taken."""
         value = super().run_node(n)
         if n.name in self._targets:
             assert isinstance(value, torch.Tensor)
-            if not self._captured:
+            if not torch.is_grad_enabled():
                 torch.set_grad_enabled(True)
                 value = value.detach().clone().requires_grad_()
+        if n.name in self._targets or n.name == self._logits:
+            assert isinstance(value, torch.Tensor)
             self._captured[n.name] = value
         return value

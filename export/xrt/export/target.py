@@ -1,8 +1,12 @@
 """Which activation the heatmaps explain.
 
-The default target is the last spatial tensor through which every path from the image to the logits runs and which
-is not itself the map of class scores. A value lies on every path exactly when, at some point of a topological walk,
-it is the only value on the way from image to logits that is still to be read.
+The default target is the last spatial tensor through which every path from the image to the logits runs, whose
+positions reach the logits, and which is not itself the map of class scores.
+
+A value lies on every path exactly when, at some point of a topological walk, it is the only value on the way from
+image to logits that is still to be read. Whether its positions reach the logits, and whether its channels are the
+classes already, is read from its gradient: behind the last block of a vision transformer the gradient of every grid
+token is zero, and a map of class scores has a gradient in the class's own channel alone.
 """
 
 from __future__ import annotations
@@ -11,71 +15,95 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
+from xrt.export.autodiff import Emitter, gradients
+from xrt.export.autodiff.emitter import array_of
+from xrt.export.layout import MIXING, Layout, channel_axes, layout_of
+from xrt.runtime.backends.onnxruntime import run_once
+from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.errors import ModelError
+from xrt.runtime.gate.evidence import phantom_inputs
 
-# Operators that turn a map into scores without mixing its channels: behind them, a channel is still a class.
-_CHANNEL_PRESERVING = {
-    "AveragePool", "Cast", "Clip", "Dropout", "Flatten", "GlobalAveragePool", "GlobalMaxPool", "Identity", "MaxPool",
-    "ReduceMean", "ReduceMax", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Transpose",
-}  # fmt: skip
+_PROBED_CLASSES = 8
+_PROBES = 3
 
 
 @dataclass(frozen=True)
 class Target:
-    """A target activation [n, channels, height, width]: the graph's value and the name its source knows it by."""
+    """A target activation: the graph's value, the name its source knows it by, and how it lies."""
 
     value: ir.Value
     layer: str
-    channels: int
-    height: int
-    width: int
+    layout: Layout
 
 
-def default_target(graph: ir.Graph) -> Target:
-    """The default target layer of a graph with one image input and logits as its first output.
+def default_target(model: ir.Model) -> Target:
+    """The default target layer of a model with the uint8 face and logits as its first output.
 
     Raises ModelError when no spatial tensor qualifies.
     """
-    least = minimum_side(graph)
+    graph = model.graph
+    least, axes, made = minimum_side(graph), channel_axes(graph), _behind_weights(graph)
     for value in reversed(bottlenecks(graph)):
-        sides = spatial_size(value)
-        if sides is not None and min(sides[1:]) >= least and not _is_class_map(graph, value):
-            return describe(value)
+        layout = layout_of(value, graph, axes.get(value)) if value in made else None
+        if layout is None or min(layout.height, layout.width) < least:
+            continue
+        reached, class_map = probe(model, value, layout)
+        if reached and not class_map:
+            return Target(value, layer_name(value), layout)
     raise ModelError(
         f"no spatial layer (at least {least} × {least}) lies on every path from the image to the logits: "
-        "name one with --target-layer"
+        f"name one with --target-layer{_suggestions(graph, axes, least)}"
     )
 
 
-def named_target(graph: ir.Graph, name: str) -> Target:
+def named_target(model: ir.Model, name: str) -> Target:
     """The target called `name`: a tensor of the graph, or a torch module path, meaning that module's output.
 
-    Raises ModelError when there is none, or when it is not a map [n, K, h, w].
+    Raises ModelError when there is none, when it is not a map, or when its positions do not reach the logits.
     """
-    chosen: ir.Value | None = None
-    for node in graph:
-        for value in node.outputs:
-            if value.name == name:
-                chosen = value
-        inside = name in scopes(node)
-        leaves = any(name not in scopes(user) for value in node.outputs for user, _ in value.uses())
-        if (inside and leaves and chosen is None) or (inside and leaves and chosen is not None and chosen.name != name):
-            chosen = node.outputs[0]
-    if chosen is None:
-        known = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})
-        raise ModelError(f"there is no layer {name!r}; some that there are: {', '.join(known[:24]) or 'none named'}")
-    if spatial_size(chosen) is None:
-        raise ModelError(f"layer {name!r} gives {chosen.shape}, not a map [n, channels, height, width]")
-    return describe(chosen)
+    graph = model.graph
+    value = _named(graph, name)
+    layout = layout_of(value, graph, channel_axes(graph).get(value))
+    if layout is None:
+        raise ModelError(
+            f"layer {name!r} gives {value.shape}, which is no map of the image: neither [n, channels, height, width] "
+            "nor tokens on a grid; choose another --target-layer"
+        )
+    reached, _ = probe(model, value, layout)
+    if not reached:
+        raise ModelError(
+            f"target layer {name!r} reaches the logits at none of its positions (a class token alone is read behind "
+            "it, or nothing): its heatmaps would be empty; choose an earlier --target-layer"
+        )
+    return Target(value, layer_name(value), layout)
 
 
-def describe(value: ir.Value) -> Target:
-    """A Target for a value that is known to be a map."""
-    sizes = spatial_size(value)
-    assert sizes is not None
-    return Target(value, layer_name(value), *sizes)
+def probe(model: ir.Model, value: ir.Value, layout: Layout) -> tuple[bool, bool]:
+    """Whether a gradient arrives at the positions of a value, and whether its channels are the classes already.
+
+    Looked at on a few phantoms and classes. Weights that are all zero, such as an untrained head, are drawn at random
+    in the copy that is looked at, lest they hide the structure. Raises ModelError when an operator has no rule.
+    """
+    copy = model.clone()
+    graph = copy.graph
+    _fill_zero_weights(graph)
+    twin = next((v for node in graph for v in node.outputs if v.name == value.name), None)
+    assert twin is not None
+    classes = int(graph.outputs[0].shape[1])  # type: ignore[index,arg-type]
+    seen = min(classes, _PROBED_CLASSES)
+    emit = Emitter(graph, "probe")
+    seed = emit.constant(np.eye(classes, dtype=np.float32)[:seen, None, :])
+    (gradient,) = gradients(emit, graph.outputs[0], [twin], seed)
+    strength = emit.reduce("ReduceMax", emit("Abs", layout.as_map(emit, gradient)), [1, 3, 4])
+    found = strength.array if strength.array is not None else _run(copy, emit.materialise(strength))
+    by_channel = np.broadcast_to(found.reshape(seen, -1), (seen, layout.channels))
+    reached = bool(by_channel.any())
+    own = np.eye(classes, dtype=bool)[:seen]
+    class_map = reached and layout.channels == classes and not by_channel[~own].any()
+    return reached, class_map
 
 
 def layer_name(value: ir.Value) -> str:
@@ -113,14 +141,6 @@ def minimum_side(graph: ir.Graph) -> int:
     return 4 if not sides or min(sides) >= 64 else 2
 
 
-def spatial_size(value: ir.Value) -> tuple[int, int, int] | None:
-    """(channels, height, width) of a map [n, K, h, w] with fixed sizes; None for anything else."""
-    shape = value.shape
-    if shape is None or len(shape) != 4 or not all(isinstance(d, int) for d in shape[1:]):
-        return None
-    return int(shape[1]), int(shape[2]), int(shape[3])  # type: ignore[arg-type]
-
-
 def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
     """The values through which every path from the image to the logits runs, in order."""
     nodes = list(graph)
@@ -150,15 +170,60 @@ def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
     return found
 
 
-def _is_class_map(graph: ir.Graph, value: ir.Value) -> bool:
-    """Whether the channels of a map are the classes already: nothing behind it mixes channels."""
-    classes = graph.outputs[0].shape[1] if graph.outputs[0].shape is not None else None
-    if value.shape is None or value.shape[1] != classes:
-        return False
-    behind = {value}
+def _named(graph: ir.Graph, name: str) -> ir.Value:
+    chosen: ir.Value | None = None
     for node in graph:
-        if any(v in behind for v in node.inputs if v is not None):
-            behind.update(node.outputs)
-            if node.op_type not in _CHANNEL_PRESERVING:
-                return False
-    return True
+        for value in node.outputs:
+            if value.name == name:
+                return value
+        if name in scopes(node) and any(name not in scopes(user) for v in node.outputs for user, _ in v.uses()):
+            chosen = node.outputs[0]
+    if chosen is None:
+        known = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})
+        known = known or [str(v.name) for v in bottlenecks(graph)]
+        raise ModelError(f"there is no layer {name!r}; some that there are: {', '.join(known[-24:]) or 'none named'}")
+    return chosen
+
+
+def _behind_weights(graph: ir.Graph) -> set[ir.Value]:
+    """The values with a convolution or matrix product before them: the image itself explains nothing."""
+    made: set[ir.Value] = set()
+    for node in graph:
+        if node.op_type in MIXING or any(v in made for v in node.inputs if v is not None):
+            made.update(node.outputs)
+    return made
+
+
+def _fill_zero_weights(graph: ir.Graph) -> None:
+    rng = np.random.default_rng(0)
+    for node in graph:
+        for index, value in enumerate(node.inputs if node.op_type in MIXING else ()):
+            array = None if value is None else array_of(value)
+            if array is not None and array.ndim >= 2 and array.dtype == np.float32 and not array.any():
+                drawn = rng.normal(size=array.shape).astype(np.float32)
+                filled = ir.Value(name=f"probe/filled_{node.name}_{index}", const_value=ir.tensor(drawn))
+                filled.shape, filled.dtype = ir.Shape(drawn.shape), ir.DataType.FLOAT
+                graph.register_initializer(filled)
+                node.replace_input_with(index, filled)
+
+
+def _run(model: ir.Model, output: ir.Value) -> np.ndarray:
+    image = model.graph.inputs[0]
+    height, width = (int(d) for d in image.shape[2:])  # type: ignore[index,arg-type]
+    images = phantom_inputs(_PROBES, 0, Preprocessing(height=height, width=width)).images
+    name = str(output.name)
+    output.dtype = ir.DataType.FLOAT
+    model.graph.outputs[:] = [output]
+    (found,) = run_once(ir.to_proto(model).SerializeToString(), {str(image.name): images}, [name])
+    return found
+
+
+def _suggestions(graph: ir.Graph, axes: dict[ir.Value, int], least: int) -> str:
+    """A few layers that give maps, the last ones first."""
+    names: list[str] = []
+    for node in reversed(list(graph)):
+        name = layer_name(node.outputs[0])
+        layout = layout_of(node.outputs[0], graph, axes.get(node.outputs[0])) if name in scopes(node) else None
+        if layout and min(layout.height, layout.width) >= least and name not in names:
+            names.append(name)
+    return f"; the last ones are {', '.join(names[:5])}" if names else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 import warnings
@@ -13,45 +14,43 @@ import onnx_ir as ir
 import torch
 
 from xrt.export.autodiff.emitter import OPSET
+from xrt.export.heads import Activation, expose_logits
+from xrt.export.settling import settle
 from xrt.runtime.errors import ModelError
 
 MAX_IR_VERSION = 10
+MAX_BYTES = 2**31 - 2**20
 
 
 @dataclass(frozen=True)
 class TracedModel:
-    """A float model as ONNX: one input [n, C, H, W], one output, logits [n, classes]; dynamic batch.
+    """A settled float model as ONNX: one input [n, C, H, W], one output `logits` [n, classes]; dynamic batch.
 
     `program` is torch's exported program when there is one; its node names are the graph's value names.
+    `logits_name` is what the logits are called there, or in the ONNX file that the model comes from.
     """
 
     model: ir.Model
     program: torch.export.ExportedProgram | None = None
-
-    @property
-    def image(self) -> ir.Value:
-        """The float input."""
-        return self.model.graph.inputs[0]
-
-    @property
-    def logits(self) -> ir.Value:
-        """The output."""
-        return self.model.graph.outputs[0]
+    logits_name: str = "logits"
+    activation: Activation | None = None
 
 
 def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> TracedModel:
-    """Export a module in evaluation mode with torch's dynamo exporter.
+    """Export a module in evaluation mode with torch's dynamo exporter; a final softmax or sigmoid is peeled off.
 
-    Raises ModelError when torch cannot export it, when its output is not [n, classes], or when its weights are not
-    finite.
+    Raises ModelError when torch cannot export it, when it takes or gives more than one tensor, or when its weights
+    are not finite.
     """
     bad = [
         name
         for name, tensor in module.state_dict().items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
+        if tensor.is_floating_point() and not tensor.isfinite().all() and not name.endswith("op_threshs")
     ]
     if bad:
         raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
+    _check_signature(module)
+    _check_size(module)
     example = torch.zeros(2, channels, height, width)
     try:
         with _quiet(), torch.no_grad():
@@ -62,25 +61,52 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
                 opset_version=OPSET,
                 dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
                 input_names=["pixels"],
-                output_names=["logits"],
                 external_data=False,
             )
     except Exception as error:  # the exporter raises its own family, with a page of advice
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(f"torch cannot export {type(module).__name__}: {first.strip()}") from error
+        raise ModelError(f"torch cannot export {type(module).__name__}: {_reason(error)}") from error
     assert program is not None
     model = program.model
-    if len(model.graph.outputs) != 1 or model.graph.outputs[0].shape is None or len(model.graph.outputs[0].shape) != 2:
-        shapes = [str(o.shape) for o in model.graph.outputs]
-        raise ModelError(f"{type(module).__name__} must give one output of logits [n, classes], it gives {shapes}")
+    if len(model.graph.outputs) != 1:
+        names = ", ".join(str(o.name) for o in model.graph.outputs)
+        raise ModelError(
+            f"{type(module).__name__} gives {len(model.graph.outputs)} tensors ({names}): wrap it in a module that "
+            "returns its logits alone"
+        )
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
-    return TracedModel(model, program.exported_program)
+    settle(model)
+    name, activation = expose_logits(model)
+    return TracedModel(model, program.exported_program, name, activation)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line that says something, of the error beneath the exporter's own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _check_signature(module: torch.nn.Module) -> None:
+    parameters = inspect.signature(module.forward).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
+    if len(needed) > 1:
+        raise ModelError(
+            f"{type(module).__name__} takes {len(needed)} inputs ({', '.join(needed)}): a classifier takes one image; "
+            "wrap it in a module that fixes the others"
+        )
+
+
+def _check_size(module: torch.nn.Module) -> None:
+    size = sum(t.numel() * t.element_size() for t in module.state_dict().values())
+    if size >= MAX_BYTES:
+        raise ModelError(f"the weights take {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB")
 
 
 def serialise(model: ir.Model) -> bytes:
     """The model as one self-contained, checked ONNX file. Raises ModelError over 2 GiB or when the check fails."""
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
-    if size >= 2**31 - 2**20:
+    if size >= MAX_BYTES:
         raise ModelError(f"the weights take {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB")
     proto = ir.to_proto(model)
     try:

@@ -21,7 +21,10 @@ def probabilities(logits: Float32[np.ndarray, "n logits"], manifest: Manifest) -
 
 
 def positives(probability: Float[np.ndarray, "n logits"], manifest: Manifest) -> Bool[np.ndarray, "n logits"]:
-    """Which (image, class) pairs are findings: at or above the class threshold; the argmax for multiclass."""
+    """Which (image, class) pairs are findings: at or above the class threshold; the argmax for multiclass.
+
+    A class without a threshold is never a finding.
+    """
     if manifest.task == "multiclass":
         return np.arange(probability.shape[1]) == probability.argmax(axis=1)[:, None]
     thresholds = np.array([c.threshold for c in manifest.logit_classes], dtype=np.float64)
@@ -32,11 +35,13 @@ def excess(probability: Float[np.ndarray, "n logits"], manifest: Manifest) -> Fl
     """How far each probability lies from its threshold, as a share of the way to certainty, in [-1, 1].
 
     (p - t) / (1 - t) above the threshold t and (p - t) / t below it, so that classes with different thresholds
-    compare. A multiclass model has p for the argmax class and p - 1 for the others.
+    compare. A multiclass model has p for the argmax class and p - 1 for the others, and p - 1 is also the excess of a
+    class without a threshold.
     """
     if manifest.task == "multiclass":
         return np.where(positives(probability, manifest), probability, probability - 1)
     threshold = np.array([c.threshold for c in manifest.logit_classes], dtype=np.float64)
     above = (probability - threshold) / np.maximum(1 - threshold, 1e-12)
     below = (probability - threshold) / np.maximum(threshold, 1e-12)
-    return np.where(probability >= threshold, above, below)
+    result = np.where(probability >= threshold, above, below)
+    return np.where(np.isnan(threshold), probability - 1, result)

@@ -84,14 +84,24 @@ def merged(dims: Sequence[Dim]) -> Dim:
     return Batch(product) if batches else product
 
 
+_CONSTANTS = {
+    "value": None, "value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64",
+}  # fmt: skip
+"""The attributes in which a Constant node may hold numbers, and their type."""
+
+
 def array_of(value: ir.Value) -> np.ndarray | None:
     """The numbers of an initialiser or Constant node; None for anything that is computed."""
     if value.const_value is not None:
         return value.const_value.numpy()
     node = value.producer()
     if node is not None and node.op_type == "Constant":
-        attribute = node.attributes.get("value")
-        return attribute.as_tensor().numpy() if attribute is not None else None
+        attribute = next(iter(node.attributes.values()), None)
+        if attribute is None or attribute.name not in _CONSTANTS:
+            return None
+        if attribute.name == "value":
+            return attribute.as_tensor().numpy()
+        return np.asarray(attribute.value, _CONSTANTS[attribute.name])
     return None
 
 

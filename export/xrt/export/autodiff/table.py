@@ -51,6 +51,22 @@ class Call:
         assert value is not None
         return shape_of(value)
 
+    def integers(self, name: str, index: int) -> list[int] | None:
+        """A list that is an attribute in older operator sets and an input in newer ones; None where it is left out.
+
+        Raises ModelError when it is computed at run time.
+        """
+        given = self.attribute(name)
+        if given is None and index < len(self.inputs) and self.inputs[index] is not None:
+            array = self.x(index).array
+            if array is None:
+                raise ModelError(
+                    f"node {self.node.name!r}: the {name} of {self.node.op_type} are computed at run time: export with "
+                    "static sizes"
+                )
+            given = array.reshape(-1).tolist()
+        return None if given is None else [int(value) for value in given]
+
     def spatial_sizes(self, index: int = 0) -> list[int]:
         """The sizes behind batch and channels of a forward input. Raises ModelError when one is dynamic."""
         sizes = self.input_shape(index)[2:]

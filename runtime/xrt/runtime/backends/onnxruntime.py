@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -84,6 +85,22 @@ class _OnnxRuntimeSession(Session):
 
     def close(self) -> None:
         self._session = None
+
+
+def run_once(model: bytes, inputs: dict[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+    """Run a graph as it is written, unoptimised. Raises BackendError when ONNX Runtime is missing or refuses it."""
+    if reason := OnnxRuntimeCpu().lacks():
+        raise BackendError(reason)
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        return session.run(list(outputs), inputs)
+    except Exception as error:
+        raise BackendError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

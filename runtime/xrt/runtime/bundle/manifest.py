@@ -33,8 +33,8 @@ class Part(BaseModel):
 class ClassSpec(Part):
     """One class of the model.
 
-    `threshold` applies to the calibrated probability sigmoid(logit / temperature); a multiclass model decides by
-    argmax and has no thresholds. `urgency` weighs the class in the order of the worklist (0: never urgent).
+    `threshold` applies to the calibrated probability sigmoid(logit / temperature); without one a class is never a
+    finding. A multiclass model decides by argmax and has no thresholds. `urgency` weighs the class in the order of the worklist (0: never urgent).
     """
 
     name: str = Field(min_length=1)
@@ -158,9 +158,16 @@ class Certificate(Part):
 
 
 class Provenance(Part):
-    """Where the bundle comes from."""
+    """Where the bundle comes from.
+
+    `weights` is the file loaded into the model, `output` the one chosen of an ONNX file's; `notes` are what its maker
+    was told, such as defaults that were taken.
+    """
 
     source: str
+    weights: str | None = None
+    output: str | None = None
+    notes: tuple[str, ...] = ()
     checkpoint_sha256: Sha256 | None = None
     dataset: str | None = None
     recipe: str | None = None
@@ -218,8 +225,10 @@ class Manifest(Part):
             raise ValueError("a binary model names two classes and says which one its maps explain")
         if self.task == "multiclass" and len({c.temperature for c in self.classes}) > 1:
             raise ValueError("a multiclass model has one temperature for all classes")
-        if self.task != "multiclass" and any(c.threshold is None for c in self.logit_classes):
-            raise ValueError("every class of a multilabel or binary model needs a threshold")
+        if self.task != "multiclass" and all(c.threshold is None for c in self.logit_classes):
+            raise ValueError("a multilabel or binary model needs a threshold for one class at least")
+        if (self.graph.top_k or 0) > len(self.logit_classes):
+            raise ValueError(f"`top_k` is {self.graph.top_k}, but there are {len(self.logit_classes)} logits")
         bad = [i for i in self.graph.explained or () if not 0 <= i < len(self.logit_classes)]
         if bad:
             raise ValueError(f"`explained` names logits {bad}, but there are {len(self.logit_classes)}")

@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 
 from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.decisions import positives, probabilities
 from xrt.runtime.gate.answers import Answers
 
 NEGLIGIBLE = 1e-6
+TIE = 1e-3
+"""Two logits closer than this share of (1 + the largest) may swap places in a top-K choice."""
 VARIATION = 1e-4
 """Maps of different images must differ by this share of their scale; rounding alone differs by about 1e-7."""
 
@@ -68,7 +70,8 @@ def measure(reference: Answers, candidate: Answers, manifest: Manifest) -> Figur
         truth, decided = positives(expected, manifest), positives(found, manifest)
         # A multiclass model makes one decision an image; the others make one for each class.
         wrong = (truth != decided).any(axis=1) if manifest.task == "multiclass" else truth != decided
-        correlations, differences, nonzero, vary = _map_figures(reference, candidate, _shown(truth, expected))
+        reference, candidate, pairs = _aligned(reference, candidate, manifest, _shown(truth, expected))
+        correlations, differences, nonzero, vary = _map_figures(reference, candidate, pairs)
         logit_error = np.abs(candidate.logits - reference.logits).max() / (1 + np.abs(reference.logits).max())
     return Figures(
         images=len(expected),
@@ -107,21 +110,56 @@ def _shown(truth: Bool[np.ndarray, "n logits"], probability: np.ndarray) -> Bool
     return truth | top
 
 
+def _aligned(
+    reference: Answers, candidate: Answers, manifest: Manifest, shown: Bool[np.ndarray, "n logits"]
+) -> tuple[Answers, Answers, Bool[np.ndarray, "n maps"]]:
+    """Both answers with maps of the same classes in the same places, and which of those maps are looked at.
+
+    With top-K each side has chosen its own classes. The candidate's maps are brought into the reference's order; a
+    class that only the reference chose has a map of NaN, a mismatch, unless the choice was a tie within TIE.
+    """
+    explained = manifest.graph.explained
+    if explained is not None:
+        return reference, candidate, shown[:, list(explained)]
+    k = manifest.graph.top_k or 0
+    wanted = highest(reference.logits, k) if reference.cam_classes is None else reference.cam_classes
+    found = highest(candidate.logits, k) if candidate.cam_classes is None else candidate.cam_classes
+    match = wanted[:, :, None] == found[:, None, :]
+    there, place = match.any(axis=2), match.argmax(axis=2)
+    rows = np.arange(len(wanted))[:, None]
+    scores = np.take_along_axis(reference.logits, wanted, axis=1)
+    tied = scores - np.take_along_axis(reference.logits, found, axis=1).min(axis=1, keepdims=True)
+    tolerated = ~there & (tied <= TIE * (1 + np.abs(reference.logits).max()))
+    cams = {
+        name: np.where(there[:, :, None, None], maps[rows, place], np.float32(np.nan))
+        for name, maps in candidate.cams.items()
+    }
+    pairs = np.take_along_axis(shown, wanted, axis=1) & ~tolerated
+    pairs[:, 0] |= ~tolerated[:, 0]
+    return reference, Answers(candidate.logits, cams, wanted), pairs
+
+
+def highest(logits: Float32[np.ndarray, "n logits"], k: int) -> Int64[np.ndarray, "n k"]:
+    """The k highest logits of each image, highest first, the lower index first among equals."""
+    return np.argsort(-logits, axis=1, kind="stable")[:, :k].astype(np.int64)
+
+
 def _map_figures(
-    reference: Answers, candidate: Answers, shown: Bool[np.ndarray, "n logits"]
+    reference: Answers, candidate: Answers, pairs: Bool[np.ndarray, "n maps"]
 ) -> tuple[np.ndarray, np.ndarray, float, bool]:
     correlations: list[np.ndarray] = []
     differences: list[np.ndarray] = []
     nonzero: list[float] = []
     vary = True
+    if not pairs.any():
+        # No explained class is a finding or an image's highest: then every map is looked at.
+        pairs = np.ones_like(pairs)
     for name, expected in reference.cams.items():
         found = candidate.cams[name]
         if expected.shape != found.shape:
             raise ValueError(f"{name}: maps {expected.shape} against {found.shape}")
         scale = np.maximum(expected.max(axis=(1, 2, 3), initial=0.0), np.finfo(np.float32).tiny)
         nonzero.append(float((expected.max(axis=(2, 3)) > NEGLIGIBLE * scale[:, None]).mean()))
-        # Fewer maps than logits: explained classes only, or top-K. Then every map is one that is looked at.
-        pairs = shown if shown.shape == expected.shape[:2] else np.ones(expected.shape[:2], dtype=bool)
         r, difference = _compare_maps(expected[pairs], found[pairs], scale[np.nonzero(pairs)[0]])
         correlations.append(r)
         differences.append(difference)
@@ -154,5 +192,7 @@ def _varies(cams: Float32[np.ndarray, "n maps h w"]) -> bool:
     """Whether any class's map differs between images by more than rounding. One image cannot tell."""
     if len(cams) < 2:
         return True
-    scale = cams.max(initial=0.0)
-    return bool(scale > 0 and np.ptp(cams, axis=0).max() > VARIATION * scale)
+    # Maps of a class that one side alone chose for its top-K are NaN here.
+    scale = np.nanmax(cams, initial=0.0)
+    spread = np.nanmax(cams, axis=0, initial=0.0) - np.nanmin(cams, axis=0, initial=scale)
+    return bool(scale > 0 and spread.max() > VARIATION * scale)

@@ -7,18 +7,15 @@ the same activations for grey repeated three times.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import safetensors.torch
-import torch
 import torchvision
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xrt.runtime.errors import ModelError
+from xrt.train.models.state_dict import read_state_dict
 
 IMAGENET = "imagenet"
 
@@ -36,7 +33,7 @@ def load_starting_weights(model: nn.Module, weights: str, pretrained: str | None
             )
         state = _download(pretrained)
     else:
-        state = read_weights(Path(weights))
+        state = read_state_dict(Path(weights))
     own = model.state_dict()
     stem_key = f"{stem}.weight"
     if stem_key in state and state[stem_key].shape[1:2] == (3,) and own[stem_key].shape[1] == 1:
@@ -57,29 +54,6 @@ def load_starting_weights(model: nn.Module, weights: str, pretrained: str | None
             " the same architecture and width (model.weights)."
         )
     model.load_state_dict(state)
-
-
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a torch file, which is read without running any code in it.
-
-    Raises ModelError if the file is missing, damaged, or holds anything but tensors by name.
-    """
-    if not file.is_file():
-        raise ModelError(f"{file} does not exist; give a file of weights (model.weights), or {IMAGENET!r}, or null")
-    try:
-        if file.suffix == ".safetensors":
-            return safetensors.torch.load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"{file} cannot be read as weights ({reason}). Save a state dict, best as safetensors."
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError(f"{file} holds something else than tensors by name; save model.state_dict()")
-    return state
 
 
 def _download(name: str) -> dict[str, Tensor]:

@@ -1,5 +1,25 @@
 """The rules, by kind of operator. Importing this package fills the table."""
 
-from xrt.export.autodiff.rules import elementwise, linear, normalisation, pooling, reduction, shape
+from xrt.export.autodiff.rules import (
+    activation,
+    arithmetic,
+    convolution,
+    indexing,
+    normalisation,
+    pooling,
+    product,
+    reduction,
+    shape,
+)
 
-__all__ = ["elementwise", "linear", "normalisation", "pooling", "reduction", "shape"]
+__all__ = [
+    "activation",
+    "arithmetic",
+    "convolution",
+    "indexing",
+    "normalisation",
+    "pooling",
+    "product",
+    "reduction",
+    "shape",
+]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xrt.export.autodiff.emitter import Emitter, Shape, Tensor
+from xrt.export.autodiff.table import Call
 
 
 def reduce_to(emit: Emitter, g: Tensor, full: Shape, operand: Shape) -> Tensor:
@@ -16,3 +19,12 @@ def reduce_to(emit: Emitter, g: Tensor, full: Shape, operand: Shape) -> Tensor:
     axes = [i + 1 for i, (size, extent) in enumerate(zip(padded, full, strict=True)) if size == 1 and extent != 1]
     g = emit.total(g, (g.shape[0], *full), axes)
     return emit.reshape(g, (g.shape[0], *g.shape[1 + lead :])) if lead else g
+
+
+def to_operands(call: Call, *cotangents: Tensor | None) -> Sequence[Tensor | None]:
+    """Bring the cotangent of each operand, given for the broadcast result, to the operand's shape."""
+    full = call.outputs[0].shape
+    return [
+        reduce_to(call.emit, g, full, call.input_shape(i)) if g is not None and call.needed[i] else None
+        for i, g in enumerate(cotangents)
+    ]

@@ -1,4 +1,8 @@
-"""Normalisation layers."""
+"""Normalisation layers.
+
+Means and deviations are computed again: fused forward nodes do not give them away. The rules are written with means
+only, since a mean along a constant axis needs no extent.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Tensor
+from xrt.export.autodiff.emitter import Batch, Tensor
+from xrt.export.autodiff.rules.formula import Term, of_cotangent, of_input, where
+from xrt.export.autodiff.rules.placing import contract
 from xrt.export.autodiff.table import Call, vjp
 from xrt.runtime.errors import ModelError
 
@@ -15,8 +21,117 @@ from xrt.runtime.errors import ModelError
 def _batch_normalization(call: Call) -> Sequence[Tensor | None]:
     """Inference form: a per-channel factor, scale / sqrt(variance + epsilon), known at export time."""
     scale, variance = call.x(1).array, call.x(4).array
-    if scale is None or variance is None:
-        raise ModelError(f"node {call.node.name!r}: batch normalisation must have constant statistics")
+    if scale is None or variance is None or call.attribute("training_mode", 0):
+        raise ModelError(f"node {call.node.name!r}: batch normalisation must have constant statistics: export in eval")
     factor = scale / np.sqrt(variance + np.float32(call.attribute("epsilon", 1e-5)))
-    shape = (-1,) + (1,) * (len(call.input_shape()) - 2)
-    return [call.emit("Mul", call.g, call.emit.constant(factor.reshape(shape), scale.dtype))]
+    return [call.emit("Mul", call.g, call.emit.constant(_per_channel(call, factor), scale.dtype))]
+
+
+@vjp("LayerNormalization")
+def _layer_normalization(call: Call) -> Sequence[Tensor | None]:
+    _only_first(call)
+    rank = len(call.input_shape())
+    axes = list(range(call.attribute("axis", -1) % rank, rank))
+    g = of_cotangent(call) * of_input(call, 1)
+    return [_standardised(g, of_input(call), axes, call.attribute("epsilon", 1e-5)).tensor]
+
+
+@vjp("InstanceNormalization")
+def _instance_normalization(call: Call) -> Sequence[Tensor | None]:
+    _only_first(call)
+    g = of_cotangent(call) * Term(call.emit, call.emit.constant(_per_channel(call, _scale(call)), "float32"))
+    axes = list(range(2, len(call.input_shape())))
+    return [_standardised(g, of_input(call), axes, call.attribute("epsilon", 1e-5)).tensor]
+
+
+@vjp("GroupNormalization")
+def _group_normalization(call: Call) -> Sequence[Tensor | None]:
+    """Channels of a group share mean and deviation. The scale has one entry a group up to opset 20, then a channel."""
+    _only_first(call)
+    emit, groups, x = call.emit, call.attribute("num_groups"), call.x()
+    n, channels, *sizes = call.input_shape()
+    assert isinstance(channels, int)
+    scale = _scale(call)
+    if len(scale) != channels:
+        scale = np.repeat(scale, channels // groups)
+    g = emit("Mul", call.g, emit.constant(_per_channel(call, scale), "float32"))
+    split = emit.reshape(g, (*g.shape[:2], groups, channels // groups, *g.shape[3:]))
+    grouped = emit.reshape(x, (n, groups, channels // groups, *sizes))
+    axes = list(range(2, grouped.rank))
+    dx = _standardised(Term(emit, split), Term(emit, grouped), axes, call.attribute("epsilon", 1e-5)).tensor
+    return [emit.reshape(dx, (*dx.shape[:2], *call.input_shape()[1:]))]
+
+
+@vjp("MeanVarianceNormalization")
+def _mean_variance_normalization(call: Call) -> Sequence[Tensor | None]:
+    axes = [axis % len(call.input_shape()) for axis in call.attribute("axes", [0, 2, 3])]
+    if any(isinstance(call.input_shape()[axis], Batch) for axis in axes):
+        raise ModelError(f"node {call.node.name!r} normalises over the batch: leave axis 0 out of its axes")
+    # The operator adds 1e-9 to the deviation, not to the variance.
+    return [_standardised(of_cotangent(call), of_input(call), axes, 1e-18).tensor]
+
+
+@vjp("LpNormalization")
+def _lp_normalization(call: Call) -> Sequence[Tensor | None]:
+    """y = x / ‖x‖: (g - y Σ g y) / ‖x‖ for p = 2, (g - sign(x) Σ g y) / ‖x‖ for p = 1; 0 at the origin."""
+    emit, g, x = call.emit, of_cotangent(call), of_input(call)
+    axis = call.attribute("axis", -1) % len(call.input_shape())
+    euclidean = call.attribute("p", 2) == 2
+    norm = Term(emit, emit.reduce("ReduceL2" if euclidean else "ReduceL1", x.tensor, [axis]))
+    over = where(norm > 0, 1 / norm, 0.0)
+    y = x * over
+    along = (g * y).total((g.shape[0], *call.input_shape()), [1 + axis])
+    return [((g - (y if euclidean else x.apply("Sign")) * along) * over).tensor]
+
+
+@vjp("LRN")
+def _lrn(call: Call) -> Sequence[Tensor | None]:
+    """y = x D^(-β), D = bias + α/size · W x² with W the windows over channels.
+
+    dx = g D^(-β) - 2 α β/size · x Wᵀ(g x D^(-β-1)).
+    """
+    emit, g, x = call.emit, of_cotangent(call), of_input(call)
+    size, beta = call.attribute("size"), call.attribute("beta", 0.75)
+    alpha = call.attribute("alpha", 1e-4) / size
+    channels = call.input_shape()[1]
+    assert isinstance(channels, int)
+    offset = np.arange(channels)[:, None] - np.arange(channels)
+    window = ((offset >= -((size - 1) // 2)) & (offset <= size // 2)).astype(np.float32)  # [from, to]
+    squares = Term(emit, contract(emit, (x * x).tensor, 1, window))
+    base = squares * alpha + call.attribute("bias", 1.0)
+    power = base.apply("Pow", -beta)
+    spread = contract(emit, (g * (x * power / base)).tensor, 2, np.ascontiguousarray(window.T))
+    return [(g * power - x * (2 * alpha * beta) * Term(emit, spread)).tensor]
+
+
+def _standardised(g: Term, x: Term, axes: Sequence[int], epsilon: float) -> Term:
+    """The cotangent of x where x̂ = (x - mean) / sqrt(variance + epsilon) over `axes` has the cotangent g.
+
+    s (g - mean(g) - x̂ mean(g x̂)) with s the reciprocal of the deviation.
+    """
+    away = x - x.mean(axes)
+    s = 1 / ((away * away).mean(axes) + epsilon).apply("Sqrt")
+    standard = away * s
+    behind = [1 + axis for axis in axes]
+    return (g - g.mean(behind) - standard * (g * standard).mean(behind)) * s
+
+
+def _per_channel(call: Call, values: np.ndarray) -> np.ndarray:
+    """A vector over channels, shaped to broadcast against the cotangent."""
+    return values.reshape((-1,) + (1,) * (len(call.input_shape()) - 2))
+
+
+def _scale(call: Call) -> np.ndarray:
+    scale = call.x(1).array
+    if scale is None:
+        raise ModelError(f"node {call.node.name!r}: the scale of {call.node.op_type} must be constant")
+    return scale
+
+
+def _only_first(call: Call) -> None:
+    """Gradients reach x from y alone. Raises ModelError for any other input or output on the way."""
+    if any(call.needed[1:]) or any(g is not None for g in call.cotangents[1:]):
+        raise ModelError(
+            f"node {call.node.name!r}: {call.node.op_type} with a computed scale, or whose statistics are used: choose "
+            "a later --target-layer"
+        )

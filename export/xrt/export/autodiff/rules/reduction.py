@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-import onnx_ir as ir
+import numpy as np
 
 from xrt.export.autodiff.emitter import Batch, Tensor
+from xrt.export.autodiff.rules.formula import Term, of_cotangent, of_input, where
 from xrt.export.autodiff.table import Call, vjp
 from xrt.runtime.errors import ModelError
 
 
 @vjp("ReduceSum")
 def _reduce_sum(call: Call) -> Sequence[Tensor | None]:
-    return [_kept(call)]
+    return [_kept(call).tensor]
 
 
 @vjp("ReduceMean")
@@ -22,47 +23,96 @@ def _reduce_mean(call: Call) -> Sequence[Tensor | None]:
     extents = [call.input_shape()[axis] for axis in _axes(call)]
     if any(isinstance(extent, Batch) for extent in extents):
         raise ModelError(f"node {call.node.name!r} averages over a dynamic size: export with static spatial sizes")
-    count = float(prod(e for e in extents if isinstance(e, int)))
-    return [call.emit("Div", _kept(call), call.emit.constant(count, "float32"))]
+    return [(_kept(call) / prod(e for e in extents if isinstance(e, int))).tensor]
 
 
-@vjp("ReduceMax")
-def _reduce_max(call: Call) -> Sequence[Tensor | None]:
-    """Shared equally between the elements that are the maximum, as torch's amax has it."""
-    emit, axes = call.emit, _axes(call)
-    rank = len(call.input_shape())
-    kept = tuple(1 if i in axes else d for i, d in enumerate(call.input_shape()))
-    peak = emit.reshape(call.outputs[0], kept)
-    hit = emit("Cast", emit("Equal", call.x(), peak), to=int(ir.DataType.FLOAT))
-    count = emit.reduce("ReduceSum", hit, [axis % rank for axis in axes])
-    return [emit("Mul", _kept(call), emit("Div", hit, count))]
+@vjp("ReduceMax", "ReduceMin")
+def _reduce_extremum(call: Call) -> Sequence[Tensor | None]:
+    """Shared equally between the elements that are the extremum, as torch's amax has it."""
+    hit = of_input(call).equals(_result(call)).cast()
+    count = Term(call.emit, call.emit.reduce("ReduceSum", hit.tensor, _axes(call)))
+    return [(_kept(call) * (hit / count)).tensor]
+
+
+@vjp("ReduceL1")
+def _reduce_l1(call: Call) -> Sequence[Tensor | None]:
+    return [(_kept(call) * of_input(call).apply("Sign")).tensor]
+
+
+@vjp("ReduceL2")
+def _reduce_l2(call: Call) -> Sequence[Tensor | None]:
+    """g x / ‖x‖, and 0 at the origin, as torch has it."""
+    norm = _result(call)
+    return [(_kept(call) / where(norm > 0, norm, 1.0) * of_input(call)).tensor]
+
+
+@vjp("ReduceSumSquare")
+def _reduce_sum_square(call: Call) -> Sequence[Tensor | None]:
+    return [(_kept(call) * 2.0 * of_input(call)).tensor]
+
+
+@vjp("ReduceLogSum")
+def _reduce_log_sum(call: Call) -> Sequence[Tensor | None]:
+    """g / Σ x, the sum being the exponential of the result."""
+    return [(_kept(call) * (-_result(call)).apply("Exp")).tensor]
+
+
+@vjp("ReduceLogSumExp")
+def _reduce_log_sum_exp(call: Call) -> Sequence[Tensor | None]:
+    """g exp(x - y), whose exponent is never positive."""
+    return [(_kept(call) * (of_input(call) - _result(call)).apply("Exp")).tensor]
+
+
+@vjp("ReduceProd")
+def _reduce_prod(call: Call) -> Sequence[Tensor | None]:
+    """The product of the other elements: what remains of the product without zeros, unless another zero is left."""
+    emit, x, axes = call.emit, of_input(call), _axes(call)
+    zero = x.equals(0.0)
+    safe, ones = where(zero, 1.0, x), zero.cast()
+    product = Term(emit, emit.reduce("ReduceProd", safe.tensor, axes))
+    others = Term(emit, emit.reduce("ReduceSum", ones.tensor, axes)) - ones
+    return [(_kept(call) * where(others > 0, 0.0, product / safe)).tensor]
 
 
 @vjp("GlobalAveragePool")
 def _global_average_pool(call: Call) -> Sequence[Tensor | None]:
-    count = float(prod(call.spatial_sizes()))
-    return [call.emit("Div", call.g, call.emit.constant(count, "float32"))]
+    return [(of_cotangent(call) / prod(call.spatial_sizes())).tensor]
+
+
+@vjp("GlobalMaxPool")
+def _global_max_pool(call: Call) -> Sequence[Tensor | None]:
+    """To the first maximum, as torch's adaptive_max_pool2d has it.
+
+    ArgMax promises nothing about ties on every runtime, so positions are numbered and the least is taken.
+    """
+    emit, sizes = call.emit, call.spatial_sizes()
+    order = Term(emit, emit.constant(np.arange(prod(sizes), dtype=np.float32).reshape(sizes)))
+    at = where(of_input(call).equals(Term(emit, call.outputs[0])), order, float(prod(sizes)))
+    first = Term(emit, emit.reduce("ReduceMin", at.tensor, range(2, at.tensor.rank)))
+    return [where(at.equals(first), of_cotangent(call), 0.0).tensor]
 
 
 def _axes(call: Call) -> list[int]:
     """The reduced axes of the forward input; an attribute up to opset 17, an input from 18 on."""
     rank = len(call.input_shape())
-    given = call.attribute("axes")
-    if given is None and len(call.inputs) > 1 and call.inputs[1] is not None:
-        array = call.x(1).array
-        if array is None:
-            raise ModelError(f"node {call.node.name!r} reduces over axes computed at run time")
-        given = array.tolist()
+    given = call.integers("axes", 1)
     if not given:
         return [] if call.attribute("noop_with_empty_axes", 0) else list(range(rank))
     return sorted(axis % rank for axis in given)
 
 
-def _kept(call: Call) -> Tensor:
+def _result(call: Call) -> Term:
+    """The result with the reduced axes put back as size 1."""
+    axes = _axes(call)
+    kept = tuple(1 if i in axes else d for i, d in enumerate(call.input_shape()))
+    return Term(call.emit, call.emit.reshape(call.outputs[0], kept))
+
+
+def _kept(call: Call) -> Term:
     """The cotangent with the reduced axes put back as size 1."""
     if call.attribute("keepdims", 1):
-        return call.g
+        return of_cotangent(call)
     axes = set(_axes(call))
     dims = iter(call.g.shape[1:])
     shape = (call.g.shape[0], *(1 if axis in axes else next(dims) for axis in range(len(call.input_shape()))))
-    return call.emit.reshape(call.g, shape)
+    return Term(call.emit, call.emit.reshape(call.g, shape))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from xrt.export.autodiff.emitter import Batch, Dim, Shape, Tensor
+from xrt.export.autodiff.rules.broadcasting import reduce_to
+from xrt.export.autodiff.rules.placing import cut
 from xrt.export.autodiff.table import Call, vjp
 from xrt.runtime.errors import ModelError
 
@@ -41,19 +43,36 @@ def _concat(call: Call) -> Sequence[Tensor | None]:
         size = call.input_shape(index)[axis]
         if isinstance(size, Batch):
             raise ModelError(f"node {call.node.name!r} concatenates along a dynamic size")
-        results.append(_cut(call, axis + 1, start, start + size) if needed else None)
+        results.append(cut(call.emit, call.g, axis + 1, start, start + size) if needed else None)
         start += size
     return results
 
 
-def _cut(call: Call, axis: int, start: int, end: int) -> Tensor:
-    """The part [start, end) of the cotangent; all of it where it is constant along the axis."""
-    g, emit = call.g, call.emit
-    if g.shape[axis] == 1:
-        return g
-    bounds = [emit.constant([value], "int64") for value in (start, end, axis)]
-    shape = (*g.shape[:axis], end - start, *g.shape[axis + 1 :])
-    return emit("Slice", g, *bounds, shape=shape)
+@vjp("Expand")
+def _expand(call: Call) -> Sequence[Tensor | None]:
+    return [reduce_to(call.emit, call.g, call.outputs[0].shape, call.input_shape())]
+
+
+@vjp("DepthToSpace")
+def _depth_to_space(call: Call) -> Sequence[Tensor | None]:
+    """Channels hold [block, block, depth], or [depth, block, block] in the mode CRD; the latter is pixel shuffling."""
+    b, (_, channels, h, w) = call.attribute("blocksize"), call.input_shape()
+    order = [0, 1, 4, 6, 2, 3, 5] if call.attribute("mode", "DCR") == "DCR" else [0, 1, 2, 4, 6, 3, 5]
+    return [_shuffle(call, (channels // b**2, h, b, w, b), order)]  # type: ignore[operator]
+
+
+@vjp("SpaceToDepth")
+def _space_to_depth(call: Call) -> Sequence[Tensor | None]:
+    b, (_, channels, h, w) = call.attribute("blocksize"), call.input_shape()
+    return [_shuffle(call, (b, b, channels, h // b, w // b), [0, 1, 4, 5, 2, 6, 3])]  # type: ignore[operator]
+
+
+def _shuffle(call: Call, split: Shape, order: Sequence[int]) -> Tensor:
+    """Split the axes behind the batch, permute, and merge them to the input's shape."""
+    emit = call.emit
+    g = emit.expand_axes(call.g, (call.g.shape[0], *call.outputs[0].shape), [2, 3, 4])
+    moved = emit.transpose(emit.reshape(g, (*g.shape[:2], *split)), order)
+    return emit.reshape(moved, (*g.shape[:2], *call.input_shape()[1:]))
 
 
 def _groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:

@@ -1,0 +1,170 @@
+"""Convolutions: the cotangent is convolved with the flipped, transposed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xrt.export.autodiff.emitter import Batch, Shape, Tensor, merged
+from xrt.export.autodiff.rules.placing import cut
+from xrt.export.autodiff.table import Call, vjp
+from xrt.runtime.errors import ModelError
+
+
+@vjp("Conv")
+def _conv(call: Call) -> Sequence[Tensor | None]:
+    """The cotangent convolved with flipped, transposed weights; class and batch are one axis meanwhile.
+
+    A stride needs ConvTranspose, and so does padding beyond the kernel. A 1×1 kernel mixes no positions, so a
+    cotangent that is constant over them stays so.
+    """
+    emit, weight, geometry = call.emit, _weight(call), _geometry(call)
+    assert weight.array is not None
+    pointwise = geometry.pointwise and all(d == 1 for d in call.g.shape[3:])
+    folded, lead = _fold(call, keep_positions=pointwise)
+    target = (1,) * len(geometry.kernel) if pointwise else call.input_shape()[2:]
+    shape = (folded.shape[0], weight.array.shape[1] * geometry.groups, *target)
+    if geometry.plain:
+        pads = [
+            d * (k - 1) - p for d, k, p in zip(geometry.dilations * 2, geometry.kernel * 2, geometry.pads, strict=True)
+        ]
+        flipped = emit.constant(_flip(weight.array, geometry.groups))
+        result = emit(
+            "Conv", folded, flipped, shape=shape, group=geometry.groups, dilations=geometry.dilations, pads=pads,
+            kernel_shape=geometry.kernel, strides=[1] * len(geometry.kernel),
+        )  # fmt: skip
+    else:
+        result = emit(
+            "ConvTranspose", folded, weight, shape=shape, group=geometry.groups, dilations=geometry.dilations,
+            pads=geometry.pads, kernel_shape=geometry.kernel, strides=geometry.strides,
+            output_padding=geometry.remainder,
+        )  # fmt: skip
+    return [emit.reshape(result, (*lead, *result.shape[1:]))]
+
+
+@vjp("ConvTranspose")
+def _conv_transpose(call: Call) -> Sequence[Tensor | None]:
+    """The adjoint of the adjoint: a convolution with the same weights, stride, dilation and padding."""
+    emit, weight = call.emit, _weight(call)
+    assert weight.array is not None
+    kernel, strides, dilations = _spacing(call)
+    sizes, results = call.spatial_sizes(), _fixed(call, call.outputs[0].shape[2:])
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    pads = _transposed_pads(call, [(i - 1) * s + r for i, s, r in zip(sizes, strides, reach, strict=True)], results)
+    folded, lead = _fold(call, keep_positions=False)
+    axes = len(kernel)
+    reached = [
+        (o + pads[i] + pads[i + axes] - reach[i]) // strides[i] + 1 for i, o in enumerate(results)
+    ]  # more than the input had where the output padding reaches a stride
+    shape = (folded.shape[0], weight.array.shape[0], *reached)
+    result = emit(
+        "Conv", folded, weight, shape=shape, group=call.attribute("group", 1), dilations=dilations, pads=pads,
+        kernel_shape=kernel, strides=strides,
+    )  # fmt: skip
+    for i, size in enumerate(sizes):
+        result = cut(emit, result, 2 + i, 0, size)
+    return [emit.reshape(result, (*lead, *result.shape[1:]))]
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    kernel: list[int]
+    strides: list[int]
+    dilations: list[int]
+    pads: list[int]
+    remainder: list[int]
+    groups: int
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every output position depends on its own input position alone."""
+        return all(k == 1 for k in self.kernel) and all(s == 1 for s in self.strides) and not any(self.pads)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the input gradient is itself an ordinary convolution."""
+        reach = [d * (k - 1) for d, k in zip(self.dilations * 2, self.kernel * 2, strict=True)]
+        return all(s == 1 for s in self.strides) and all(p <= r for p, r in zip(self.pads, reach, strict=True))
+
+
+def _geometry(call: Call) -> _Geometry:
+    kernel, strides, dilations = _spacing(call)
+    axes = len(kernel)
+    sizes, results = call.spatial_sizes(), _fixed(call, call.outputs[0].shape[2:])
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    pads = explicit_pads(call, reach, strides)
+    remainder = [
+        size - ((result - 1) * stride + r - pads[i] - pads[i + axes])
+        for i, (size, result, stride, r) in enumerate(zip(sizes, results, strides, reach, strict=True))
+    ]
+    return _Geometry(kernel, strides, dilations, pads, remainder, call.attribute("group", 1))
+
+
+def _spacing(call: Call) -> tuple[list[int], list[int], list[int]]:
+    """Kernel, strides and dilations, one for each spatial axis."""
+    kernel = [int(d) for d in call.x(1).shape[2:]]  # type: ignore[arg-type]
+    ones = [1] * len(kernel)
+    return kernel, list(call.attribute("strides") or ones), list(call.attribute("dilations") or ones)
+
+
+def _fixed(call: Call, sizes: Shape) -> list[int]:
+    if any(isinstance(d, Batch) for d in sizes):
+        raise ModelError(f"node {call.node.name!r} has dynamic spatial sizes: export with fixed ones")
+    return [d for d in sizes if isinstance(d, int)]
+
+
+def _weight(call: Call) -> Tensor:
+    weight = call.x(1)
+    if any(call.needed[1:]) or weight.array is None:
+        raise ModelError(
+            f"node {call.node.name!r}: a convolution whose weights are computed: fold them, or choose a later "
+            "--target-layer"
+        )
+    return weight
+
+
+def _fold(call: Call, keep_positions: bool) -> tuple[Tensor, Shape]:
+    """The cotangent with class and batch as one axis, expanded where the kernel mixes, and those two sizes."""
+    emit, axes = call.emit, [2] if keep_positions else list(range(2, call.g.rank))
+    g = emit.expand_axes(call.g, (call.g.shape[0], *call.outputs[0].shape), axes)
+    return emit.reshape(g, (merged(g.shape[:2]), *g.shape[2:])), g.shape[:2]
+
+
+def explicit_pads(call: Call, reach: list[int], strides: list[int]) -> list[int]:
+    """The padding of a convolution or pooling, all begins then all ends, with `auto_pad` resolved."""
+    mode = call.attribute("auto_pad", "NOTSET")
+    if mode == "VALID":
+        return [0] * (2 * len(reach))
+    if mode == "NOTSET":
+        return list(call.attribute("pads") or [0] * (2 * len(reach)))
+    totals = [
+        max(0, (-(-size // stride) - 1) * stride + r - size)
+        for size, r, stride in zip(call.spatial_sizes(), reach, strides, strict=True)
+    ]
+    return _shared_out(totals, mode == "SAME_UPPER")
+
+
+def _transposed_pads(call: Call, uncut: list[int], results: list[int]) -> list[int]:
+    """The padding of a transposed convolution whose result has `uncut` elements without any."""
+    mode = call.attribute("auto_pad", "NOTSET")
+    if mode == "VALID" or (mode == "NOTSET" and not call.attribute("output_shape")):
+        return list(call.attribute("pads") or [0] * (2 * len(uncut)))
+    extra = call.attribute("output_padding") or [0] * len(uncut)
+    totals = [max(0, u + e - o) for u, e, o in zip(uncut, extra, results, strict=True)]
+    return _shared_out(totals, mode == "SAME_UPPER")
+
+
+def _shared_out(totals: list[int], more_behind: bool) -> list[int]:
+    """Halve each padding; where it is odd, one side gets the larger half."""
+    small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    return small + large if more_behind else large + small
+
+
+def _flip(weight: np.ndarray, groups: int) -> np.ndarray:
+    """[out, in/g, …] → [in, out/g, …] with every kernel reversed."""
+    out, per_group, *kernel = weight.shape
+    grouped = weight.reshape(groups, out // groups, per_group, *kernel).swapaxes(1, 2)
+    reverse = (slice(None), slice(None), *(slice(None, None, -1) for _ in kernel))
+    return np.ascontiguousarray(grouped.reshape(groups * per_group, out // groups, *kernel)[reverse])

@@ -1,0 +1,126 @@
+"""Arithmetic on tensors, so that a rule reads as its formula: `g * y * (1 - y)` emits the nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+
+import onnx_ir as ir
+
+from xrt.export.autodiff.emitter import Emitter, Shape, Tensor
+from xrt.export.autodiff.table import Call, vjp
+
+
+class Term:
+    """A tensor in a formula. Numbers become float32 constants; multiplying by one and adding zero emit nothing."""
+
+    def __init__(self, emit: Emitter, tensor: Tensor) -> None:
+        self.emit = emit
+        self.tensor = tensor
+
+    @property
+    def shape(self) -> Shape:
+        """The shape held, with 1 for constant axes."""
+        return self.tensor.shape
+
+    def apply(self, operator: str, *others: Term | float) -> Term:
+        """An elementwise operator on this term and others."""
+        tensors = [self._of(other) for other in others]
+        return Term(self.emit, self.emit(operator, self.tensor, *tensors))
+
+    def mean(self, axes: Sequence[int]) -> Term:
+        """Over `axes`, which stay as size 1. The mean along a constant axis is the value, whatever its extent."""
+        return Term(self.emit, self.emit.reduce("ReduceMean", self.tensor, [i for i in axes if self.shape[i] != 1]))
+
+    def total(self, full: Shape, axes: Sequence[int]) -> Term:
+        """The sum over `axes`, which stay as size 1; a constant axis counts with its extent in `full`."""
+        return Term(self.emit, self.emit.total(self.tensor, full, axes))
+
+    def cast(self) -> Term:
+        """Truth values as 0.0 and 1.0."""
+        return Term(self.emit, self.emit("Cast", self.tensor, to=int(ir.DataType.FLOAT)))
+
+    def equals(self, other: Term | float) -> Term:
+        """Elementwise equality."""
+        return self.apply("Equal", other)
+
+    def _of(self, other: Term | float) -> Tensor:
+        return other.tensor if isinstance(other, Term) else self.emit.constant(float(other), "float32")
+
+    def _reflected(self, operator: str, other: float) -> Term:
+        return Term(self.emit, self.emit(operator, self._of(other), self.tensor))
+
+    def __add__(self, other: Term | float) -> Term:
+        return self if _is(other, 0) else self.apply("Add", other)
+
+    def __sub__(self, other: Term | float) -> Term:
+        return self if _is(other, 0) else self.apply("Sub", other)
+
+    def __mul__(self, other: Term | float) -> Term:
+        return self if _is(other, 1) else self.apply("Mul", other)
+
+    def __truediv__(self, other: Term | float) -> Term:
+        return self if _is(other, 1) else self.apply("Div", other)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __rsub__(self, other: float) -> Term:
+        return self._reflected("Sub", other)
+
+    def __rtruediv__(self, other: float) -> Term:
+        return self._reflected("Div", other)
+
+    def __neg__(self) -> Term:
+        return self.apply("Neg")
+
+    def __gt__(self, other: Term | float) -> Term:
+        return self.apply("Greater", other)
+
+    def __lt__(self, other: Term | float) -> Term:
+        return self.apply("Less", other)
+
+
+def where(condition: Term, yes: Term | float, no: Term | float) -> Term:
+    """Elementwise choice. What is not chosen may be infinite or NaN."""
+    return condition.apply("Where", yes, no)
+
+
+def of_input(call: Call, index: int = 0) -> Term:
+    """A forward input as a term."""
+    return Term(call.emit, call.x(index))
+
+
+def of_output(call: Call) -> Term:
+    """The first forward output as a term."""
+    return Term(call.emit, call.outputs[0])
+
+
+def of_cotangent(call: Call) -> Term:
+    """The cotangent of the first output as a term."""
+    return Term(call.emit, call.g)
+
+
+Derivative = Callable[[Call, Term, Term], "Term | float"]
+
+
+def derivative(*operators: str) -> Callable[[Derivative], Derivative]:
+    """Enter the rule of an elementwise function, given its derivative in terms of its input and its output.
+
+    A forward tensor of rank r broadcasts against a cotangent of rank r + 1 as it is, the class axis being in front.
+    """
+
+    def enter(slope: Derivative) -> Derivative:
+        @wraps(slope)
+        def rule(call: Call) -> Sequence[Tensor | None]:
+            return [(of_cotangent(call) * slope(call, of_input(call), of_output(call))).tensor]
+
+        rule.__annotations__ = {}
+        vjp(*operators)(rule)
+        return slope
+
+    return enter
+
+
+def _is(other: Term | float, number: float) -> bool:
+    return not isinstance(other, Term) and other == number

@@ -1,0 +1,188 @@
+"""Operators that pick, repeat or resample elements along axes; all of them are linear and known at export time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from xrt.export.autodiff.emitter import OPSET, Batch, Dim, Tensor
+from xrt.export.autodiff.rules.placing import contract, cut, place
+from xrt.export.autodiff.table import Call, vjp
+from xrt.runtime.errors import ModelError
+
+
+@vjp("Slice")
+def _slice(call: Call) -> Sequence[Tensor | None]:
+    g, rank = call.g, len(call.input_shape())
+    starts, ends = call.integers("starts", 1) or [], call.integers("ends", 2) or []
+    axes = call.integers("axes", 3) or list(range(len(starts)))
+    steps = call.integers("steps", 4) or [1] * len(starts)
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        size = call.input_shape()[axis % rank]
+        if isinstance(size, Batch):
+            if size != call.outputs[0].shape[axis % rank] or step != 1:
+                raise _along_the_batch(call)
+        else:
+            taken = np.arange(size)[start:end:step]
+            g = place(call.emit, g, 1 + axis % rank, taken, size)
+    return [g]
+
+
+@vjp("Gather")
+def _gather(call: Call) -> Sequence[Tensor | None]:
+    """The axes of the indices are taken as one, and what was gathered goes back to where it came from."""
+    emit, g = call.emit, call.g
+    axis = call.attribute("axis", 0) % len(call.input_shape())
+    size, indices = call.input_shape()[axis], call.x(1).array
+    if indices is None:
+        raise ModelError(
+            f"node {call.node.name!r} gathers at indices computed at run time: export with static sizes, or choose a "
+            "later --target-layer"
+        )
+    if isinstance(size, Batch):
+        raise _along_the_batch(call)
+    behind = 1 + axis + indices.ndim
+    if any(d != 1 for d in g.shape[1 + axis : behind]):
+        g = emit.expand_axes(g, (g.shape[0], *call.outputs[0].shape), range(1 + axis, behind))
+        held = indices.size
+    else:
+        held = 1
+    g = emit.reshape(g, (*g.shape[: 1 + axis], held, *g.shape[behind:]))
+    return [place(emit, g, 1 + axis, indices.reshape(-1) % size, size)]
+
+
+@vjp("Split")
+def _split(call: Call) -> Sequence[Tensor | None]:
+    """The parts side by side again; an output that nothing depends on counts as zero."""
+    emit, rank = call.emit, len(call.input_shape())
+    axis = call.attribute("axis", 0) % rank
+    size = call.input_shape()[axis]
+    if isinstance(size, Batch):
+        raise _along_the_batch(call)
+    extents = [int(output.shape[axis]) for output in call.outputs]  # type: ignore[arg-type]
+    starts = np.cumsum([0, *extents[:-1]])
+    total: Tensor | None = None
+    parts = [
+        emit.expand_axes(g, (g.shape[0], *output.shape), [1 + axis])
+        for g, output in zip(call.cotangents, call.outputs, strict=True)
+        if g is not None
+    ]
+    if len(parts) == len(extents) and len({(*p.shape[: 1 + axis], *p.shape[2 + axis :]) for p in parts}) == 1:
+        shape = tuple(size if i == 1 + axis else d for i, d in enumerate(parts[0].shape))
+        return [emit("Concat", *parts, shape=shape, axis=1 + axis)]
+    for g, start, extent in zip(call.cotangents, starts, extents, strict=True):
+        if g is not None:
+            part = place(emit, g, 1 + axis, np.arange(start, start + extent), size)
+            total = part if total is None else emit("Add", total, part)
+    return [total]
+
+
+@vjp("Pad")
+def _pad(call: Call) -> Sequence[Tensor | None]:
+    """Every padded element goes back to the one that it copies; constants and what negative padding cut get zero."""
+    emit, g, rank = call.emit, call.g, len(call.input_shape())
+    pads = call.integers("pads", 1) or []
+    axes = call.integers("axes", 3) or list(range(rank))
+    mode = call.attribute("mode", "constant")
+    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        size = call.input_shape()[axis % rank]
+        if not before and not after:
+            continue
+        if isinstance(size, Batch):
+            raise _along_the_batch(call)
+        source = np.arange(max(0, -before), size - max(0, -after))
+        grown = (max(0, before), max(0, after))
+        if mode == "constant":
+            g = cut(emit, g, 1 + axis % rank, grown[0], grown[0] + len(source))
+        else:
+            source = np.pad(source, grown, mode=mode)
+        g = place(emit, g, 1 + axis % rank, source, size)
+    return [g]
+
+
+@vjp("Tile")
+def _tile(call: Call) -> Sequence[Tensor | None]:
+    """Split each repeated axis into repetition and element, and sum over the first."""
+    emit, g = call.emit, call.g
+    for axis, (size, tiled) in enumerate(zip(call.input_shape(), call.outputs[0].shape, strict=True), start=1):
+        repeats = _ratio(call, tiled, size)
+        if repeats == 1:
+            continue
+        if g.shape[axis] == 1:
+            g = emit("Mul", g, emit.constant(float(repeats), "float32"))
+        else:
+            split = emit.reshape(g, (*g.shape[:axis], repeats, size, *g.shape[axis + 1 :]))
+            summed = emit.reduce("ReduceSum", split, [axis])
+            g = emit.reshape(summed, (*summed.shape[:axis], *summed.shape[axis + 1 :]))
+    return [g]
+
+
+def _ratio(call: Call, tiled: Dim, size: Dim) -> int:
+    if isinstance(tiled, Batch) != isinstance(size, Batch):
+        raise _along_the_batch(call)
+    return _multiple(tiled) // _multiple(size)
+
+
+def _multiple(size: Dim) -> int:
+    return size.multiple if isinstance(size, Batch) else size
+
+
+@vjp("Resize")
+def _resize(call: Call) -> Sequence[Tensor | None]:
+    """Every mode is linear, one axis at a time: the node itself, run on an identity, gives the axis's matrix."""
+    if call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise ModelError(f"node {call.node.name!r}: Resize that keeps the aspect ratio: give it the sizes themselves")
+    rank = len(call.input_shape())
+    axes = [axis % rank for axis in call.attribute("axes") or range(rank)]
+    g = call.g
+    for axis, (size, result) in enumerate(zip(call.input_shape(), call.outputs[0].shape, strict=True)):
+        if size == result and call.attribute("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize":
+            continue
+        if isinstance(size, Batch) or isinstance(result, Batch):
+            raise _along_the_batch(call)
+        g = contract(call.emit, g, 1 + axis, _axis_matrix(call, axes.index(axis), size, result))
+    return [g]
+
+
+def _axis_matrix(call: Call, index: int, size: int, result: int) -> np.ndarray:
+    """[result, size]: what each output along one axis takes from each input. `index` counts the node's own axes."""
+    given = [call.x(i).array if i < len(call.inputs) and call.inputs[i] is not None else None for i in (1, 2)]
+    roi, scales = (np.zeros(0) if values is None else values.reshape(-1) for values in given)
+    attributes = {
+        name: attribute.value
+        for name, attribute in call.node.attributes.items()
+        if name not in ("axes", "keep_aspect_ratio_policy")
+    }
+    tensors: dict[str, np.ndarray] = {}
+    if len(roi):
+        tensors["roi"] = roi[[index, index + len(roi) // 2]].astype(np.float64)
+    if len(scales):
+        tensors["scales"] = scales[[index]].astype(np.float32)
+    else:
+        tensors["sizes"] = np.array([result], dtype=np.int64)
+    names = ["x", *(name if name in tensors else "" for name in ("roi", "scales", "sizes"))]
+    node = onnx.helper.make_node("Resize", names, ["y"], **attributes)
+    inputs = {"x": np.eye(size)[0], **tensors}
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in inputs.items()
+    ]
+    graph = onnx.helper.make_graph([node], "axis", values, [onnx.helper.make_empty_tensor_value_info("y")])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+    evaluator = ReferenceEvaluator(model)
+
+    def resized(x: np.ndarray) -> np.ndarray:
+        results: Any = evaluator.run(None, {**inputs, "x": x})
+        return np.asarray(results[0])
+
+    # What is extrapolated is a constant, and adds nothing to the derivative.
+    offset = resized(np.zeros(size))
+    return np.stack([resized(row) - offset for row in np.eye(size)], axis=1)
+
+
+def _along_the_batch(call: Call) -> ModelError:
+    return ModelError(f"node {call.node.name!r}: {call.node.op_type} along the batch: keep images apart in the model")

@@ -1,0 +1,96 @@
+"""Linear maps along one axis of a cotangent, and their adjoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from xrt.export.autodiff.emitter import Emitter, Tensor, merged
+
+_GATHERS = 4
+"""Indices repeated more often than this are summed by a matrix product."""
+
+
+def place(emit: Emitter, g: Tensor, axis: int, indices: np.ndarray, size: int) -> Tensor:
+    """The adjoint of taking `indices` along an axis of extent `size`: what was taken goes back and adds up.
+
+    There is no scatter that every runtime has, and the indices are known, so it is a padding where they are
+    contiguous, a weight at each position where the cotangent is constant, and otherwise a gather: position j fetches
+    the cotangent of the output that took it, or a zero.
+    """
+    counts = np.bincount(indices, minlength=size)
+    if g.shape[axis] == 1 and len(indices) != 1:
+        return weigh(emit, g, axis, counts)
+    first = int(indices[0])
+    if np.array_equal(indices, np.arange(first, first + len(indices))):
+        return pad(emit, g, {axis: (first, size - first - len(indices))})
+    if counts.max() > _GATHERS:
+        return contract(emit, g, axis, np.eye(size, dtype=np.float32)[indices])
+    order = np.argsort(indices, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    if (counts == counts[0]).all():
+        rounds = [order[starts + k] for k in range(counts[0])]
+    else:
+        g = pad(emit, g, {axis: (0, 1)})
+        order = np.append(order, [len(indices)] * int(counts.max()))
+        rounds = [np.where(counts > k, order[starts + k], len(indices)) for k in range(counts.max())]
+    total: Tensor | None = None
+    for fetched in rounds:
+        shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
+        part = emit("Gather", g, emit.constant(fetched, "int64"), shape=shape, axis=axis)
+        total = part if total is None else emit("Add", total, part)
+    assert total is not None
+    return total
+
+
+def weigh(emit: Emitter, g: Tensor, axis: int, weights: np.ndarray) -> Tensor:
+    """Weights along an axis; equal ones leave it constant."""
+    if (weights == weights.flat[0]).all():
+        weights = weights[:1]
+    if weights.size == 1 and weights.item() == 1:
+        return g
+    weights = weights.reshape((-1,) + (1,) * (g.rank - axis - 1))
+    return emit("Mul", g, emit.constant(weights, "float32"))
+
+
+def contract(emit: Emitter, g: Tensor, axis: int, matrix: np.ndarray) -> Tensor:
+    """Multiply by a matrix [o, i] along an axis, from extent o to i. A constant axis needs the column sums only."""
+    rows, columns = matrix.shape
+    if g.shape[axis] == 1:
+        return weigh(emit, g, axis, _rounded(matrix.sum(axis=0)))
+    assert g.shape[axis] == rows
+    shape = (*g.shape[:axis], columns, *g.shape[axis + 1 :])
+    if axis == g.rank - 1:
+        return emit("MatMul", g, emit.constant(matrix, "float32"), shape=shape)
+    # From the left, all later axes taken as one.
+    rest = merged(g.shape[axis + 1 :])
+    flat = emit.reshape(g, (*g.shape[: axis + 1], rest))
+    product = emit(
+        "MatMul", emit.constant(np.ascontiguousarray(matrix.T), "float32"), flat, shape=(*g.shape[:axis], columns, rest)
+    )
+    return emit.reshape(product, shape)
+
+
+def _rounded(sums: np.ndarray) -> np.ndarray:
+    """Column sums that differ by rounding alone are equal."""
+    return np.full_like(sums, sums.mean()) if np.ptp(sums) < 1e-6 * np.abs(sums).max() else sums
+
+
+def pad(emit: Emitter, x: Tensor, widths: Mapping[int, tuple[int, int]], value: float = 0.0) -> Tensor:
+    """Put a constant before and behind the elements of some axes."""
+    if not any(any(width) for width in widths.values()):
+        return x
+    pairs = [widths.get(axis, (0, 0)) for axis in range(x.rank)]
+    pads = emit.constant([before for before, _ in pairs] + [after for _, after in pairs], "int64")
+    # A size that is not padded may be the batch.
+    shape = tuple(int(d) + sum(pair) if any(pair) else d for d, pair in zip(x.shape, pairs, strict=True))  # type: ignore[arg-type]
+    return emit("Pad", x, pads, emit.constant(value, "float32"), shape=shape, mode="constant")
+
+
+def cut(emit: Emitter, g: Tensor, axis: int, start: int, end: int) -> Tensor:
+    """The part [start, end) along an axis; all of it where it is constant there."""
+    if g.shape[axis] == 1 or (start == 0 and end == g.shape[axis]):
+        return g
+    bounds = [emit.constant([value], "int64") for value in (start, end, axis)]
+    return emit("Slice", g, *bounds, shape=(*g.shape[:axis], end - start, *g.shape[axis + 1 :]))

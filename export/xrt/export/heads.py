@@ -1,0 +1,58 @@
+"""The end of a graph: logits as [n, classes], with a final softmax or sigmoid peeled off.
+
+A heatmap explains a logit. Behind a saturated sigmoid or a softmax the gradient vanishes or mixes classes, so what
+comes behind the logits is taken off the graph; the runtime applies it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import onnx_ir as ir
+
+from xrt.export.autodiff.emitter import Batch, shape_of
+from xrt.runtime.errors import ModelError
+
+Activation = Literal["softmax", "sigmoid"]
+_ACTIVATIONS: dict[str, Activation] = {"LogSoftmax": "softmax", "Sigmoid": "sigmoid", "Softmax": "softmax"}
+_SHAPING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
+
+
+def final_activation(graph: ir.Graph) -> tuple[ir.Value, Activation | None]:
+    """The first output's logits and the activation behind them, or the output itself and None."""
+    value = graph.outputs[0]
+    while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
+        if node.op_type in _ACTIVATIONS:
+            return node.inputs[0], _ACTIVATIONS[node.op_type]
+        if node.op_type not in _SHAPING:
+            break
+        value = node.inputs[0]
+    return graph.outputs[0], None
+
+
+def expose_logits(model: ir.Model) -> tuple[str, Activation | None]:
+    """Make the logits [n, classes] the only output, called `logits`, in place.
+
+    Returns the name that their value had in the graph before, and the activation that was behind them. Raises
+    ModelError when the output is no such thing.
+    """
+    graph = model.graph
+    value, activation = final_activation(graph)
+    name, shape = str(value.name), shape_of(value)
+    if len(shape) < 2 or shape[0] != Batch() or any(d != 1 for d in shape[2:]) or isinstance(shape[1], Batch):
+        raise ModelError(
+            f"output {graph.outputs[0].name!r} has the shape {[str(d) for d in shape]}, not one logit for each class, "
+            "[n, classes]"
+        )
+    if len(shape) > 2:
+        flat = ir.node("Flatten", [value], {"axis": 1})
+        graph.append(flat)
+        value = flat.outputs[0]
+        value.dtype, value.shape = ir.DataType.FLOAT, ir.Shape([str(shape[0]), shape[1]])
+    graph.outputs[:] = [value]
+    for node in graph:
+        for output in node.outputs:
+            if output.name == "logits" and output is not value:
+                output.name = "logits/activated"
+    value.name = "logits"
+    return name, activation

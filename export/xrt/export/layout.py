@@ -1,0 +1,160 @@
+"""How an activation lies in memory: which axis holds its channels, and where its positions are on the image.
+
+Convolutions put channels at axis 1; window attention keeps them last; a vision transformer flattens the grid into
+tokens, with class or register tokens beside it. `channel_axes` follows the channels from operator to operator, and
+`layout_of` reads the grid from the sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor, prod
+
+import onnx_ir as ir
+
+from xrt.export.autodiff.emitter import Batch, Emitter, Shape, Tensor, array_of, shape_of
+from xrt.runtime.errors import ModelError
+
+MAX_EXTRA_TOKENS = 16
+"""Class, distillation and register tokens beside the grid."""
+
+_CHANNELS_SECOND = {
+    "BatchNormalization", "Conv", "ConvTranspose", "GroupNormalization", "InstanceNormalization",
+}  # fmt: skip
+MIXING = {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}
+"""Operators that make new channels."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An activation [n, …] of `channels` on a grid of `height` by `width`.
+
+    `channel_axis` is its axis of channels. Of rank 4 the other two axes are the grid; of rank 3 the other axis holds
+    tokens: `offset` extra ones, the grid row by row, and whatever is left.
+    """
+
+    shape: Shape
+    channel_axis: int
+    height: int
+    width: int
+    offset: int = 0
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        size = self.shape[self.channel_axis]
+        assert isinstance(size, int)
+        return size
+
+    def as_map(self, emit: Emitter, tensor: Tensor) -> Tensor:
+        """The tensor [.., n, …] as a map [.., n, channels, height, width]; axes in front of the batch are kept.
+
+        Extra tokens are left out. Axes of size 1 that stand for more, as in cotangents, stay so.
+        """
+        lead = tensor.rank - len(self.shape)
+        rest = [i for i in range(1, len(self.shape)) if i != self.channel_axis]
+        order = [*range(lead + 1), lead + self.channel_axis, *(lead + i for i in rest)]
+        tensor = emit.transpose(tensor, order)
+        if len(rest) == 2:
+            return tensor
+        axis, cells, held = tensor.rank - 1, self.height * self.width, tensor.shape[-1]
+        if held not in (1, cells):
+            bounds = [emit.constant([v], "int64") for v in (self.offset, self.offset + cells, axis)]
+            tensor = emit("Slice", tensor, *bounds, shape=(*tensor.shape[:-1], cells))
+        grid = (1, 1) if held == 1 else (self.height, self.width)
+        return emit.reshape(tensor, (*tensor.shape[:-1], *grid))
+
+
+def layout_of(value: ir.Value, graph: ir.Graph, channel_axis: int | None) -> Layout | None:
+    """The layout of an activation of a graph whose image is its first input; None for what is no map of the image."""
+    try:
+        shape, image = shape_of(value), shape_of(graph.inputs[0])
+    except ModelError:
+        return None
+    rank = len(shape)
+    if rank not in (3, 4) or shape[0] != Batch() or any(isinstance(d, Batch) for d in shape[1:]):
+        return None
+    axis = channel_axis or (1 if rank == 4 else 2)
+    height, width = (int(d) for d in image[2:])  # type: ignore[arg-type]
+    sizes = [d for i, d in enumerate(shape) if i not in (0, axis) and isinstance(d, int)]
+    if rank == 4:
+        return Layout(shape, axis, sizes[0], sizes[1]) if _fits(*sizes, height, width) else None
+    for extra in range(min(MAX_EXTRA_TOKENS, sizes[0] - 1) + 1):
+        if grid := _grid(sizes[0] - extra, height, width):
+            return Layout(shape, axis, *grid, _offset(graph, value, rank - axis, sizes[0], extra))
+    return None
+
+
+def channel_axes(graph: ir.Graph) -> dict[ir.Value, int]:
+    """The channel axis of every value of the graph for which it is known."""
+    axes = {graph.inputs[0]: 1}
+    for node in graph:
+        axis = _channel_axis(node, axes)
+        if axis is not None:
+            axes.update((output, axis) for output in node.outputs)
+    return axes
+
+
+def _channel_axis(node: ir.Node, axes: dict[ir.Value, int]) -> int | None:
+    try:
+        shape = shape_of(node.outputs[0])
+        data = next((v for v in node.inputs if v in axes and len(shape_of(v)) == len(shape)), None)
+    except ModelError:
+        return None
+    if node.op_type in _CHANNELS_SECOND:
+        return 1
+    if node.op_type == "Gemm":
+        return len(shape) - 1
+    if node.op_type == "MatMul":
+        constant = [array_of(v) is not None for v in node.inputs if v is not None]
+        return len(shape) - 1 if constant[1] else None if data is None else axes[data]
+    if node.op_type == "LayerNormalization":
+        axis = node.attributes.get("axis")
+        return len(shape) - 1 if axis is None or axis.value in (-1, len(shape) - 1) else None
+    source = node.inputs[0] if node.inputs else None
+    if node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+        return _moved(shape_of(source), shape, axes[source]) if source is not None and source in axes else None
+    if node.op_type == "Transpose" and source in axes:
+        order = node.attributes["perm"].value if "perm" in node.attributes else range(len(shape))[::-1]
+        return list(order).index(axes[source])
+    return None if data is None else axes[data]
+
+
+def _moved(before: Shape, after: Shape, axis: int) -> int | None:
+    """Where an axis stands after a reshape that leaves it whole."""
+    # A prime in place of the batch lets sizes be compared as numbers.
+    old, new = ([d.multiple * 10007 if isinstance(d, Batch) else d for d in s] for s in (before, after))
+    for i, size in enumerate(new):
+        if size == old[axis] and prod(new[:i]) == prod(old[:axis]) and (size != 1 or i == axis):
+            return i
+    return None
+
+
+def _fits(rows: int, columns: int, height: int, width: int) -> bool:
+    """Whether a grid has the image's proportions. Convolutions without padding lose a cell or two at the borders."""
+    return rows <= height and columns <= width and abs(rows * width / height - columns) <= (2 if height != width else 0)
+
+
+def _grid(cells: int, height: int, width: int) -> tuple[int, int] | None:
+    """Rows and columns of so many cells in the image's proportions."""
+    for rows in range(1, min(cells, height) + 1):
+        if cells % rows == 0 and cells // rows in {floor(rows * width / height), ceil(rows * width / height)}:
+            return rows, cells // rows
+    return None
+
+
+def _offset(graph: ir.Graph, value: ir.Value, axis: int, tokens: int, extra: int) -> int:
+    """How many extra tokens stand before the grid: where the concatenation that adds them puts the grid."""
+    offset = extra
+    for node in graph:
+        if node.op_type == "Concat" and extra:
+            sizes = [v.shape[axis] for v in node.inputs if v is not None and v.shape is not None and len(v.shape) == 3]
+            if (
+                len(sizes) == len(node.inputs)
+                and tokens - extra in sizes
+                and sum(s for s in sizes if isinstance(s, int)) == tokens
+            ):
+                offset = sum(int(s) for s in sizes[: sizes.index(tokens - extra)])  # type: ignore[arg-type]
+        if value in node.outputs:
+            break
+    return offset

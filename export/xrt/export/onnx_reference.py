@@ -1,0 +1,195 @@
+"""Reference answers for an ONNX file, of which there is no PyTorch model to ask.
+
+The logits are those of the file as it came, run by ONNX Runtime unoptimised, an image at a time. The CAMs are made in
+torch from the activation and its gradient, and that gradient is proved first: along random directions, the change of
+every logit, by central differences through the tail of the graph in float64, must be what the gradient says. A wrong
+gradient agrees with random directions only by a coincidence of probability zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from jaxtyping import Float32, UInt8
+from onnx.reference import ReferenceEvaluator
+
+from xrt.export.autodiff import Emitter, gradients
+from xrt.export.cams import CAM_CLASSES, Explained, seed_of
+from xrt.export.precision import widened
+from xrt.export.reference import Reference, float_pixels
+from xrt.export.reference_maps import METHODS, as_map
+from xrt.export.sources.source import OnnxFile
+from xrt.export.target import Target
+from xrt.runtime.backends.onnxruntime import run_once
+from xrt.runtime.bundle.manifest import CamSpec
+from xrt.runtime.errors import ModelError
+from xrt.runtime.gate import Answers
+
+DIRECTIONS = 2
+STEP = 1e-6
+"""Of the activation's largest value. Float64 leaves nine digits of the difference, and few kinks lie within a step."""
+TOLERANCE = 1e-3
+"""Relative to the largest directional derivative. The gradient is fp32: rounding is 1e-6 to 1e-4 of it."""
+
+
+class OnnxReference(Reference):
+    """Answers of an ONNX file to uint8 images [n, 1, H, W].
+
+    `file` is the file, `logits_name` its logits; `model` the settled graph with the uint8 face, before it was
+    explained; `targets` are in that graph, `cams` name them. Raises ModelError when a gradient fails its proof.
+    """
+
+    name = "its own graph in ONNX Runtime fp32; gradients proved by float64 directional derivatives"
+
+    def __init__(
+        self,
+        file: OnnxFile,
+        logits_name: str,
+        model: ir.Model,
+        targets: Sequence[Target],
+        cams: Sequence[CamSpec],
+        explained: Explained,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        self._mean, self._std, self.explained = mean, std, explained
+        self.cams, self._layouts = list(cams), {str(t.value.name): t.layout for t in targets}
+        self._original = _with_outputs(onnx.load_from_string(file.data), [logits_name])
+        held = {t.name for t in self._original.graph.initializer}
+        self._image = next(v.name for v in self._original.graph.input if v.name not in held)
+        self._logits_name = logits_name
+        self._forward = ir.to_proto(model)
+        self._gradients = self._with_gradients(model)
+        self._proved = False
+
+    def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
+        """Logits and CAMs of all images."""
+        if not self._proved:
+            self._prove(images[:2])
+            self._proved = True
+        return Answers.joined([self._answer(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+
+    def _answer(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Answers:
+        found = self._run_gradients(images)
+        cams = {}
+        for spec in self.cams:
+            layout = self._layouts[spec.tensor]
+            activation = as_map(layout, torch.from_numpy(found[spec.tensor]))
+            maps = [
+                METHODS[spec.method](activation, as_map(layout, torch.from_numpy(g)).broadcast_to(activation.shape))
+                for g in np.broadcast_to(
+                    found[f"gradient of {spec.tensor}"], (len(self._rows(found)), *found[spec.tensor].shape)
+                )
+            ]
+            cams[spec.output] = torch.stack(maps, dim=1).relu().numpy()
+        return Answers(self._original_logits(images), cams, found.get(CAM_CLASSES))
+
+    def _original_logits(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Float32[np.ndarray, "n logits"]:
+        pixels = float_pixels(images, self._mean, self._std).numpy()
+        data = self._original.SerializeToString()
+        rows = [run_once(data, {self._image: x[None]}, [self._logits_name])[0].reshape(1, -1) for x in pixels]
+        return np.concatenate(rows)
+
+    def _rows(self, found: dict[str, np.ndarray]) -> range:
+        """One for each map of an image."""
+        return range(self.explained.top_k or len(self.explained.classes or ()))
+
+    def _with_gradients(self, model: ir.Model) -> bytes:
+        """The graph with every target and its gradient among its outputs."""
+        copy = model.clone()
+        graph = copy.graph
+        values = {v.name: v for node in graph for v in node.outputs}
+        emit = Emitter(graph, "reference")
+        targets = [values[name] for name in self._layouts]
+        found = gradients(emit, graph.outputs[0], targets, seed_of(emit, graph.outputs[0], self.explained))
+        for target, gradient in zip(targets, found, strict=True):
+            named = ir.Value(name=f"gradient of {target.name}")
+            graph.append(ir.node("Identity", [emit.materialise(gradient)], outputs=[named]))
+            graph.outputs.extend([target, named])
+        names = [str(v.name) for v in graph.outputs]
+        return _with_outputs(ir.to_proto(copy), names).SerializeToString()
+
+    def _run_gradients(self, images: UInt8[np.ndarray, "n 1 h w"]) -> dict[str, np.ndarray]:
+        names = [name for tensor in self._layouts for name in (tensor, f"gradient of {tensor}")]
+        names += [CAM_CLASSES] * bool(self.explained.top_k)
+        image = self._forward.graph.input[0].name
+        return dict(zip(names, run_once(self._gradients, {image: images}, names), strict=True))
+
+    def _prove(self, images: UInt8[np.ndarray, "n 1 h w"]) -> None:
+        found = self._run_gradients(images)
+        rng = np.random.default_rng(0)
+        for tensor in self._layouts:
+            tail, sources = _tail(self._forward, tensor)
+            image = self._forward.graph.input[0].name
+            inputs = {}
+            if sources:
+                forward = _with_outputs(self._forward, sources).SerializeToString()
+                inputs = dict(zip(sources, run_once(forward, {image: images}, sources), strict=True))
+            evaluator = ReferenceEvaluator(widened(tail))
+            at = found[tensor].astype(np.float64)
+            fixed = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in inputs.items() if k != tensor}
+            for _ in range(DIRECTIONS):
+                direction = rng.normal(size=at.shape)
+                step = STEP * max(np.abs(at).max(), 1e-3)
+                ahead, behind = (
+                    np.asarray(evaluator.run(None, {**fixed, tensor: at + sign * step * direction})[0])
+                    for sign in (1, -1)
+                )
+                change = (ahead - behind).reshape(len(images), -1) / (2 * step)
+                expected = self._explained_part(change, found)
+                g = found[f"gradient of {tensor}"].astype(np.float64)
+                actual = np.stack(
+                    [(np.broadcast_to(row, at.shape) * direction).reshape(len(at), -1).sum(1) for row in g], axis=1
+                )
+                error = np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-12)
+                if not error <= TOLERANCE:
+                    raise ModelError(
+                        f"the gradient at {tensor!r} differs from a float64 directional derivative by {error:.2g} of "
+                        f"its largest value, the limit is {TOLERANCE:g}: choose another --target-layer"
+                    )
+
+    def _explained_part(self, change: np.ndarray, found: dict[str, np.ndarray]) -> np.ndarray:
+        """The explained logits' share of a change of all logits, [n, maps], signed."""
+        signs = np.asarray(self.explained.signs)
+        columns = found.get(CAM_CLASSES)
+        if columns is None:
+            columns = np.broadcast_to(
+                np.asarray(self.explained.classes), (len(change), len(self.explained.classes or ()))
+            )
+        return np.take_along_axis(change * signs, columns, axis=1)
+
+
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    return copy
+
+
+def _tail(model: onnx.ModelProto, tensor: str) -> tuple[onnx.ModelProto, list[str]]:
+    """The part of a graph behind a tensor, and the other computed values that it reads."""
+    behind, nodes = {tensor}, []
+    for node in model.graph.node:
+        if any(name in behind for name in node.input):
+            behind.update(node.output)
+            nodes.append(node)
+    constants = {t.name for t in model.graph.initializer}
+    made = {name for node in nodes for name in node.output}
+    read = dict.fromkeys(name for node in nodes for name in node.input if name)
+    sources = [name for name in read if name not in made and name not in constants]
+    tail = onnx.ModelProto()
+    tail.CopyFrom(model)
+    del tail.graph.node[:], tail.graph.input[:]
+    tail.graph.node.extend(nodes)
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.input)}
+    tail.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, kinds.get(name, onnx.TensorProto.FLOAT), None) for name in sources
+    )
+    for unused in [t for t in tail.graph.initializer if t.name not in read]:
+        tail.graph.initializer.remove(unused)
+    return tail, [name for name in sources if name != tensor]

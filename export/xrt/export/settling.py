@@ -1,0 +1,175 @@
+"""Settling a graph: whatever does not depend on the pixels becomes a number.
+
+Exporters leave arithmetic on shapes behind, and files of others often state no shapes at all. Instead of inferring
+either, the graph is run at two batch sizes and looked at: a size that stays is a constant, one that grows in step is
+a multiple of the batch; a value that reads no pixels and stays is a constant; an index that counts 0, 1, 2, … picks
+nothing and is a reshape. What is left is a graph of pixels, weights, and one dynamic size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common
+
+from xrt.export.autodiff.emitter import Batch
+from xrt.runtime.backends.onnxruntime import run_once
+from xrt.runtime.errors import ModelError
+
+BATCHES = (2, 3)
+_SIZE_OPERATORS = {"Shape", "Size"}
+_INDEPENDENT = 1e-3
+"""Relative to the largest logit. Rounding between batch sizes is about 1e-6; a batch statistic moves far more."""
+
+
+def settle(model: ir.Model) -> None:
+    """Settle a model with one float input [n, C, H, W], in place: constants, shapes of all values, reshapes.
+
+    Raises ModelError when ONNX Runtime cannot run it, or when an image's output depends on its neighbours.
+    """
+    graph = model.graph
+    image = graph.inputs[0]
+    sizes, pixels = _dependents(graph)
+    wanted = [v for v in _computed(graph) if v not in pixels and _feeds(v, pixels)]
+    if graph.outputs[0] not in pixels:
+        raise ModelError(f"output {graph.outputs[0].name!r} does not depend on the image")
+    seen = [_observe(model, image, batch, wanted, pixels) for batch in BATCHES]
+    _check_independence([logits for _, _, logits in seen])
+    for value in pixels:
+        value.shape = _shape([shapes[str(value.name)] for shapes, _, _ in seen])
+    for value in wanted:
+        first, second = (values[str(value.name)] for _, values, _ in seen)
+        if np.array_equal(first, second, equal_nan=True):
+            value.replace_all_uses_with(_constant(graph, value, first))
+        elif value in sizes:
+            for user, index in list(value.uses()):
+                _settle_sizes(graph, user, index, (first, second))
+    onnx_ir.passes.common.RemoveUnusedNodesPass()(model)
+
+
+def observed_shapes(model: ir.Model, batch: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of all values that depend on the pixels, by name, as the graph has them at one batch size."""
+    _, pixels = _dependents(model.graph)
+    shapes, _, _ = _observe(model, model.graph.inputs[0], batch, [], pixels)
+    return {name: tuple(shape.tolist()) for name, shape in shapes.items()}
+
+
+def _dependents(graph: ir.Graph) -> tuple[set[ir.Value], set[ir.Value]]:
+    """The values that depend on the image's shape alone, and those that depend on its pixels."""
+    sizes: set[ir.Value] = set()
+    pixels = {graph.inputs[0]}
+    for node in graph:
+        reads = set(_reads(node))
+        if reads & pixels:
+            (sizes if node.op_type in _SIZE_OPERATORS else pixels).update(node.outputs)
+        elif reads & sizes:
+            sizes.update(node.outputs)
+    return sizes, pixels
+
+
+def _reads(node: ir.Node) -> Iterable[ir.Value]:
+    """What a node reads, the values that its branches capture included."""
+    yield from (v for v in node.inputs if v is not None)
+    for attribute in node.attributes.values():
+        for body in [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []:
+            for inner in body:
+                yield from _reads(inner)
+
+
+def _computed(graph: ir.Graph) -> list[ir.Value]:
+    return [v for node in graph for v in node.outputs if v.name]
+
+
+def _feeds(value: ir.Value, pixels: set[ir.Value]) -> bool:
+    return any(output in pixels for user, _ in value.uses() for output in user.outputs)
+
+
+def _observe(
+    model: ir.Model, image: ir.Value, batch: int, wanted: Sequence[ir.Value], pixels: set[ir.Value]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """Run at one batch size: the shapes of all that depends on pixels, the numbers of `wanted`, and the output."""
+    proto = ir.to_proto(model)
+    logits = proto.graph.output[0].name
+    del proto.graph.output[:]
+    del proto.graph.value_info[:]
+    shapes = {f"shape of {v.name}": str(v.name) for v in pixels if v.name}
+    for name, source in shapes.items():
+        proto.graph.node.add(op_type="Shape", input=[source], output=[name])
+    names = [*shapes, *{str(v.name) for v in wanted}, logits]
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    images = np.random.default_rng(0).normal(size=(max(batch, *BATCHES), *_fixed_sizes(image))).astype(np.float32)
+    found = dict(zip(names, run_once(proto.SerializeToString(), {str(image.name): images[:batch]}, names), strict=True))
+    return {source: found[name] for name, source in shapes.items()}, found, found[logits]
+
+
+def _fixed_sizes(image: ir.Value) -> list[int]:
+    sizes = list(image.shape or ())[1:]
+    if len(sizes) != 3 or not all(isinstance(d, int) for d in sizes):
+        raise ModelError(
+            f"input {image.name!r} has the shape {image.shape}, not [n, C, H, W] with fixed C, H and W: "
+            "give the height and width with --input-size"
+        )
+    return [int(d) for d in sizes]  # type: ignore[arg-type]
+
+
+def _check_independence(logits: Sequence[np.ndarray]) -> None:
+    first, second = logits
+    common = min(len(first), len(second)) if first.ndim and second.ndim else 0
+    if not common:
+        raise ModelError("the output is a single number, not [n, classes]")
+    error = np.abs(first[:common] - second[:common]).max(initial=0)
+    if not error <= _INDEPENDENT * (1 + np.abs(first).max(initial=0)):
+        raise ModelError(
+            f"the output for an image changes by {error:.2g} with the images beside it in the batch: "
+            "the graph normalises over the batch, or has a batch size built in; export it in evaluation mode"
+        )
+
+
+def _shape(observed: Sequence[np.ndarray]) -> ir.Shape:
+    dims: list[int | str | None] = []
+    for first, second in zip(*(o.tolist() for o in observed), strict=True):
+        grows = first * BATCHES[1] == second * BATCHES[0] and first % BATCHES[0] == 0
+        dims.append(first if first == second else str(Batch(first // BATCHES[0])) if grows else None)
+    return ir.Shape(dims)
+
+
+def _settle_sizes(graph: ir.Graph, user: ir.Node, index: int, observed: tuple[np.ndarray, np.ndarray]) -> None:
+    """Take arithmetic on the batch size out of a node that needs none."""
+    first, second = observed
+    if user.op_type == "Reshape" and index == 1:
+        moved = np.flatnonzero(first != second)
+        if len(moved) == 1:
+            sizes = first.copy()
+            sizes[moved[0]] = -1
+            user.replace_input_with(1, _constant(graph, user.inputs[1], sizes))
+    elif user.op_type == "Gather" and index == 1 and _counts(first) and _counts(second):
+        data, output = user.inputs[0], user.outputs[0]
+        if output.shape is None or data is None or data.shape is None or len(data.shape) != 1:
+            return
+        sizes = np.array([d if isinstance(d, int) else -1 for d in output.shape], dtype=np.int64)
+        reshape = ir.node("Reshape", [data, _constant(graph, user.inputs[1], sizes)], name=user.name)
+        reshape.metadata_props.update(user.metadata_props)
+        ir.convenience.replace_nodes_and_values(graph, user, [user], [reshape], [output], [reshape.outputs[0]])
+        reshape.outputs[0].shape = output.shape
+
+
+def _counts(indices: np.ndarray) -> bool:
+    return bool(np.array_equal(indices.ravel(), np.arange(indices.size)))
+
+
+def _constant(graph: ir.Graph, like: Any, array: np.ndarray) -> ir.Value:
+    """A new initialiser, named after the value whose place it takes."""
+    name = base = f"settled/{like.name}"
+    count = 1
+    while name in graph.initializers:
+        count += 1
+        name = f"{base}_{count}"
+    array = np.asarray(array, order="C")
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name), shape=ir.Shape(array.shape))
+    value.dtype = ir.DataType.from_numpy(array.dtype)
+    graph.register_initializer(value)
+    return value

@@ -1,0 +1,110 @@
+"""A source from a model that says little about itself: what its user says, then defaults, each of them announced."""
+
+from __future__ import annotations
+
+import torch
+
+from xrt.export.sources.source import Description, OnnxFile, Source
+from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing, Task
+from xrt.runtime.errors import UsageError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def describe(
+    description: Description,
+    *,
+    name: str,
+    origin: str,
+    sha256: str | None,
+    channels: int,
+    logits: int | None,
+    size: tuple[int, int] | None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    normalisation_known: bool = False,
+    task: Task | None = None,
+    module: torch.nn.Module | None = None,
+    onnx_file: OnnxFile | None = None,
+    notes: tuple[str, ...] = (),
+) -> Source:
+    """A source from a description and, where it is silent, from what is known of the model.
+
+    `logits` is their number; None finds it by running the module. `size` is the model's own input size, `task` what
+    its last activation tells. Raises UsageError when labels, normalisation or size do not fit the model.
+    """
+    told = list(notes)
+    size = description.input_size or size
+    if size is None:
+        raise UsageError(f"{origin} takes images of any size: say which with --input-size")
+    mean, std = description.mean or mean, description.std or std
+    if (description.mean is None) != (description.std is None):
+        raise UsageError("--mean and --std belong together: give both")
+    if mean is None or std is None:
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
+    if description.mean is None and not normalisation_known:
+        told.append(
+            f"normalisation is taken to be mean {_listed(mean)}, std {_listed(std)} (pixels scaled to 0..1): if the "
+            "model was trained with another, every result is wrong; give --mean and --std"
+        )
+    if len(mean) != channels or len(std) != channels:
+        raise UsageError(f"the model takes {channels} channels; --mean has {len(mean)} values, --std {len(std)}")
+    if any(s <= 0 for s in std):
+        raise UsageError("--std must be positive")
+    if logits is None:
+        assert module is not None
+        logits = _count_logits(module, channels, size)
+    chosen = _task(description, task, logits)
+    if description.task is None and task is None and chosen != "binary":
+        told.append(f"the classes are taken to be {chosen}: --task says otherwise")
+    return Source(
+        name=name,
+        task=chosen,
+        classes=tuple(ClassSpec(name=label) for label in _labels(description, chosen, logits)),
+        explained_class=1 if chosen == "binary" else None,
+        preprocessing=Preprocessing(height=size[0], width=size[1]),
+        mean=tuple(float(v) for v in mean),
+        std=tuple(float(v) for v in std),
+        origin=origin,
+        sha256=sha256,
+        module=module,
+        onnx_file=onnx_file,
+        weights=description.weights,
+        notes=tuple(told),
+    )
+
+
+def _count_logits(module: torch.nn.Module, channels: int, size: tuple[int, int]) -> int:
+    """Run the module on two empty images. Whatever is wrong with it is the tracer's to report."""
+    try:
+        with torch.no_grad():
+            output = module.eval()(torch.zeros(2, channels, *size))
+        return int(output.shape[1])
+    except Exception:
+        return 1000
+
+
+def _task(description: Description, task: Task | None, logits: int) -> Task:
+    if logits == 1:
+        if description.task not in (None, "binary"):
+            raise UsageError(f"one logit is a binary model, not {description.task}")
+        return "binary"
+    if description.task == "binary":
+        raise UsageError(f"a binary model has one logit, this one has {logits}: its task is multilabel or multiclass")
+    return description.task or task or ("multiclass" if logits >= 1000 else "multilabel")
+
+
+def _labels(description: Description, task: Task, logits: int) -> tuple[str, ...]:
+    if description.labels is None:
+        return ("negative", "positive") if task == "binary" else tuple(f"class {i}" for i in range(logits))
+    wanted = 2 if task == "binary" else logits
+    if len(description.labels) != wanted:
+        extra = " (a binary model names both its classes, the negative one first)" if task == "binary" else ""
+        raise UsageError(f"{len(description.labels)} --labels for {wanted} classes{extra}")
+    if len(set(description.labels)) != wanted:
+        raise UsageError("two --labels are the same")
+    return description.labels
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return ",".join(f"{v:g}" for v in values)

@@ -1,0 +1,162 @@
+"""The oracle for gradient rules: the directional derivative of the very graph, in float64.
+
+Graphs are written as text. Inputs that begin with `w` become constants (positive ones where the name says so); those
+that begin with `x` carry gradients. The emitted graph is evaluated twice: by ONNX's reference evaluator after
+everything in it was widened to float64, and as it is by ONNX Runtime, which must take every operator in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnx.parser
+import onnx.shape_inference
+import onnx_ir as ir
+import onnxruntime
+from export.reference_operators import NEW_OPS
+from onnx.reference import ReferenceEvaluator
+
+from xrt.export.autodiff import Emitter, Tensor, gradients
+
+HEADER = '<ir_version: 9, opset_import: ["" : {opset}]>\n'
+SEEDS, BATCH = 3, 2
+# Small enough that no input lies within a step of a kink; float64 leaves nine digits of the difference.
+STEP = 1e-7
+# Constants fold in float32, as they do in a real export, so the two sides agree to its rounding and no better.
+TOLERANCE = 3e-5
+# A few hundred float32 additions of numbers near one, some of which cancel.
+FLOAT32_TOLERANCE = 1e-4
+# Derivatives that vanish identically, as of a mean after a normalisation, are compared with numbers near one.
+SCALE_FLOOR = 0.1
+
+# Not taken by ONNX Runtime, OpenVINO, and TensorRT 10 and 11 alike, or slow on one of them.
+AVOIDED = {"ScatterND", "ScatterElements", "GridSample", "NonZero", "CumSum", "Loop", "If", "ArgMax", "MaxUnpool"}
+
+
+def parse(text: str, rng: np.random.Generator, opset: int = 18) -> onnx.ModelProto:
+    """Parse a graph, turn its `w` inputs into random constants, and infer shapes."""
+    model = onnx.parser.parse_model(HEADER.format(opset=opset) + text)
+    for value in [v for v in model.graph.input if v.name.startswith("w")]:
+        model.graph.input.remove(value)
+        array = rng.normal(size=static(value)).astype(np.float32)
+        if "positive" in value.name:
+            array = np.abs(array) + np.float32(0.5)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+
+
+def check(model: onnx.ModelProto, rng: np.random.Generator, held: Collection[int] = ()) -> None:
+    """Compare the gradients of a graph with its directional derivative, for cotangents constant along axes `held`.
+
+    Twice: for a seed that is an input of the graph, and for one that is constant over the batch and so known at export
+    time.
+    """
+    shapes = {value.name: static(value) for value in model.graph.input}
+    inputs = {name: rng.normal(size=shape).astype(np.float32).astype(np.float64) for name, shape in shapes.items()}
+    directions = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    forward = ReferenceEvaluator(widened(model), new_ops=NEW_OPS)
+    name = model.graph.output[0].name
+
+    def value(step: float) -> np.ndarray:
+        return forward.run([name], {name: x + step * directions[name] for name, x in inputs.items()})[0]
+
+    slope = (value(STEP) - value(-STEP)) / (2 * STEP)
+    assert slope.shape == static(model.graph.output[0])
+    batches = [i for i, d in enumerate(model.graph.output[0].type.tensor_type.shape.dim) if d.dim_param]
+    for known in (False, True):
+        constant = {*held, *batches} if known else set(held)
+        shape = [1 if i in constant else d for i, d in enumerate(slope.shape)]
+        seed = rng.normal(size=(SEEDS, *shape)).astype(np.float32)
+        expected = (seed.astype(np.float64) * slope).reshape(SEEDS, -1).sum(axis=1)
+        wide, narrow, forwards = evaluate(model, seed, inputs, known)
+        actual = sum(
+            (np.broadcast_to(g, (SEEDS, *shapes[name])) * directions[name]).reshape(SEEDS, -1).sum(axis=1)
+            for name, g in wide.items()
+        )
+        # The derivative may cancel; what it is summed from tells the scale of its rounding.
+        scale = max(np.abs(expected).max(), SCALE_FLOOR)
+        np.testing.assert_allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE * scale)
+        for g, other in [*((wide[n], narrow[n]) for n in wide), (value(0), forwards)]:
+            scale = max(np.abs(g).max(initial=0), SCALE_FLOOR)
+            np.testing.assert_allclose(other, g, rtol=0, atol=FLOAT32_TOLERANCE * scale)
+
+
+def evaluate(
+    model: onnx.ModelProto, seed: np.ndarray, inputs: dict[str, np.ndarray], known: bool
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """The gradients of the inputs in float64 and in ONNX Runtime's float32, and its forward output."""
+    proto, found = differentiated(model, seed, known)
+    feeds = inputs if known else {**inputs, "seed": seed.astype(np.float64)}
+    computed = {name: tensor.value.name for name, tensor in found.items() if tensor.value and not tensor.constant}
+    constant = {name: tensor.array for name, tensor in found.items() if tensor.constant}
+    evaluator = ReferenceEvaluator(widened(proto), new_ops=NEW_OPS)
+    wide = dict(zip(computed, evaluator.run(list(computed.values()), feeds), strict=True)) if computed else {}
+    for name, g in (wide | constant).items():
+        sizes = tuple(d if isinstance(d, int) else d.multiple * BATCH for d in found[name].shape)
+        assert g.shape == sizes, f"the emitter took the shape of the gradient for {sizes}, it is {g.shape}"
+    forward = model.graph.output[0].name
+    output, *narrow = session(proto).run(
+        [forward, *computed.values()], {name: x.astype(np.float32) for name, x in feeds.items()}
+    )
+    return wide | constant, dict(zip(computed, narrow, strict=True)) | constant, output
+
+
+def differentiated(model: onnx.ModelProto, seed: np.ndarray, known: bool) -> tuple[onnx.ModelProto, dict[str, Tensor]]:
+    """The graph with the gradients of its inputs as further outputs."""
+    wrapped = ir.from_proto(model)
+    graph = wrapped.graph
+    emit, before = Emitter(graph), len(list(graph))
+    targets = [value for value in graph.inputs if value.dtype == ir.DataType.FLOAT]
+    if known:
+        start = emit.constant(seed)
+    else:
+        sizes = [1 if n == 1 else d for n, d in zip(seed.shape[1:], graph.outputs[0].shape, strict=True)]
+        value = ir.Value(name="seed", shape=ir.Shape([seed.shape[0], *sizes]), type=ir.TensorType(ir.DataType.FLOAT))
+        graph.inputs.append(value)
+        start = emit.of(value)
+    found = gradients(emit, graph.outputs[0], targets, start)
+    # A rule may hand the seed on as it is, and an input is no output.
+    found = [emit("Identity", tensor) if tensor.value in graph.inputs else tensor for tensor in found]
+    used = {node.op_type for node in list(graph)[before:]}
+    assert not used & AVOIDED, f"emitted {used & AVOIDED}"
+    for tensor in found:
+        if tensor.value is not None and not tensor.constant:
+            tensor.value.dtype = ir.DataType.FLOAT
+            if tensor.value not in graph.outputs:
+                graph.outputs.append(tensor.value)
+    return ir.to_proto(wrapped), {v.name or "": t for v, t in zip(targets, found, strict=True)}
+
+
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on one thread, silent."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def static(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """The sizes of a graph's input or output at the batch size used here."""
+    return tuple(d.dim_value if d.HasField("dim_value") else BATCH for d in value.type.tensor_type.shape.dim)
+
+
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which every float32 is a float64."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    del wide.graph.value_info[:]
+    for tensor in wide.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith("narrow"):
+            array = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    for value in (*wide.graph.input, *wide.graph.output):
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    for node in wide.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
+                attribute.i = onnx.TensorProto.DOUBLE
+    return wide

@@ -1,0 +1,180 @@
+"""Operators that ONNX's reference evaluator (1.23) gets wrong, or computes in float32 where the oracle needs float64.
+
+ONNX Runtime's forward results are compared with these as well.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from onnx.reference.op_run import OpRun
+
+
+class ConvTranspose(OpRun):
+    """torch's, since that of ONNX's reference evaluator rejects groups of more than one channel."""
+
+    op_domain = ""
+
+    def _run(
+        self, x, w, b=None, auto_pad=None, dilations=None, group=None, kernel_shape=None, output_padding=None,
+        output_shape=None, pads=None, strides=None,
+    ):  # fmt: skip
+        axes = x.ndim - 2
+        strides, dilations = strides or [1] * axes, dilations or [1] * axes
+        extra, pads = output_padding or [0] * axes, pads or [0] * (2 * axes)
+        convolve = [torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d][axes - 1]
+        full = convolve(torch.tensor(x), torch.tensor(w), None, strides, groups=group, dilation=dilations)
+        # torch has one padding for both sides, so the cut is made here; output_padding extends the far side.
+        full = torch.nn.functional.pad(full, [n for e in reversed(extra) for n in (0, e)])
+        if output_shape or auto_pad not in (None, "NOTSET", "VALID"):
+            wanted = output_shape or [s * d for s, d in zip(strides, x.shape[2:], strict=True)]
+            totals = [n - o for n, o in zip(full.shape[2:], wanted, strict=True)]
+            small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
+            pads = small + large if auto_pad == "SAME_UPPER" else large + small
+        inside = tuple(slice(pads[i], full.shape[2 + i] - pads[i + axes]) for i in range(axes))
+        result = full.numpy()[(..., *inside)]
+        return (result if b is None else result + b.reshape((-1,) + (1,) * axes),)
+
+
+class Erf(OpRun):
+    """torch's, since that of ONNX's reference evaluator rounds to float32."""
+
+    op_domain = ""
+
+    def _run(self, x):
+        return (torch.special.erf(torch.tensor(x)).numpy(),)
+
+
+class Gelu(OpRun):
+    """torch's, since ONNX's reference evaluator expands it into Erf or float32 constants."""
+
+    op_domain = ""
+
+    def _run(self, x, approximate=None):
+        return (torch.nn.functional.gelu(torch.tensor(x), approximate=approximate or "none").numpy(),)
+
+
+class LpNormalization(OpRun):
+    """torch's, since ONNX's reference evaluator takes no absolute values for p = 1."""
+
+    op_domain = ""
+
+    def _run(self, x, axis=None, p=None):
+        return (torch.nn.functional.normalize(torch.tensor(x), p=p or 2, dim=-1 if axis is None else axis).numpy(),)
+
+
+class MeanVarianceNormalization(OpRun):
+    """From the definition, since ONNX's reference evaluator expands it with float32 constants."""
+
+    op_domain = ""
+
+    def _run(self, x, axes=None):
+        axes = tuple(axes or (0, 2, 3))
+        return ((x - x.mean(axes, keepdims=True)) / x.std(axes, keepdims=True),)
+
+
+class Pad(OpRun):
+    """numpy's after a cut, since ONNX's reference evaluator rejects negative padding."""
+
+    op_domain = ""
+
+    def _run(self, x, pads, value=None, axes=None, mode=None):
+        axes = list(range(x.ndim)) if axes is None else [axis % x.ndim for axis in axes]
+        widths = [(0, 0)] * x.ndim
+        for i, axis in enumerate(axes):
+            widths[axis] = (int(pads[i]), int(pads[i + len(axes)]))
+        kept = x[tuple(slice(max(0, -a), d + min(0, b)) for (a, b), d in zip(widths, x.shape, strict=True))]
+        grown = [(max(0, a), max(0, b)) for a, b in widths]
+        extra = {"constant_values": 0 if value is None else value.item()} if mode in (None, "constant") else {}
+        return (np.pad(kept, grown, mode=mode or "constant", **extra),)
+
+
+class Mean(OpRun):
+    """Not in place, so that a later operand may be the larger one."""
+
+    op_domain = ""
+
+    def _run(self, *xs):
+        return (sum(xs[1:], start=xs[0]) / len(xs),)
+
+
+class LRN(OpRun):
+    """With a window for each channel: ONNX's reference evaluator counts them by the batch size."""
+
+    op_domain = ""
+
+    def _run(self, x, alpha=None, beta=None, bias=None, size=None):
+        before, after = (size - 1) // 2, size // 2
+        windows = [(x[:, max(0, c - before) : c + after + 1] ** 2).sum(axis=1) for c in range(x.shape[1])]
+        return (x / (bias + alpha / size * np.stack(windows, axis=1)) ** beta,)
+
+
+class GlobalMaxPool(OpRun):
+    """Over all spatial axes: ONNX's reference evaluator is right for two of them only."""
+
+    op_domain = ""
+
+    def _run(self, x):
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+def windows(x, reduce, fill, kernel, strides, dilations, pads, ceil_mode):
+    """Reduce every window of a padded input.
+
+    With ceil_mode ONNX's reference evaluator pads in front as well, which moves the windows, and with a stride of one
+    it mistakes the padding of MaxPool.
+    """
+    axes = len(kernel)
+    strides, dilations, pads = strides or [1] * axes, dilations or [1] * axes, pads or [0] * (2 * axes)
+    grown, counts = [(0, 0), (0, 0)], []
+    for i in range(axes):
+        reach, size = dilations[i] * (kernel[i] - 1) + 1, x.shape[2 + i]
+        free = size + pads[i] + pads[i + axes] - reach
+        count = (-(-free // strides[i]) if ceil_mode else free // strides[i]) + 1
+        counts.append(count)
+        grown.append((pads[i], max(0, (count - 1) * strides[i] + reach - size - pads[i])))
+    padded = np.pad(x, grown, constant_values=fill)
+    for i in range(axes):
+        reach = dilations[i] * (kernel[i] - 1) + 1
+        view = sliding_window_view(padded, reach, axis=2 + i)[..., :: dilations[i]]
+        padded = reduce(np.take(view, np.arange(counts[i]) * strides[i], axis=2 + i), axis=-1)
+    return padded
+
+
+class MaxPool(OpRun):
+    """See `windows`."""
+
+    op_domain = ""
+
+    def _run(
+        self, x, auto_pad=None, ceil_mode=None, dilations=None, kernel_shape=None, pads=None, storage_order=None,
+        strides=None,
+    ):  # fmt: skip
+        return (windows(x, np.max, -np.inf, kernel_shape, strides, dilations, pads, ceil_mode),)
+
+
+class AveragePool(OpRun):
+    """See `windows`. The padding that was declared may count, what ceil_mode adds to it never does."""
+
+    op_domain = ""
+
+    def _run(
+        self, x, auto_pad=None, ceil_mode=None, count_include_pad=None, dilations=None, kernel_shape=None, pads=None,
+        strides=None,
+    ):  # fmt: skip
+        axes = len(kernel_shape)
+        pads = pads or [0] * (2 * axes)
+        around = [(0, 0), (0, 0), *((pads[i], pads[i + axes]) for i in range(axes))]
+        counted = np.pad(np.ones_like(x), around, constant_values=float(count_include_pad or 0))
+        x, none = np.pad(x, around), [0] * (2 * axes)
+        total, count = (
+            windows(part, np.sum, 0.0, kernel_shape, strides, dilations, none, ceil_mode) for part in (x, counted)
+        )
+        return (total / count,)
+
+
+NEW_OPS = [
+    AveragePool, ConvTranspose, Erf, Gelu, GlobalMaxPool, LRN, LpNormalization, MaxPool, Mean,
+    MeanVarianceNormalization, Pad,
+]  # fmt: skip

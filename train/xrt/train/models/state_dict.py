@@ -1,0 +1,123 @@
+"""State dicts of any age: read without unpickling code, and fitted to a module's own names."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from xrt.runtime.errors import ModelError
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "state_dict_ema", "model", "module", "net", "network", "weights")
+_MULTIARRAY = np._core.multiarray  # type: ignore[attr-defined]
+# Harmless company of weights in old training checkpoints: command-line arguments and numpy numbers.
+_HARMLESS: list[Any] = [
+    argparse.Namespace, np.dtype, np.ndarray, _MULTIARRAY.scalar, _MULTIARRAY._reconstruct,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "b1")),
+]  # fmt: skip
+# torchvision's DenseNets before 2018 called their layers norm.1, conv.2; a dot in a module's name was forbidden later.
+_OLD_DENSENET = re.compile(r"\.(norm|relu|conv)\.([12])\.")
+_LISTED = 6
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a `.safetensors`, `.pth` or `.pt` file, out of whatever dictionary they were saved in.
+
+    Raises ModelError when the file cannot be read, holds no tensors, or holds pickled objects: unpickling runs
+    whatever code the file says, so it is never done.
+    """
+    if not path.is_file():
+        raise ModelError(f"weights file {path} is not there")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        with torch.serialization.safe_globals(_HARMLESS):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} holds pickled Python objects, a whole module perhaps, and unpickling runs whatever code a file "
+            "says: nothing was loaded. Where the file is trusted, save its weights alone with "
+            "torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) and give --weights NEW"
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, safetensors.SafetensorError) as error:
+        script = " (a TorchScript archive: save its state_dict() instead)" if "TorchScript" in str(error) else ""
+        raise ModelError(f"{path} is no readable state dict{script}: {str(error).splitlines()[0]}") from error
+    for _ in range(3):
+        inner = next((content[k] for k in _WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(k), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise ModelError(f"{path} holds no weights: neither a state dict nor a dictionary with one inside")
+    return tensors
+
+
+def fit_state_dict(module: torch.nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> list[str]:
+    """Load a state dict into a module, whatever prefixes its names have gained or lost; returns the names left over.
+
+    Raises ModelError when a weight of the module is not among them or has another shape.
+    """
+    own = module.state_dict()
+    renamed = {_OLD_DENSENET.sub(r".\1\2.", name): tensor for name, tensor in state.items()}
+    strip, add = _best_prefix(own, renamed)
+    fitted = {add + name.removeprefix(strip): tensor for name, tensor in renamed.items() if name.startswith(strip)}
+    missing = [name for name in own if name not in fitted and not name.endswith("num_batches_tracked")]
+    left = [name for name in renamed if add + name.removeprefix(strip) not in own or not name.startswith(strip)]
+    left = [name for name in left if not name.endswith("num_batches_tracked")]
+    if missing:
+        raise ModelError(
+            f"{origin} lacks {len(missing)} of the model's {len(own)} weights: {_some(missing)}"
+            + (f"; it has left over: {_some(left)}" if left else "")
+            + "; is it the same architecture with the same head?"
+        )
+    misfits = [
+        f"{name} is {list(fitted[name].shape)} and should be {list(own[name].shape)}"
+        for name in own
+        if name in fitted and fitted[name].shape != own[name].shape
+    ]
+    if misfits:
+        raise ModelError(
+            f"{origin} does not fit the model: {_some(misfits)}; name as many --labels as the weights have classes"
+        )
+    module.load_state_dict({name: tensor for name, tensor in fitted.items() if name in own}, strict=False)
+    return left
+
+
+def _best_prefix(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> tuple[str, str]:
+    """The prefix to strip from a state dict's names, and the one to add, under which most weights find their place."""
+
+    def score(strip: str, add: str) -> int:
+        return sum(
+            name.startswith(strip)
+            and (place := own.get(add + name.removeprefix(strip))) is not None
+            and place.shape == tensor.shape
+            for name, tensor in state.items()
+        )
+
+    candidates = [(strip, add) for strip in _prefixes(state) for add in _prefixes(own)]
+    return max(candidates, key=lambda pair: (score(*pair), -len(pair[0]) - len(pair[1])))
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """The empty prefix, and up to three leading parts that several names share."""
+    counts: dict[str, int] = {"": 0}
+    for name in names:
+        parts = name.split(".")
+        for depth in range(1, min(4, len(parts))):
+            prefix = ".".join(parts[:depth]) + "."
+            counts[prefix] = counts.get(prefix, 0) + 1
+    total = max(counts.values(), default=0)
+    return [p for p, n in counts.items() if not p or 2 * n > total]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
