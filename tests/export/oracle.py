@@ -16,12 +16,10 @@ import onnx.parser
 import onnx.shape_inference
 import onnx_ir as ir
 import onnxruntime
-from export.reference_operators import NEW_OPS
-from onnx.reference import ReferenceEvaluator
 
 from xrt.export.autodiff import Emitter, Tensor, gradients
+from xrt.export.float64 import Float64Graph
 
-HEADER = '<ir_version: 9, opset_import: ["" : {opset}]>\n'
 SEEDS, BATCH = 3, 2
 # Small enough that no input lies within a step of a kink; float64 leaves nine digits of the difference.
 STEP = 1e-7
@@ -36,9 +34,14 @@ SCALE_FLOOR = 0.1
 AVOIDED = {"ScatterND", "ScatterElements", "GridSample", "NonZero", "CumSum", "Loop", "If", "ArgMax", "MaxUnpool"}
 
 
-def parse(text: str, rng: np.random.Generator, opset: int = 18) -> onnx.ModelProto:
+def opset(version: int) -> str:
+    """The header of a graph in an operator set; graphs without one are in 18."""
+    return f'<ir_version: 9, opset_import: ["" : {version}]>\n'
+
+
+def parse(text: str, rng: np.random.Generator) -> onnx.ModelProto:
     """Parse a graph, turn its `w` inputs into random constants, and infer shapes."""
-    model = onnx.parser.parse_model(HEADER.format(opset=opset) + text)
+    model = onnx.parser.parse_model(text if text.startswith("<ir_version") else opset(18) + text)
     for value in [v for v in model.graph.input if v.name.startswith("w")]:
         model.graph.input.remove(value)
         array = rng.normal(size=static(value)).astype(np.float32)
@@ -57,11 +60,11 @@ def check(model: onnx.ModelProto, rng: np.random.Generator, held: Collection[int
     shapes = {value.name: static(value) for value in model.graph.input}
     inputs = {name: rng.normal(size=shape).astype(np.float32).astype(np.float64) for name, shape in shapes.items()}
     directions = {name: rng.normal(size=shape) for name, shape in shapes.items()}
-    forward = ReferenceEvaluator(widened(model), new_ops=NEW_OPS)
+    forward = Float64Graph(model)
     name = model.graph.output[0].name
 
     def value(step: float) -> np.ndarray:
-        return forward.run([name], {name: x + step * directions[name] for name, x in inputs.items()})[0]
+        return forward.run({name: x + step * directions[name] for name, x in inputs.items()}, [name])[0]
 
     slope = (value(STEP) - value(-STEP)) / (2 * STEP)
     assert slope.shape == static(model.graph.output[0])
@@ -76,7 +79,6 @@ def check(model: onnx.ModelProto, rng: np.random.Generator, held: Collection[int
             (np.broadcast_to(g, (SEEDS, *shapes[name])) * directions[name]).reshape(SEEDS, -1).sum(axis=1)
             for name, g in wide.items()
         )
-        # The derivative may cancel; what it is summed from tells the scale of its rounding.
         scale = max(np.abs(expected).max(), SCALE_FLOOR)
         np.testing.assert_allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE * scale)
         for g, other in [*((wide[n], narrow[n]) for n in wide), (value(0), forwards)]:
@@ -92,8 +94,7 @@ def evaluate(
     feeds = inputs if known else {**inputs, "seed": seed.astype(np.float64)}
     computed = {name: tensor.value.name for name, tensor in found.items() if tensor.value and not tensor.constant}
     constant = {name: tensor.array for name, tensor in found.items() if tensor.constant}
-    evaluator = ReferenceEvaluator(widened(proto), new_ops=NEW_OPS)
-    wide = dict(zip(computed, evaluator.run(list(computed.values()), feeds), strict=True)) if computed else {}
+    wide = dict(zip(computed, Float64Graph(proto).run(feeds, list(computed.values())), strict=True)) if computed else {}
     for name, g in (wide | constant).items():
         sizes = tuple(d if isinstance(d, int) else d.multiple * BATCH for d in found[name].shape)
         assert g.shape == sizes, f"the emitter took the shape of the gradient for {sizes}, it is {g.shape}"
@@ -141,22 +142,3 @@ def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 def static(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     """The sizes of a graph's input or output at the batch size used here."""
     return tuple(d.dim_value if d.HasField("dim_value") else BATCH for d in value.type.tensor_type.shape.dim)
-
-
-def widened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which every float32 is a float64."""
-    wide = onnx.ModelProto()
-    wide.CopyFrom(model)
-    del wide.graph.value_info[:]
-    for tensor in wide.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith("narrow"):
-            array = onnx.numpy_helper.to_array(tensor).astype(np.float64)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    for value in (*wide.graph.input, *wide.graph.output):
-        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
-            value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
-    for node in wide.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
-                attribute.i = onnx.TensorProto.DOUBLE
-    return wide

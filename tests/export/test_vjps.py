@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from export.oracle import check, differentiated, parse, session, static
+from export.oracle import check, differentiated, opset, parse, session, static
 
 from xrt.export.autodiff import VJPS
 from xrt.runtime.errors import ModelError
@@ -82,6 +82,10 @@ CASES: dict[str, list[str]] = {
         "g (float[N,3,4] x, float[4,5] w) => (float[N,3,5] y) { y = MatMul(x, w) }",
         "g (float[N,2,3,4] x0, float[N,2,4,5] x1) => (float[N,2,3,5] y) { y = MatMul(x0, x1) }",
         "g (float[5,3] w, float[N,3,4] x) => (float[N,5,4] y) { y = MatMul(w, x) }",
+        "g (float[4] x0, float[4,3] x1) => (float[3] y) { y = MatMul(x0, x1) }",
+        "g (float[2,3,4] x0, float[4] x1) => (float[2,3] y) { y = MatMul(x0, x1) }",
+        "g (float[4] x0, float[2,4,3] x1) => (float[2,3] y) { y = MatMul(x0, x1) }",
+        "g (float[4] x0, float[4] x1) => (float[1] y) <int64[1] a = {0}> { d = MatMul(x0, x1) y = Unsqueeze(d, a) }",
     ],
     "Gemm": [
         "g (float[N,4] x, float[5,4] w, float[5] wb) => (float[N,5] y) { y = Gemm<transB = 1, alpha = 0.5>(x, w, wb) }",
@@ -148,8 +152,8 @@ CASES: dict[str, list[str]] = {
     "HardSwish": ["g (float[N,30] x) => (float[N,30] y) { d = Add(x, x) e = Add(d, d) y = HardSwish(e) }"],
     "Erf": ["g (float[N,9] x) => (float[N,9] y) { y = Erf(x) }"],
     "Gelu": [
-        "g (float[N,9] x) => (float[N,9] y) { y = Gelu(x) }",
-        'g (float[N,9] x) => (float[N,9] y) { y = Gelu<approximate = "tanh">(x) }',
+        opset(20) + "g (float[N,9] x) => (float[N,9] y) { y = Gelu(x) }",
+        opset(20) + 'g (float[N,9] x) => (float[N,9] y) { y = Gelu<approximate = "tanh">(x) }',
     ],
     "Elu": ["g (float[N,9] x) => (float[N,9] y) { y = Elu<alpha = 0.7>(x) }"],
     "Selu": ["g (float[N,9] x) => (float[N,9] y) { y = Selu(x) }"],
@@ -186,6 +190,8 @@ CASES: dict[str, list[str]] = {
     ],
     "GroupNormalization": [
         "g (float[N,6,3,2] x, float[2] w, float[2] wb) => (float[N,6,3,2] y)"
+        " { y = GroupNormalization<num_groups = 2>(x, w, wb) }",
+        opset(21) + "g (float[N,6,3,2] x, float[6] w, float[6] wb) => (float[N,6,3,2] y)"
         " { y = GroupNormalization<num_groups = 2>(x, w, wb) }",
     ],
     "InstanceNormalization": [
@@ -228,17 +234,14 @@ CASES: dict[str, list[str]] = {
     ],
     "SpaceToDepth": ["g (float[N,2,4,6] x) => (float[N,8,2,3] y) { y = SpaceToDepth<blocksize = 2>(x) }"],
     "Resize": [
-        "g (float[N,2,3,4] x) => (float[N,2,6,8] y) <float[4] narrow = {1.0, 1.0, 2.0, 2.0}>"
-        ' { y = Resize<mode = "linear">(x, , narrow) }',
+        "g (float[N,2,3,4] x) => (float[N,2,6,8] y) <float[4] scales = {1.0, 1.0, 2.0, 2.0}>"
+        ' { y = Resize<mode = "linear">(x, , scales) }',
     ],
     "Einsum": [
         'g (float[N,3,4] x0, float[N,5,4] x1) => (float[N,3,5] y) { y = Einsum<equation = "nik,njk->nij">(x0, x1) }',
         'g (float[N,3,4] x) => (float[4,N] y) { y = Einsum<equation = "nij->jn">(x) }',
     ],
 }  # fmt: skip
-
-
-OPSETS = {"Gelu": 20}
 
 
 def test_no_rule_is_untested():
@@ -248,14 +251,26 @@ def test_no_rule_is_untested():
 @pytest.mark.parametrize(("operator", "text"), [(op, text) for op, texts in CASES.items() for text in texts])
 def test_rule_agrees_with_the_directional_derivative(operator, text):
     rng = np.random.default_rng(0)
-    model = parse(text, rng, OPSETS.get(operator, 18))
+    model = parse(text, rng)
     assert operator in {node.op_type for node in model.graph.node}
     check(model, rng)
 
 
-def gradient(text: str, x: np.ndarray, opset: int = 18) -> np.ndarray:
+def test_a_wrong_rule_is_seen(monkeypatch):
+    monkeypatch.setitem(VJPS, "Sigmoid", VJPS["Tanh"])
+    with pytest.raises(AssertionError):
+        check(parse(CASES["Sigmoid"][0], np.random.default_rng(0)), np.random.default_rng(0))
+
+
+def test_an_avoided_operator_is_seen(monkeypatch):
+    monkeypatch.setitem(VJPS, "Sigmoid", lambda call: [call.emit("CumSum", call.g, call.emit.constant(1, "int64"))])
+    with pytest.raises(AssertionError, match="emitted {'CumSum'}"):
+        check(parse(CASES["Sigmoid"][0], np.random.default_rng(0)), np.random.default_rng(0))
+
+
+def gradient(text: str, x: np.ndarray) -> np.ndarray:
     """The gradient of the output weighted by 1, 2, 3, …, by ONNX Runtime in float32."""
-    model = parse(text, np.random.default_rng(0), opset)
+    model = parse(text, np.random.default_rng(0))
     seed = weights(static(model.graph.output[0]))[None]
     proto, found = differentiated(model, seed, known=False)
     (value,) = found.values()
@@ -385,7 +400,19 @@ def test_nothing_overflows(name):
     text = f"g (float[N,7] x) => (float[N,{last}] y) <int64[1] a = {{1}}> {{ y = {call} }}"
     x = np.array([[-80, -20, -5, 0.5, 5, 20, 80], [80, 80, 79, -80, 0, 1, 2]], dtype=np.float32)
     # Two runtimes' float32 exponentials, of weights up to 14.
-    np.testing.assert_allclose(gradient(text, x, opset=20), by_torch(function, x), rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(gradient(opset(20) + text, x), by_torch(function, x), rtol=1e-5, atol=2e-5)
+
+
+def test_resizing_to_one_takes_the_first_element():
+    """As ONNX defines pytorch_half_pixel, and as ONNX Runtime does."""
+    text = (
+        "g (float[N,1,2,2] x) => (float[N,1,1,1] y) <float[4] s = {1.0, 1.0, 0.5, 0.5}>"
+        ' { y = Resize<mode = "cubic", coordinate_transformation_mode = "pytorch_half_pixel">(x, , s) }'
+    )
+    x = np.random.default_rng(0).normal(size=(2, 1, 2, 2)).astype(np.float32)
+    forward = session(parse(text, np.random.default_rng(0))).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(forward[..., 0, 0], x[..., 0, 0])
+    np.testing.assert_array_equal(gradient(text, x) != 0, np.broadcast_to([[True, False], [False, False]], x.shape))
 
 
 def test_constants_stay_constants():
@@ -394,8 +421,8 @@ def test_constants_stay_constants():
         "g (float[N,4,6,6] x, float[4,4,1,1] w, float[4,3] w1) => (float[N,3] y)"
         " <int64[2] a = {2, 3}, int64[2] s = {-1, 4}>"
         " { p = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(x) c = Conv(p, w)"
-        ' u = Resize<mode = "nearest">(c, , narrow) m = ReduceMean(u, a) f = Reshape(m, s) y = MatMul(f, w1) }'
-    ).replace("int64[2] s", "float[4] narrow = {1.0, 1.0, 2.0, 2.0}, int64[2] s")
+        ' u = Resize<mode = "nearest">(c, , scales) m = ReduceMean(u, a) f = Reshape(m, s) y = MatMul(f, w1) }'
+    ).replace("int64[2] s", "float[4] scales = {1.0, 1.0, 2.0, 2.0}, int64[2] s")
     model = parse(text, np.random.default_rng(0))
     _, found = differentiated(model, np.eye(3, dtype=np.float32)[:, None], known=True)
     assert found["x"].constant

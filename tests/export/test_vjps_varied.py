@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from export.oracle import check, parse
-from export.vjp_graphs import OPSETS, VARIED
+from export.vjp_graphs import VARIED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xrt.export.autodiff import VJPS
+
+# Enough to meet most attributes once; run with hundreds after a rule has changed.
+EXAMPLES = 12
 
 
 def test_every_rule_is_varied():
@@ -19,7 +22,7 @@ def test_every_rule_is_varied():
 @pytest.mark.parametrize("operator", VARIED)
 def test_rule_agrees_with_the_directional_derivative(operator):
     @settings(
-        max_examples=int(__import__("os").environ.get("DEEP", 8)),
+        max_examples=EXAMPLES,
         deadline=None,
         derandomize=True,
         database=None,
@@ -29,7 +32,7 @@ def test_rule_agrees_with_the_directional_derivative(operator):
     def agrees(data):
         text = data.draw(VARIED[operator])
         rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-        model = parse(text, rng, OPSETS.get(operator, 18))
+        model = parse(text, rng)
         assert operator in {node.op_type for node in model.graph.node}
         axes = range(len(model.graph.output[0].type.tensor_type.shape.dim))
         # Along these axes of the output the cotangent is constant, as it is before a pooling or a mean.

@@ -87,7 +87,9 @@ def compare(
         maps = expected.cams[reference.cams[0].output].shape[1]
         progress(f"pytorch-grad-cam on {len(images)} images, {maps} classes each")
         cams = {
-            spec.output: np.concatenate([unscaled_cams(reference, images[i : i + 8], k) for i in range(0, len(images), 8)])
+            spec.output: np.concatenate(
+                [unscaled_cams(reference, images[i : i + 8], k) for i in range(0, len(images), 8)]
+            )
             for k, spec in enumerate(reference.cams)
         }
         references["pytorch-grad-cam"] = Answers(expected.logits, cams, expected.cam_classes)
@@ -101,5 +103,8 @@ def compare(
             if figures.maps_nonzero < MIN_NONZERO:
                 verdict = "failed"
                 reasons += (f"vacuous: {figures.maps_nonzero:.0%} of the reference's maps are non-zero",)
+            if not figures.reference_varies:
+                verdict = "failed"
+                reasons += ("vacuous: the reference's maps do not change with the image",)
             rows.append(ParityRow(name, batch_size, figures, verdict, reasons))
     return rows

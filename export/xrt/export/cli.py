@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from xrt.runtime.bundle.manifest import CamMethod, Task
 from xrt.runtime.cli.output import JsonOption, say, write_json
 from xrt.runtime.errors import UsageError
 
@@ -40,7 +39,7 @@ def export(
         ),
     ] = None,
     task: Annotated[
-        Task | None,
+        Literal["multilabel", "multiclass", "binary"] | None,
         typer.Option(help="What the logits mean, where the model does not end in a softmax or sigmoid that says so."),
     ] = None,
     input_size: Annotated[
@@ -66,7 +65,12 @@ def export(
         ),
     ] = None,
     method: Annotated[
-        list[CamMethod] | None, typer.Option(help="Method of the heatmaps, gradcam by default. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD",
+            help="gradcam (default), hirescam, gradcam++, xgradcam or layercam. May be repeated: maps of every method "
+            "side by side.",
+        ),
     ] = None,
     classes: Annotated[
         str,
@@ -101,7 +105,7 @@ def export(
 
       xrt export lost_source.onnx --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes top:5 --out lost.xrt
     """
-    from xrt.export.compilation import METHODS, Request
+    from xrt.export.compilation import Request
     from xrt.export.pipeline import export_source
     from xrt.export.sources import Description, open_source
     from xrt.runtime.bundle.writer import check_destination
@@ -116,7 +120,7 @@ def export(
         weights=weights,
         output=output,
     )
-    request = Request(tuple(target_layer or ()), tuple(method or METHODS), classes)
+    request = Request(tuple(target_layer or ()), _methods(method), classes)
     source = open_source(model, description)
     for note in source.notes:
         say(f"note: {note}")
@@ -135,6 +139,16 @@ def export(
                 print(f"  {name:24} {value:10.2e}   limit {limit:g}")
     print(f"bundle: {out}")
     write_json(json, manifest.model_dump(mode="json"))
+
+
+def _methods(names: list[str] | None) -> tuple:
+    from xrt.export.cam_methods import METHODS
+
+    known = tuple(METHODS)
+    wanted = [name for option in names or ["gradcam"] for name in option.split(",")]
+    if unknown := [name for name in wanted if name not in known]:
+        raise UsageError(f"--method takes {', '.join(known)}; given {unknown[0]!r}")
+    return tuple(dict.fromkeys(wanted))
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:

@@ -41,7 +41,7 @@ class ExplainedModel:
     reference: Reference
 
 
-def compile_source(source: Source, request: Request = Request()) -> ExplainedModel:  # noqa: B008 (it is immutable)
+def compile_source(source: Source, request: Request = Request()) -> ExplainedModel:
     """Trace a source and put the heatmaps that are asked for into the graph.
 
     Raises ModelError when the model cannot be explained, UsageError when the request does not fit it.

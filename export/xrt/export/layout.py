@@ -78,7 +78,7 @@ def layout_of(value: ir.Value, graph: ir.Graph, channel_axis: int | None) -> Lay
     height, width = (int(d) for d in image[2:])  # type: ignore[arg-type]
     sizes = [d for i, d in enumerate(shape) if i not in (0, axis) and isinstance(d, int)]
     if rank == 4:
-        return Layout(shape, axis, sizes[0], sizes[1]) if _fits(*sizes, height, width) else None
+        return Layout(shape, axis, *sizes) if _fits(sizes[0], sizes[1], height, width) else None
     for extra in range(min(MAX_EXTRA_TOKENS, sizes[0] - 1) + 1):
         if grid := _grid(sizes[0] - extra, height, width):
             return Layout(shape, axis, *grid, _offset(graph, value, rank - axis, sizes[0], extra))

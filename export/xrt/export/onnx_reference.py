@@ -15,16 +15,15 @@ import onnx
 import onnx_ir as ir
 import torch
 from jaxtyping import Float32, UInt8
-from onnx.reference import ReferenceEvaluator
 
 from xrt.export.autodiff import Emitter, gradients
 from xrt.export.cams import CAM_CLASSES, Explained, seed_of
-from xrt.export.precision import widened
+from xrt.export.float64 import Float64Graph
 from xrt.export.reference import Reference, float_pixels
 from xrt.export.reference_maps import METHODS, as_map
 from xrt.export.sources.source import OnnxFile
 from xrt.export.target import Target
-from xrt.runtime.backends.onnxruntime import run_once
+from xrt.runtime.backends.onnxruntime import PlainGraph
 from xrt.runtime.bundle.manifest import CamSpec
 from xrt.runtime.errors import ModelError
 from xrt.runtime.gate import Answers
@@ -58,12 +57,13 @@ class OnnxReference(Reference):
     ) -> None:
         self._mean, self._std, self.explained = mean, std, explained
         self.cams, self._layouts = list(cams), {str(t.value.name): t.layout for t in targets}
-        self._original = _with_outputs(onnx.load_from_string(file.data), [logits_name])
-        held = {t.name for t in self._original.graph.initializer}
-        self._image = next(v.name for v in self._original.graph.input if v.name not in held)
+        original = _with_outputs(onnx.load_from_string(file.data), [logits_name])
+        held = {t.name for t in original.graph.initializer}
+        self._image = next(v.name for v in original.graph.input if v.name not in held)
+        self._original = PlainGraph(original.SerializeToString())
         self._logits_name = logits_name
         self._forward = ir.to_proto(model)
-        self._gradients = self._with_gradients(model)
+        self._gradients = PlainGraph(self._with_gradients(model))
         self._proved = False
 
     def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
@@ -80,23 +80,16 @@ class OnnxReference(Reference):
             layout = self._layouts[spec.tensor]
             activation = as_map(layout, torch.from_numpy(found[spec.tensor]))
             maps = [
-                METHODS[spec.method](activation, as_map(layout, torch.from_numpy(g)).broadcast_to(activation.shape))
-                for g in np.broadcast_to(
-                    found[f"gradient of {spec.tensor}"], (len(self._rows(found)), *found[spec.tensor].shape)
-                )
+                METHODS[spec.method](activation, as_map(layout, g.broadcast_to(found[spec.tensor].shape)))
+                for g in torch.from_numpy(found[f"gradient of {spec.tensor}"].copy())
             ]
             cams[spec.output] = torch.stack(maps, dim=1).relu().numpy()
         return Answers(self._original_logits(images), cams, found.get(CAM_CLASSES))
 
     def _original_logits(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Float32[np.ndarray, "n logits"]:
         pixels = float_pixels(images, self._mean, self._std).numpy()
-        data = self._original.SerializeToString()
-        rows = [run_once(data, {self._image: x[None]}, [self._logits_name])[0].reshape(1, -1) for x in pixels]
-        return np.concatenate(rows)
-
-    def _rows(self, found: dict[str, np.ndarray]) -> range:
-        """One for each map of an image."""
-        return range(self.explained.top_k or len(self.explained.classes or ()))
+        name = self._logits_name
+        return np.concatenate([self._original.run({self._image: x[None]}, [name])[name].reshape(1, -1) for x in pixels])
 
     def _with_gradients(self, model: ir.Model) -> bytes:
         """The graph with every target and its gradient among its outputs."""
@@ -117,7 +110,7 @@ class OnnxReference(Reference):
         names = [name for tensor in self._layouts for name in (tensor, f"gradient of {tensor}")]
         names += [CAM_CLASSES] * bool(self.explained.top_k)
         image = self._forward.graph.input[0].name
-        return dict(zip(names, run_once(self._gradients, {image: images}, names), strict=True))
+        return self._gradients.run({image: images}, names)
 
     def _prove(self, images: UInt8[np.ndarray, "n 1 h w"]) -> None:
         found = self._run_gradients(images)
@@ -128,17 +121,13 @@ class OnnxReference(Reference):
             inputs = {}
             if sources:
                 forward = _with_outputs(self._forward, sources).SerializeToString()
-                inputs = dict(zip(sources, run_once(forward, {image: images}, sources), strict=True))
-            evaluator = ReferenceEvaluator(widened(tail))
+                inputs = PlainGraph(forward).run({image: images}, sources)
+            tail64 = Float64Graph(tail)
             at = found[tensor].astype(np.float64)
-            fixed = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in inputs.items() if k != tensor}
             for _ in range(DIRECTIONS):
                 direction = rng.normal(size=at.shape)
                 step = STEP * max(np.abs(at).max(), 1e-3)
-                ahead, behind = (
-                    np.asarray(evaluator.run(None, {**fixed, tensor: at + sign * step * direction})[0])
-                    for sign in (1, -1)
-                )
+                ahead, behind = (tail64.run({**inputs, tensor: at + sign * step * direction})[0] for sign in (1, -1))
                 change = (ahead - behind).reshape(len(images), -1) / (2 * step)
                 expected = self._explained_part(change, found)
                 g = found[f"gradient of {tensor}"].astype(np.float64)

@@ -67,6 +67,8 @@ def export_source(
     evidence = _evidence(source, certify, progress)
     progress(f"certifying on {len(evidence.images)} images ({evidence.source})")
     certificate = _certify(model, variant, manifest, evidence)
+    if not certificate.figures["reference_varies"]:
+        progress("note: the model's own heatmaps do not change with the image, so nothing is proved of them")
     if certificate.verdict != "passed":
         if not force:
             raise RefusedByGate(

@@ -17,7 +17,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common
 
 from xrt.export.autodiff.emitter import Batch
-from xrt.runtime.backends.onnxruntime import run_once
+from xrt.runtime.backends.onnxruntime import PlainGraph
 from xrt.runtime.errors import ModelError
 
 BATCHES = (2, 3)
@@ -102,7 +102,7 @@ def _observe(
     names = [*shapes, *{str(v.name) for v in wanted}, logits]
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     images = np.random.default_rng(0).normal(size=(max(batch, *BATCHES), *_fixed_sizes(image))).astype(np.float32)
-    found = dict(zip(names, run_once(proto.SerializeToString(), {str(image.name): images[:batch]}, names), strict=True))
+    found = PlainGraph(proto.SerializeToString()).run({str(image.name): images[:batch]}, names)
     return {source: found[name] for name, source in shapes.items()}, found, found[logits]
 
 

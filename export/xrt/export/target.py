@@ -21,7 +21,7 @@ import onnx_ir as ir
 from xrt.export.autodiff import Emitter, gradients
 from xrt.export.autodiff.emitter import array_of
 from xrt.export.layout import MIXING, Layout, channel_axes, layout_of
-from xrt.runtime.backends.onnxruntime import run_once
+from xrt.runtime.backends.onnxruntime import PlainGraph
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.errors import ModelError
 from xrt.runtime.gate.evidence import phantom_inputs
@@ -214,8 +214,7 @@ def _run(model: ir.Model, output: ir.Value) -> np.ndarray:
     name = str(output.name)
     output.dtype = ir.DataType.FLOAT
     model.graph.outputs[:] = [output]
-    (found,) = run_once(ir.to_proto(model).SerializeToString(), {str(image.name): images}, [name])
-    return found
+    return PlainGraph(ir.to_proto(model).SerializeToString()).run({str(image.name): images}, [name])[name]
 
 
 def _suggestions(graph: ir.Graph, axes: dict[ir.Value, int], least: int) -> str:

@@ -189,7 +189,7 @@ def _at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     except Exception as error:  # the converter raises RuntimeError and its own
         reason = re.sub(r"^.*?:\d+:\s*\S+:\s*", "", str(error).splitlines()[0])
         raise ModelError(
-            f"the graph is of opset {version} and cannot be converted to {OPSET}: {reason}; export it anew with opset {OPSET}"
+            f"the graph is of opset {version} and cannot be converted to {OPSET}: {reason}; export it anew with {OPSET}"
         ) from error
 
 

@@ -29,8 +29,9 @@ class Logits(torch.nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model)
         # What its forward looks at: without these attributes it neither calibrates, nor resizes, nor warns.
-        self.model.op_threshs, self.model.apply_sigmoid = None, False
-        self.model.__dict__.pop("input_resolution", None)
+        for name, value in {"op_threshs": None, "apply_sigmoid": False}.items():
+            setattr(self.model, name, value)
+        vars(self.model).pop("input_resolution", None)
         self.register_buffer("kept", torch.tensor(kept), persistent=False)
         self._all = kept == list(range(len(kept)))
 
@@ -67,8 +68,8 @@ def make(name: str, description: Description) -> torch.nn.Module:
         return xrv.models.get_model(name)
     except Exception as error:  # its download and its unpickling raise what they like
         raise ModelError(
-            f"torchxrayvision cannot load {name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}; "
-            "without a network, save its state dict elsewhere and give --weights FILE"
+            f"torchxrayvision cannot load {name}: {(str(error) or type(error).__name__).splitlines()[0]}; without a "
+            "network, save its state dict elsewhere and give --weights FILE"
         ) from error
 
 

@@ -87,20 +87,28 @@ class _OnnxRuntimeSession(Session):
         self._session = None
 
 
-def run_once(model: bytes, inputs: dict[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
-    """Run a graph as it is written, unoptimised. Raises BackendError when ONNX Runtime is missing or refuses it."""
-    if reason := OnnxRuntimeCpu().lacks():
-        raise BackendError(reason)
-    import onnxruntime
+class PlainGraph:
+    """Any graph, run by ONNX Runtime as it is written, unoptimised. Raises BackendError when that cannot be."""
 
-    settings = onnxruntime.SessionOptions()
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    settings.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-        return session.run(list(outputs), inputs)
-    except Exception as error:
-        raise BackendError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
+    def __init__(self, model: bytes) -> None:
+        if reason := OnnxRuntimeCpu().lacks():
+            raise BackendError(reason)
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        settings.log_severity_level = 4
+        try:
+            self._session: Any = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
+
+    def run(self, inputs: dict[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
+        """The outputs of these names."""
+        try:
+            return dict(zip(outputs, self._session.run(list(outputs), inputs), strict=True))
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime failed while running: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

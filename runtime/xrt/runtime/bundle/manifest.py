@@ -34,7 +34,8 @@ class ClassSpec(Part):
     """One class of the model.
 
     `threshold` applies to the calibrated probability sigmoid(logit / temperature); without one a class is never a
-    finding. A multiclass model decides by argmax and has no thresholds. `urgency` weighs the class in the order of the worklist (0: never urgent).
+    finding. A multiclass model decides by argmax and has no thresholds. `urgency` weighs the class in the order of
+    the worklist (0: never urgent).
     """
 
     name: str = Field(min_length=1)

@@ -34,7 +34,8 @@ class Figures:
     map_correlation: 5th percentile of Pearson's r over the maps of findings and top-1 classes.
     map_difference: median relative L2 norm of the difference over the same maps.
     maps_nonzero: share of the reference's maps that are not negligible: how much the map figures prove.
-    finite, maps_vary: no NaN or infinity; the candidate's maps change with the image.
+    finite: no NaN or infinity. reference_varies: the reference's maps change with the image.
+    maps_vary: so do the candidate's, wherever the reference's do.
     """
 
     images: int
@@ -49,6 +50,7 @@ class Figures:
     maps_nonzero: float
     finite: bool
     maps_vary: bool
+    reference_varies: bool
     auroc_drop: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,8 +73,9 @@ def measure(reference: Answers, candidate: Answers, manifest: Manifest) -> Figur
         # A multiclass model makes one decision an image; the others make one for each class.
         wrong = (truth != decided).any(axis=1) if manifest.task == "multiclass" else truth != decided
         reference, candidate, pairs = _aligned(reference, candidate, manifest, _shown(truth, expected))
-        correlations, differences, nonzero, vary = _map_figures(reference, candidate, pairs)
+        correlations, differences, nonzero = _map_figures(reference, candidate, pairs)
         logit_error = np.abs(candidate.logits - reference.logits).max() / (1 + np.abs(reference.logits).max())
+    varies = {name: _varies(cams) for name, cams in reference.cams.items()}
     return Figures(
         images=len(expected),
         decisions=wrong.size,
@@ -85,7 +88,8 @@ def measure(reference: Answers, candidate: Answers, manifest: Manifest) -> Figur
         map_difference=float(np.median(differences)),
         maps_nonzero=nonzero,
         finite=finite,
-        maps_vary=vary,
+        maps_vary=all(_varies(candidate.cams[name]) for name, does in varies.items() if does),
+        reference_varies=all(varies.values()),
     )
 
 
@@ -146,11 +150,10 @@ def highest(logits: Float32[np.ndarray, "n logits"], k: int) -> Int64[np.ndarray
 
 def _map_figures(
     reference: Answers, candidate: Answers, pairs: Bool[np.ndarray, "n maps"]
-) -> tuple[np.ndarray, np.ndarray, float, bool]:
+) -> tuple[np.ndarray, np.ndarray, float]:
     correlations: list[np.ndarray] = []
     differences: list[np.ndarray] = []
     nonzero: list[float] = []
-    vary = True
     if not pairs.any():
         # No explained class is a finding or an image's highest: then every map is looked at.
         pairs = np.ones_like(pairs)
@@ -163,8 +166,7 @@ def _map_figures(
         r, difference = _compare_maps(expected[pairs], found[pairs], scale[np.nonzero(pairs)[0]])
         correlations.append(r)
         differences.append(difference)
-        vary &= _varies(found)
-    return np.concatenate(correlations), np.concatenate(differences), float(np.mean(nonzero)), vary
+    return np.concatenate(correlations), np.concatenate(differences), float(np.mean(nonzero))
 
 
 def _compare_maps(

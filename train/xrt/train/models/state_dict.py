@@ -16,7 +16,17 @@ import torch
 
 from xrt.runtime.errors import ModelError
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "state_dict_ema", "model", "module", "net", "network", "weights")
+_WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "state_dict_ema",
+    "model",
+    "module",
+    "net",
+    "network",
+    "weights",
+)
 _MULTIARRAY = np._core.multiarray  # type: ignore[attr-defined]
 # Harmless company of weights in old training checkpoints: command-line arguments and numpy numbers.
 _HARMLESS: list[Any] = [
@@ -51,11 +61,16 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         script = " (a TorchScript archive: save its state_dict() instead)" if "TorchScript" in str(error) else ""
         raise ModelError(f"{path} is no readable state dict{script}: {str(error).splitlines()[0]}") from error
     for _ in range(3):
-        inner = next((content[k] for k in _WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(k), Mapping)), None)
+        inner = next(
+            (content[k] for k in _WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(k), Mapping)),
+            None,
+        )
         if inner is None:
             break
         content = inner
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
+    tensors = (
+        {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
+    )
     if not tensors:
         raise ModelError(f"{path} holds no weights: neither a state dict nor a dictionary with one inside")
     return tensors

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from xrt.export.autodiff.emitter import OPSET, Batch, Dim, Tensor
+from xrt.export.autodiff.emitter import OPSET, Batch, Dim, Shape, Tensor
 from xrt.export.autodiff.rules.placing import contract, cut, place
 from xrt.export.autodiff.table import Call, vjp
 from xrt.runtime.errors import ModelError
@@ -65,20 +65,22 @@ def _split(call: Call) -> Sequence[Tensor | None]:
         raise _along_the_batch(call)
     extents = [int(output.shape[axis]) for output in call.outputs]  # type: ignore[arg-type]
     starts = np.cumsum([0, *extents[:-1]])
-    total: Tensor | None = None
-    parts = [
-        emit.expand_axes(g, (g.shape[0], *output.shape), [1 + axis])
-        for g, output in zip(call.cotangents, call.outputs, strict=True)
-        if g is not None
-    ]
-    if len(parts) == len(extents) and len({(*p.shape[: 1 + axis], *p.shape[2 + axis :]) for p in parts}) == 1:
-        shape = tuple(size if i == 1 + axis else d for i, d in enumerate(parts[0].shape))
+    given = [g for g in call.cotangents if g is not None]
+    if len(given) == len(extents) and len({_apart_from(g.shape, 1 + axis) for g in given}) == 1:
+        wholes = ((g.shape[0], *output.shape) for g, output in zip(given, call.outputs, strict=True))
+        parts = [emit.expand_axes(g, whole, [1 + axis]) for g, whole in zip(given, wholes, strict=True)]
+        shape = (*given[0].shape[: 1 + axis], size, *given[0].shape[2 + axis :])
         return [emit("Concat", *parts, shape=shape, axis=1 + axis)]
+    total: Tensor | None = None
     for g, start, extent in zip(call.cotangents, starts, extents, strict=True):
         if g is not None:
             part = place(emit, g, 1 + axis, np.arange(start, start + extent), size)
             total = part if total is None else emit("Add", total, part)
     return [total]
+
+
+def _apart_from(shape: Shape, axis: int) -> Shape:
+    return (*shape[:axis], *shape[axis + 1 :])
 
 
 @vjp("Pad")
@@ -150,6 +152,10 @@ def _resize(call: Call) -> Sequence[Tensor | None]:
 
 def _axis_matrix(call: Call, index: int, size: int, result: int) -> np.ndarray:
     """[result, size]: what each output along one axis takes from each input. `index` counts the node's own axes."""
+    mode = call.attribute("coordinate_transformation_mode", "half_pixel")
+    if result == 1 and mode == "pytorch_half_pixel":
+        # By definition the first element; ONNX's reference evaluator has the position -1/2 instead of 0.
+        return np.eye(size)[:1]
     given = [call.x(i).array if i < len(call.inputs) and call.inputs[i] is not None else None for i in (1, 2)]
     roi, scales = (np.zeros(0) if values is None else values.reshape(-1) for values in given)
     attributes = {
@@ -160,7 +166,8 @@ def _axis_matrix(call: Call, index: int, size: int, result: int) -> np.ndarray:
     tensors: dict[str, np.ndarray] = {}
     if len(roi):
         tensors["roi"] = roi[[index, index + len(roi) // 2]].astype(np.float64)
-    if len(scales):
+    # Corners are aligned by sizes: a scale may give one that is not whole, which runtimes round down first.
+    if len(scales) and mode != "align_corners":
         tensors["scales"] = scales[[index]].astype(np.float32)
     else:
         tensors["sizes"] = np.array([result], dtype=np.int64)

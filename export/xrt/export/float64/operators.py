@@ -1,7 +1,10 @@
-"""Operators that ONNX's reference evaluator (1.23) gets wrong, or computes in float32 where the oracle needs float64.
+"""Operators that ONNX's reference evaluator (1.23) gets wrong, or computes in float32 whatever it is given.
 
-ONNX Runtime's forward results are compared with these as well.
+The tests of the gradient rules compare ONNX Runtime's forward results with these as well.
 """
+
+# OpRun fills in every attribute from the operator's schema: None stands for it in the signatures only.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalOperand=false
 
 from __future__ import annotations
 
@@ -99,6 +102,21 @@ class Mean(OpRun):
         return (sum(xs[1:], start=xs[0]) / len(xs),)
 
 
+class GroupNormalization(OpRun):
+    """From the definition: from opset 21 on ONNX's reference evaluator expands it with casts to float32."""
+
+    op_domain = ""
+
+    def _run(self, x, scale, bias, epsilon=None, num_groups=None, stash_type=None):
+        grouped = x.reshape(x.shape[0], num_groups, -1)
+        away = grouped - grouped.mean(axis=2, keepdims=True)
+        standard = (away / np.sqrt(away.var(axis=2, keepdims=True) + epsilon)).reshape(x.shape)
+        scale, bias = (
+            np.repeat(v, x.shape[1] // len(v)).reshape((-1,) + (1,) * (x.ndim - 2)) for v in (scale, bias)
+        )  # fmt: skip
+        return (standard * scale + bias,)
+
+
 class LRN(OpRun):
     """With a window for each channel: ONNX's reference evaluator counts them by the batch size."""
 
@@ -117,6 +135,18 @@ class GlobalMaxPool(OpRun):
 
     def _run(self, x):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+def padding(x, auto_pad, pads, kernel, strides):
+    """The padding of a pooling without dilation, `auto_pad` resolved."""
+    if auto_pad in (None, "NOTSET", "VALID"):
+        return pads or [0] * (2 * len(kernel))
+    totals = [
+        max(0, (-(-d // s) - 1) * s + k - d)
+        for d, k, s in zip(x.shape[2:], kernel, strides or [1] * len(kernel), strict=True)
+    ]
+    small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    return small + large if auto_pad == "SAME_UPPER" else large + small
 
 
 def windows(x, reduce, fill, kernel, strides, dilations, pads, ceil_mode):
@@ -151,6 +181,7 @@ class MaxPool(OpRun):
         self, x, auto_pad=None, ceil_mode=None, dilations=None, kernel_shape=None, pads=None, storage_order=None,
         strides=None,
     ):  # fmt: skip
+        pads = padding(x, auto_pad, pads, kernel_shape, strides)
         return (windows(x, np.max, -np.inf, kernel_shape, strides, dilations, pads, ceil_mode),)
 
 
@@ -164,7 +195,7 @@ class AveragePool(OpRun):
         strides=None,
     ):  # fmt: skip
         axes = len(kernel_shape)
-        pads = pads or [0] * (2 * axes)
+        pads = padding(x, auto_pad, pads, kernel_shape, strides)
         around = [(0, 0), (0, 0), *((pads[i], pads[i + axes]) for i in range(axes))]
         counted = np.pad(np.ones_like(x), around, constant_values=float(count_include_pad or 0))
         x, none = np.pad(x, around), [0] * (2 * axes)
@@ -174,7 +205,7 @@ class AveragePool(OpRun):
         return (total / count,)
 
 
-NEW_OPS = [
-    AveragePool, ConvTranspose, Erf, Gelu, GlobalMaxPool, LRN, LpNormalization, MaxPool, Mean,
+OPERATORS: list[type[OpRun]] = [
+    AveragePool, ConvTranspose, Erf, Gelu, GlobalMaxPool, GroupNormalization, LRN, LpNormalization, MaxPool, Mean,
     MeanVarianceNormalization, Pad,
 ]  # fmt: skip
