@@ -104,5 +104,8 @@ def redraw(module, images: np.ndarray, channels: int) -> None:
             layer.train()
         module(pixels)
         module.eval()
+        for layer in norms:
+            # A channel that hardly varies on these few images would be amplified a hundredfold on others, rounding too.
+            layer.running_var.clamp_(min=0.1 * float(layer.running_var.mean()))
         head = [layer for layer in module.modules() if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d))][-1]
         head.weight.normal_(0, 1.0 / np.sqrt(head.weight[0].numel()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, UInt8
 from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGradCAM
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget, ClassifierOutputTarget
@@ -66,12 +66,18 @@ def grad_cam(
 
 
 def unscaled_cams(
-    reference: TorchReference, images: UInt8[np.ndarray, "n 1 height width"], output: int = 0
-) -> Float32[np.ndarray, "n maps h w"]:
-    """pytorch-grad-cam's maps before it scales them, at cloned activations; one for each explained class."""
+    reference: TorchReference,
+    images: UInt8[np.ndarray, "n 1 height width"],
+    output: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Float[np.ndarray, "n maps h w"]:
+    """pytorch-grad-cam's maps before it scales them, at cloned activations; one for each explained class.
+
+    `output` counts the CAM outputs of the graph. The program is run in `dtype`.
+    """
     spec, layout = reference.cams[output], reference.layouts[output]
-    module = probed_module(reference.program, spec.tensor, reference.logits_name)
-    x = reference.pixels(images)
+    module = probed_module(reference.program, spec.tensor, reference.logits_name).to(dtype)
+    x = reference.pixels(images).to(dtype)
     maps = []
     method, probe = _METHODS[spec.method], [module.get_submodule("probe")]
     with method(model=module, target_layers=probe, reshape_transform=lambda t: as_map(layout, t)) as cam:
@@ -86,7 +92,7 @@ def unscaled_cams(
             gradients = cam.activations_and_grads.gradients[0].numpy()
             weighted = cam.get_cam_image(x, probe[0], targets, activations, gradients, False)
             maps.append(np.maximum(weighted, 0))
-    return np.stack(maps, axis=1).astype(np.float32)
+    return np.stack(maps, axis=1)
 
 
 def _logits(cam: BaseCAM, x: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,10 @@ from xrt.export.cams import Explained, explain
 from xrt.export.face import wrap_in_uint8
 from xrt.export.onnx_reference import OnnxReference
 from xrt.export.reference import Reference, TorchReference
+from xrt.export.simplifying import fuse_batch_norms
 from xrt.export.sources.onnx_file import load_graph
 from xrt.export.sources.source import Source
-from xrt.export.target import Target, default_target, named_target
+from xrt.export.target import Target, default_target, find_layer, named_target
 from xrt.export.tracing import TracedModel, serialise, trace
 from xrt.runtime.bundle.manifest import CamMethod, GraphSpec
 from xrt.runtime.errors import UsageError
@@ -51,6 +52,7 @@ def compile_source(source: Source, request: Request = Request()) -> ExplainedMod
     size = source.preprocessing
     traced = _traced(source, size.height, size.width)
     wrap_in_uint8(traced.model, source.mean, source.std)
+    fuse_batch_norms(traced.model, keep=[find_layer(traced.model.graph, name) for name in request.target_layers])
     targets = _targets(traced, request.target_layers)
     unexplained = traced.model.clone() if source.module is None else None
     spec = explain(traced.model, targets, explained, tuple(dict.fromkeys(request.methods)))

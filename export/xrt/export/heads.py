@@ -6,16 +6,18 @@ comes behind the logits is taken off the graph; the runtime applies it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import onnx_ir as ir
 
-from xrt.export.autodiff.emitter import Batch, shape_of
+from xrt.export.autodiff.emitter import Batch, Dim, shape_of
 from xrt.runtime.errors import ModelError
 
 Activation = Literal["softmax", "sigmoid"]
 _ACTIVATIONS: dict[str, Activation] = {"LogSoftmax": "softmax", "Sigmoid": "sigmoid", "Softmax": "softmax"}
-_SHAPING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
+SHAPING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
+"""Operators that leave the numbers as they are."""
 
 
 def final_activation(graph: ir.Graph) -> tuple[ir.Value, Activation | None]:
@@ -24,7 +26,7 @@ def final_activation(graph: ir.Graph) -> tuple[ir.Value, Activation | None]:
     while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
         if node.op_type in _ACTIVATIONS:
             return node.inputs[0], _ACTIVATIONS[node.op_type]
-        if node.op_type not in _SHAPING:
+        if node.op_type not in SHAPING:
             break
         value = node.inputs[0]
     return graph.outputs[0], None
@@ -39,16 +41,26 @@ def expose_logits(model: ir.Model) -> tuple[str, Activation | None]:
     graph = model.graph
     value, activation = final_activation(graph)
     name, shape = str(value.name), shape_of(value)
-    if len(shape) < 2 or shape[0] != Batch() or any(d != 1 for d in shape[2:]) or isinstance(shape[1], Batch):
+    sizes = [d for d in shape[1:] if isinstance(d, int) and d != 1]
+    grown = any(isinstance(d, Batch) for d in shape[1:])
+    if len(shape) < 2 or shape[0] != Batch() or grown or len(sizes) > 1 or 0 in sizes:
         raise ModelError(
-            f"output {graph.outputs[0].name!r} has the shape {[str(d) for d in shape]}, not one logit for each class, "
-            "[n, classes]"
+            f"output {graph.outputs[0].name!r} has the shape [{', '.join(map(str, shape))}], not one logit for each "
+            "class, [n, classes]: name the logits with --output, or wrap the model"
+        )
+    if value.dtype is None:
+        value.dtype = ir.DataType.FLOAT
+    if (kind := value.dtype) != ir.DataType.FLOAT:
+        raise ModelError(f"the logits {name!r} are {ir.DataType(kind).name.lower()}: export the model in float32")
+    if activation == "softmax" and not _over_classes(value, sizes):
+        raise ModelError(
+            f"the softmax behind {name!r}, [{', '.join(map(str, shape))}], is not over its classes: export without it"
         )
     if len(shape) > 2:
         flat = ir.node("Flatten", [value], {"axis": 1})
         graph.append(flat)
         value = flat.outputs[0]
-        value.dtype, value.shape = ir.DataType.FLOAT, ir.Shape([str(shape[0]), shape[1]])
+        value.dtype, value.shape = ir.DataType.FLOAT, ir.Shape([str(shape[0]), *(sizes or [1])])
     graph.outputs[:] = [value]
     for node in graph:
         for output in node.outputs:
@@ -56,3 +68,14 @@ def expose_logits(model: ir.Model) -> tuple[str, Activation | None]:
                 output.name = "logits/activated"
     value.name = "logits"
     return name, activation
+
+
+def _over_classes(logits: ir.Value, sizes: Sequence[Dim]) -> bool:
+    """Whether the softmax that reads these logits normalises the one axis that is longer than 1."""
+    shape = shape_of(logits)
+    axes = [
+        node.attributes["axis"].value if "axis" in node.attributes else -1
+        for node, _ in logits.uses()
+        if _ACTIVATIONS.get(node.op_type) == "softmax"
+    ]
+    return not sizes or all(shape[axis] == sizes[0] for axis in axes)

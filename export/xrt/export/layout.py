@@ -23,6 +23,8 @@ _CHANNELS_SECOND = {
 }  # fmt: skip
 MIXING = {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}
 """Operators that make new channels."""
+REARRANGING = {"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+"""Operators that keep every number."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Layout:
         size = self.shape[self.channel_axis]
         assert isinstance(size, int)
         return size
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
 
     def as_map(self, emit: Emitter, tensor: Tensor) -> Tensor:
         """The tensor [.., n, …] as a map [.., n, channels, height, width]; axes in front of the batch are kept.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from jaxtyping import Float
 
@@ -24,7 +26,7 @@ def probed_module(
     `logits` is the node that the module is to return, where that is not the program's output. Raises ModelError when
     the program has no such tensor.
     """
-    exported = program.module()
+    exported = copy.deepcopy(program.module())
     # A plain GraphModule: the exported one refuses `eval()`, which tools call on every model.
     module = torch.fx.GraphModule(exported, exported.graph)
     for node in module.graph.nodes:

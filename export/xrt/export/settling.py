@@ -18,7 +18,7 @@ import onnx_ir.passes.common
 
 from xrt.export.autodiff.emitter import Batch
 from xrt.runtime.backends.onnxruntime import PlainGraph
-from xrt.runtime.errors import ModelError
+from xrt.runtime.errors import BackendError, ModelError
 
 BATCHES = (2, 3)
 _SIZE_OPERATORS = {"Shape", "Size"}
@@ -33,13 +33,19 @@ def settle(model: ir.Model) -> None:
     """
     graph = model.graph
     image = graph.inputs[0]
-    sizes, pixels = _dependents(graph)
+    sizes, pixels = dependents(graph)
     wanted = [v for v in _computed(graph) if v not in pixels and _feeds(v, pixels)]
     if graph.outputs[0] not in pixels:
         raise ModelError(f"output {graph.outputs[0].name!r} does not depend on the image")
-    seen = [_observe(model, image, batch, wanted, pixels) for batch in BATCHES]
+    try:
+        seen = [_observe(model, image, batch, wanted, pixels | sizes) for batch in BATCHES]
+    except BackendError as error:
+        raise ModelError(
+            f"the graph does not run on {BATCHES[0]} and {BATCHES[1]} images at once ({error}): export it with a "
+            "dynamic batch and for this image size"
+        ) from error
     _check_independence([logits for _, _, logits in seen])
-    for value in pixels:
+    for value in pixels | sizes:
         value.shape = _shape([shapes[str(value.name)] for shapes, _, _ in seen])
     for value in wanted:
         first, second = (values[str(value.name)] for _, values, _ in seen)
@@ -53,12 +59,12 @@ def settle(model: ir.Model) -> None:
 
 def observed_shapes(model: ir.Model, batch: int) -> dict[str, tuple[int, ...]]:
     """The shapes of all values that depend on the pixels, by name, as the graph has them at one batch size."""
-    _, pixels = _dependents(model.graph)
+    _, pixels = dependents(model.graph)
     shapes, _, _ = _observe(model, model.graph.inputs[0], batch, [], pixels)
     return {name: tuple(shape.tolist()) for name, shape in shapes.items()}
 
 
-def _dependents(graph: ir.Graph) -> tuple[set[ir.Value], set[ir.Value]]:
+def dependents(graph: ir.Graph) -> tuple[set[ir.Value], set[ir.Value]]:
     """The values that depend on the image's shape alone, and those that depend on its pixels."""
     sizes: set[ir.Value] = set()
     pixels = {graph.inputs[0]}
@@ -121,6 +127,8 @@ def _check_independence(logits: Sequence[np.ndarray]) -> None:
     common = min(len(first), len(second)) if first.ndim and second.ndim else 0
     if not common:
         raise ModelError("the output is a single number, not [n, classes]")
+    if not all(np.isfinite(values).all() for values in logits):
+        raise ModelError("the output is not finite: the weights overflow, or the graph divides by zero; train it anew")
     error = np.abs(first[:common] - second[:common]).max(initial=0)
     if not error <= _INDEPENDENT * (1 + np.abs(first).max(initial=0)):
         raise ModelError(
@@ -141,10 +149,9 @@ def _settle_sizes(graph: ir.Graph, user: ir.Node, index: int, observed: tuple[np
     """Take arithmetic on the batch size out of a node that needs none."""
     first, second = observed
     if user.op_type == "Reshape" and index == 1:
-        moved = np.flatnonzero(first != second)
-        if len(moved) == 1:
-            sizes = first.copy()
-            sizes[moved[0]] = -1
+        # The sizes as they came out: those asked for may have a -1 besides the batch.
+        sizes = np.array([d if isinstance(d, int) else -1 for d in user.outputs[0].shape or ()], dtype=np.int64)
+        if np.count_nonzero(sizes == -1) == 1:
             user.replace_input_with(1, _constant(graph, user.inputs[1], sizes))
     elif user.op_type == "Gather" and index == 1 and _counts(first) and _counts(second):
         data, output = user.inputs[0], user.outputs[0]

@@ -20,7 +20,8 @@ import onnx_ir as ir
 
 from xrt.export.autodiff import Emitter, gradients
 from xrt.export.autodiff.emitter import array_of
-from xrt.export.layout import MIXING, Layout, channel_axes, layout_of
+from xrt.export.layout import MIXING, REARRANGING, Layout, channel_axes, layout_of
+from xrt.export.settling import dependents
 from xrt.runtime.backends.onnxruntime import PlainGraph
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.errors import ModelError
@@ -48,7 +49,7 @@ def default_target(model: ir.Model) -> Target:
     least, axes, made = minimum_side(graph), channel_axes(graph), _behind_weights(graph)
     for value in reversed(bottlenecks(graph)):
         layout = layout_of(value, graph, axes.get(value)) if value in made else None
-        if layout is None or min(layout.height, layout.width) < least:
+        if layout is None or min(layout.height, layout.width) < least or _is_step(value, layout, graph, axes):
             continue
         reached, class_map = probe(model, value, layout)
         if reached and not class_map:
@@ -65,13 +66,15 @@ def named_target(model: ir.Model, name: str) -> Target:
     Raises ModelError when there is none, when it is not a map, or when its positions do not reach the logits.
     """
     graph = model.graph
-    value = _named(graph, name)
+    value = find_layer(graph, name)
     layout = layout_of(value, graph, channel_axes(graph).get(value))
     if layout is None:
         raise ModelError(
             f"layer {name!r} gives {value.shape}, which is no map of the image: neither [n, channels, height, width] "
             "nor tokens on a grid; choose another --target-layer"
         )
+    if value not in _on_the_way(graph):
+        raise ModelError(f"target layer {name!r} does not reach the logits: choose another with --target-layer")
     reached, _ = probe(model, value, layout)
     if not reached:
         raise ModelError(
@@ -144,15 +147,7 @@ def minimum_side(graph: ir.Graph) -> int:
 def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
     """The values through which every path from the image to the logits runs, in order."""
     nodes = list(graph)
-    from_image = {graph.inputs[0]}
-    for node in nodes:
-        if any(v in from_image for v in node.inputs if v is not None):
-            from_image.update(node.outputs)
-    to_logits = {graph.outputs[0]}
-    for node in reversed(nodes):
-        if any(v in to_logits for v in node.outputs):
-            to_logits.update(v for v in node.inputs if v is not None)
-    on_path = from_image & to_logits
+    on_path = _on_the_way(graph)
     waiting = {v: sum(1 for user, _ in v.uses() if any(o in on_path for o in user.outputs)) for v in on_path}
     unread = {graph.inputs[0]}
     found: list[ir.Value] = []
@@ -170,7 +165,18 @@ def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
     return found
 
 
-def _named(graph: ir.Graph, name: str) -> ir.Value:
+def _on_the_way(graph: ir.Graph) -> set[ir.Value]:
+    """The values that depend on the pixels and on which the logits depend."""
+    _, from_image = dependents(graph)
+    to_logits = {graph.outputs[0]}
+    for node in reversed(list(graph)):
+        if any(v in to_logits for v in node.outputs):
+            to_logits.update(v for v in node.inputs if v is not None)
+    return from_image & to_logits
+
+
+def find_layer(graph: ir.Graph, name: str) -> ir.Value:
+    """The tensor of that name, or the output of the torch module of that path. Raises ModelError for neither."""
     chosen: ir.Value | None = None
     for node in graph:
         for value in node.outputs:
@@ -181,8 +187,30 @@ def _named(graph: ir.Graph, name: str) -> ir.Value:
     if chosen is None:
         known = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})
         known = known or [str(v.name) for v in bottlenecks(graph)]
-        raise ModelError(f"there is no layer {name!r}; some that there are: {', '.join(known[-24:]) or 'none named'}")
+        raise ModelError(f"there is no layer {name!r} on the way to the logits; some that there are: {', '.join(known[-24:]) or 'none named'}")
     return chosen
+
+
+def _is_step(value: ir.Value, layout: Layout, graph: ir.Graph, axes: dict[ir.Value, int]) -> bool:
+    """Whether a map is but a step from the map before it to a pooling.
+
+    Either that map rearranged, or an intermediate of the pooling's arithmetic: r·x and exp(r·x) of a log-sum-exp, x^p
+    of a power mean. What a torch module computes and gives out is never taken for a step.
+    """
+    node = value.producer()
+    assert node is not None
+    source = node.inputs[0]
+    if node.op_type in REARRANGING and source is not None:
+        before = layout_of(source, graph, axes.get(source))
+        return before is not None and before.grid == layout.grid
+    if layer_name(value) in scopes(node):
+        return False
+    others = [array for v in node.inputs[1:] if v is not None and (array := array_of(v)) is not None]
+    if node.op_type in ("Add", "Div", "Mul", "Sub"):
+        return any(array.size == 1 for array in others)
+    if node.op_type in ("Clip", "Max"):
+        return len(others) == 1 and others[0].size == 1 and bool(others[0] > 0)
+    return node.op_type in ("Exp", "Pow")
 
 
 def _behind_weights(graph: ir.Graph) -> set[ir.Value]:

@@ -16,6 +16,7 @@ import torch
 from xrt.export.autodiff.emitter import OPSET
 from xrt.export.heads import Activation, expose_logits
 from xrt.export.settling import settle
+from xrt.export.simplifying import simplify
 from xrt.runtime.errors import ModelError
 
 MAX_IR_VERSION = 10
@@ -55,13 +56,12 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                module.eval(),
-                (example,),
+                _captured(module.eval(), example),
                 dynamo=True,
                 opset_version=OPSET,
-                dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
                 input_names=["pixels"],
                 external_data=False,
+                optimize=False,
             )
     except Exception as error:  # the exporter raises its own family, with a page of advice
         raise ModelError(f"torch cannot export {type(module).__name__}: {_reason(error)}") from error
@@ -74,9 +74,26 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
             "returns its logits alone"
         )
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
+    simplify(model)
     settle(model)
     name, activation = expose_logits(model)
     return TracedModel(model, program.exported_program, name, activation)
+
+
+def _captured(module: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+    """The module as a program with a dynamic batch.
+
+    Tracing takes Python's `len(x)` for a constant, and the exporter would then fix the batch without a word; torch's
+    bytecode analysis, tried second, understands it.
+    """
+    shapes = ({0: torch.export.Dim("n", min=1)},)
+    try:
+        return torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
+    except Exception as first:
+        try:
+            return torch.export.export(module, (example,), dynamic_shapes=shapes, strict=True)
+        except Exception:
+            raise first from None
 
 
 def _reason(error: BaseException) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import isfinite
+
 import torch
 
 from xrt.export.sources.source import Description, OnnxFile, Source
 from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing, Task
-from xrt.runtime.errors import UsageError
+from xrt.runtime.errors import ModelError, UsageError
 
+_SIDES = (8, 4096)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -49,11 +53,18 @@ def describe(
         )
     if len(mean) != channels or len(std) != channels:
         raise UsageError(f"the model takes {channels} channels; --mean has {len(mean)} values, --std {len(std)}")
-    if any(s <= 0 for s in std):
-        raise UsageError("--std must be positive")
+    if not all(isfinite(v) for v in (*mean, *std)) or any(s <= 0 for s in std):
+        raise UsageError(f"--mean takes finite numbers, --std positive ones; given {_listed(mean)} and {_listed(std)}")
+    if any(abs(v) > 1 for v in description.mean or ()):
+        told.append(f"--mean {_listed(mean)} is in units of full scale; if it was meant for 0..255, divide by 255")
+    if not all(_SIDES[0] <= side <= _SIDES[1] for side in size):
+        raise UsageError(f"--input-size takes sides of {_SIDES[0]} to {_SIDES[1]} pixels; given {size[0]} × {size[1]}")
     if logits is None:
         assert module is not None
-        logits = _count_logits(module, channels, size)
+        logits = count_logits(module, channels, size)
+    if logits is None:
+        # The model does not run; its labels are taken on trust, and the tracer says what is wrong.
+        logits = 1 if description.task == "binary" else len(description.labels or ()) or 1000
     chosen = _task(description, task, logits)
     if description.task is None and task is None and chosen != "binary":
         told.append(f"the classes are taken to be {chosen}: --task says otherwise")
@@ -74,14 +85,31 @@ def describe(
     )
 
 
-def _count_logits(module: torch.nn.Module, channels: int, size: tuple[int, int]) -> int:
-    """Run the module on two empty images. Whatever is wrong with it is the tracer's to report."""
+def count_logits(module: torch.nn.Module, channels: int, size: tuple[int, int]) -> int | None:
+    """How many logits a module gives to two empty images; None where it fails, which is the tracer's to report.
+
+    Raises ModelError when it gives anything but one tensor.
+    """
     try:
         with torch.no_grad():
             output = module.eval()(torch.zeros(2, channels, *size))
-        return int(output.shape[1])
     except Exception:
-        return 1000
+        return None
+    if not isinstance(output, torch.Tensor):
+        held = f" ({', '.join(map(str, output))})" if isinstance(output, Mapping) else ""
+        raise ModelError(
+            f"{type(module).__name__} gives a {type(output).__name__}{held}, not one tensor: wrap it in a module that "
+            "returns its logits alone"
+        )
+    return int(output.shape[1]) if output.ndim > 1 else None
+
+
+def input_channels(module: torch.nn.Module) -> int:
+    """The number of input channels: that of the first convolution."""
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            return layer.in_channels
+    return 3
 
 
 def _task(description: Description, task: Task | None, logits: int) -> Task:
@@ -101,8 +129,10 @@ def _labels(description: Description, task: Task, logits: int) -> tuple[str, ...
     if len(description.labels) != wanted:
         extra = " (a binary model names both its classes, the negative one first)" if task == "binary" else ""
         raise UsageError(f"{len(description.labels)} --labels for {wanted} classes{extra}")
-    if len(set(description.labels)) != wanted:
-        raise UsageError("two --labels are the same")
+    if not all(description.labels):
+        raise UsageError("one of the --labels is empty: give every class a name")
+    if twice := [label for i, label in enumerate(description.labels) if label in description.labels[:i]]:
+        raise UsageError(f"two --labels are the same ({twice[0]}): give every class a name of its own")
     return description.labels
 
 

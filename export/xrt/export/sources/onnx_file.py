@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx.version_converter
 import onnx_ir as ir
-import onnx_ir.passes.common
 
 from xrt.export.autodiff.emitter import OPSET, array_of
-from xrt.export.heads import expose_logits, final_activation
+from xrt.export.heads import SHAPING, expose_logits, final_activation
 from xrt.export.settling import observed_shapes, settle
+from xrt.export.sources import newer
 from xrt.export.sources.described import describe
 from xrt.export.sources.source import Description, OnnxFile, Source
-from xrt.export.tracing import MAX_BYTES, TracedModel
+from xrt.export.tracing import MAX_BYTES, MAX_IR_VERSION, TracedModel
 from xrt.runtime.bundle.manifest import Task
 from xrt.runtime.errors import ModelError, UsageError
 
+_IR_VERSIONS = (4, MAX_IR_VERSION)
+"""Below 4 initialisers must be listed as inputs; above, older runtimes refuse the file."""
+_FACE = r"image|cams(\..*)?|cam_classes"
 _TASKS: dict[str, Task] = {"softmax": "multiclass", "sigmoid": "multilabel"}
 
 
@@ -29,15 +35,14 @@ def from_onnx(path: Path, description: Description) -> Source:
 
     Raises ModelError when it cannot be read or is no such classifier.
     """
+    if description.weights is not None:
+        raise UsageError(f"{path.name} holds its own weights: leave out --weights")
     proto = _read(path)
     file = OnnxFile(proto.SerializeToString(), description.output)
     model = open_graph(file)
     image = model.graph.inputs[0]
     dims = list(image.shape or ())
-    height, width = dims[2:]
-    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    if size is not None and description.input_size not in (None, size):
-        raise UsageError(f"{path.name} takes images of {size[0]} × {size[1]} only: --input-size cannot change that")
+    size = _size(path, dims[2:], description.input_size)
     _, activation = final_activation(model.graph)
     return describe(
         description,
@@ -46,7 +51,7 @@ def from_onnx(path: Path, description: Description) -> Source:
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         onnx_file=file,
         channels=int(dims[1]),  # type: ignore[arg-type]
-        logits=_count_logits(model, size or description.input_size),
+        logits=_count_logits(model, size),
         size=size,
         task=_TASKS.get(activation or ""),
     )
@@ -69,8 +74,14 @@ def open_graph(file: OnnxFile) -> ir.Model:
     _check_image(images[0])
     if bad := [t.name for t in proto.graph.initializer if not _finite(t)]:
         raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
-    model = ir.from_proto(_at_opset(proto))
-    onnx_ir.passes.common.InlinePass()(model)
+    proto.ir_version = min(max(proto.ir_version, _IR_VERSIONS[0]), _IR_VERSIONS[1])
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    newer.lower(proto)
+    proto = _at_opset(proto)
+    _check_precision(proto)
+    model = ir.from_proto(proto)
+    _free_names(model)
     return model
 
 
@@ -80,12 +91,31 @@ def load_graph(file: OnnxFile, height: int, width: int) -> TracedModel:
     Raises ModelError when the batch or the graph cannot be settled.
     """
     model = open_graph(file)
-    name = str(final_activation(model.graph)[0].name)
+    name = _name_in(file, final_activation(model.graph)[0])
     fix_size(model, height, width)
     free_batch(model)
     settle(model)
     _, activation = expose_logits(model)
     return TracedModel(model, logits_name=name, activation=activation)
+
+
+def _free_names(model: ir.Model) -> None:
+    """Rename what a file happens to call as the bundle calls its inputs and outputs, in place."""
+    graph = model.graph
+    held = [*graph.initializers.values(), *(output for node in graph for output in node.outputs)]
+    for value in held:
+        if value.name and value not in graph.outputs and re.fullmatch(_FACE, value.name):
+            value.name = f"file/{value.name}"
+
+
+def _name_in(file: OnnxFile, logits: ir.Value) -> str:
+    """What the logits are called in the file itself: conversion may have put a reshape of its own behind them."""
+    known = {name for node in onnx.load_from_string(file.data).graph.node for name in node.output}
+    value: ir.Value | None = logits
+    while value is not None and value.name not in known:
+        node = value.producer()
+        value = node.inputs[0] if node is not None and node.op_type in SHAPING else None
+    return str((value or logits).name)
 
 
 def free_batch(model: ir.Model) -> None:
@@ -131,13 +161,16 @@ def _free_reshape(graph: ir.Graph, node: ir.Node, shapes: dict[str, tuple[int, .
 def _read(path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load(str(path))
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: {error.filename or 'a file with its weights'} is not there") from error
     except Exception as error:  # protobuf's errors have no common base
-        raise ModelError(f"{path} is no ONNX file: {str(error).splitlines()[0]}") from error
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if not path.exists():
+            raise ModelError(f"{path} is not there") from error
+        if isinstance(error, (FileNotFoundError, onnx.checker.ValidationError)):
+            raise ModelError(f"the weights beside {path} cannot be read: {reason}; put them where it says") from error
+        raise ModelError(f"{path} is no ONNX file: {reason}") from error
     if not proto.graph.node:
         raise ModelError(f"{path} is no ONNX file: it has no graph")
-    size = sum(len(t.raw_data) for t in proto.graph.initializer)
+    size = proto.ByteSize()
     if size >= MAX_BYTES:
         raise ModelError(f"the weights of {path} take {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB")
     return proto
@@ -171,6 +204,16 @@ def _check_image(value: onnx.ValueInfoProto) -> None:
         raise ModelError(f"input {value.name!r} has the shape {dims}, channels last: export it with channels first")
 
 
+def _check_precision(proto: onnx.ModelProto) -> None:
+    """Gradients are emitted in float32. Raises ModelError for a graph that computes in half precision."""
+    half: dict[int, str] = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16"}
+    kinds = [(tensor.name, tensor.data_type) for tensor in proto.graph.initializer]
+    kinds += [(node.output[0], a.i) for node in proto.graph.node for a in node.attribute if node.op_type == "Cast"]
+    found = next(((name, half[kind]) for name, kind in kinds if kind in half), None)
+    if found is not None:
+        raise ModelError(f"{found[0]!r} is {found[1]}: export the model in float32")
+
+
 def _finite(tensor: onnx.TensorProto) -> bool:
     if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
         return True
@@ -179,12 +222,10 @@ def _finite(tensor: onnx.TensorProto) -> bool:
 
 def _at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
-    if version == OPSET:
-        return proto
-    if proto.ir_version < 4:
-        proto.ir_version = 8
     del proto.graph.value_info[:]
     try:
+        if version == OPSET:
+            return onnx.shape_inference.infer_shapes(proto)
         return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:  # the converter raises RuntimeError and its own
         reason = re.sub(r"^.*?:\d+:\s*\S+:\s*", "", str(error).splitlines()[0])
@@ -193,9 +234,22 @@ def _at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
-def _count_logits(model: ir.Model, size: tuple[int, int] | None) -> int:
-    if size is None:
-        raise UsageError("the model takes images of any size: say which with --input-size")
+def _size(path: Path, fixed: Sequence[object], wanted: tuple[int, int] | None) -> tuple[int, int]:
+    """The size of the image, from what the file fixes and what its user wants."""
+    if wanted is None and not all(isinstance(side, int) for side in fixed):
+        raise UsageError(f"{path.name} takes images of any size: say which with --input-size")
+    sides = wanted or tuple(int(str(side)) for side in fixed)
+    if any(isinstance(have, int) and have != want for have, want in zip(fixed, sides, strict=True)):
+        only = " × ".join(str(side) if isinstance(side, int) else "any" for side in fixed)
+        raise UsageError(f"{path.name} takes images of {only} only: --input-size cannot change that")
+    return sides[0], sides[1]
+
+
+def _count_logits(model: ir.Model, size: tuple[int, int]) -> int:
     fix_size(model, *size)
-    shape = observed_shapes(model, 1)[str(model.graph.outputs[0].name)]
-    return shape[1] if len(shape) > 1 else 1
+    image, output = model.graph.inputs[0], model.graph.outputs[0]
+    batch = image.shape[0] if image.shape is not None else 1
+    shape = observed_shapes(model, batch if isinstance(batch, int) else 1).get(str(output.name))
+    if shape is None:
+        raise ModelError(f"output {output.name!r} does not depend on the image: name the logits with --output")
+    return prod(shape[1:])

@@ -13,6 +13,7 @@ from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.errors import ModelError, UsageError
 from xrt.train.models.state_dict import read_state_dict
 
+_CHECKPOINT = {".json", ".safetensors"}
 _WEIGHTS = {".pt", ".pth", ".bin", ".ckpt"}
 
 
@@ -24,15 +25,15 @@ def open_source(spec: str, description: Description | None = None) -> Source:
     """
     description = description or Description()
     path = Path(spec)
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         return from_onnx(path, description)
-    if path.suffix in _WEIGHTS and path.is_file():
+    if _alone(path):
         read_state_dict(path)
         raise UsageError(
             f"{path} holds weights but no architecture: give MODULE:FACTORY, torchvision:NAME or timm:NAME, and "
             f"--weights {path}"
         )
-    if path.exists():
+    if path.exists() and (path.is_dir() or path.suffix in _CHECKPOINT):
         given = [name for name, value in vars(description).items() if value is not None]
         if given:
             options = ", ".join("--" + name.replace("_", "-") for name in given)
@@ -41,8 +42,9 @@ def open_source(spec: str, description: Description | None = None) -> Source:
     module, colon, factory = spec.partition(":")
     if colon and module and factory:
         return from_factory(spec, description)
+    what = "no model" if path.exists() else "not there"
     raise ModelError(
-        f"{spec} is not there; a model is a run of `xrt train`, an .onnx file, MODULE:FACTORY, torchvision:NAME, "
+        f"{spec} is {what}; a model is a run of `xrt train`, an .onnx file, MODULE:FACTORY, torchvision:NAME, "
         "timm:NAME or torchxrayvision:NAME"
     )
 
@@ -50,7 +52,7 @@ def open_source(spec: str, description: Description | None = None) -> Source:
 def reopen_source(spec: str, weights: str | None, manifest: Manifest) -> Source:
     """The source of a bundle once more, described by its manifest. Raises as `open_source` does."""
     path = Path(spec)
-    if path.exists() and path.suffix != ".onnx":
+    if path.exists() and path.suffix.lower() != ".onnx":
         return from_checkpoint(path)
     normalisation, size = manifest.provenance.normalisation, manifest.preprocessing
     description = Description(
@@ -63,3 +65,9 @@ def reopen_source(spec: str, weights: str | None, manifest: Manifest) -> Source:
         output=manifest.provenance.output,
     )
     return replace(open_source(spec, description), explained_class=manifest.explained_class)
+
+
+def _alone(path: Path) -> bool:
+    """Whether a file holds weights without the description that `xrt train` puts beside them."""
+    kind = path.suffix.lower()
+    return path.is_file() and (kind in _WEIGHTS or (kind == ".safetensors" and not path.with_suffix(".json").exists()))

@@ -10,35 +10,38 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from math import isnan
 
 import torch
 from jaxtyping import Float
 
-from xrt.export.sources.described import describe
+from xrt.export.sources.described import count_logits, describe, input_channels
 from xrt.export.sources.source import Description, Source
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
+from xrt.train.models.state_dict import fit_state_dict
 
 # Its `normalize` maps 0..maxval to -1024..1024: (x - 0.5) / (1 / 2048) for x in 0..1.
 _MEAN, _STD = (0.5,), (1 / 2048,)
+_THRESHOLDS = "op_threshs"
 
 
 class Logits(torch.nn.Module):
-    """A model of the library without its calibration, giving the logits of its named classes alone."""
+    """A model of the library without its calibration, giving all its logits, or those at the indices `kept`."""
 
-    def __init__(self, model: torch.nn.Module, kept: list[int]) -> None:
+    def __init__(self, model: torch.nn.Module, kept: list[int] | None = None) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
         # What its forward looks at: without these attributes it neither calibrates, nor resizes, nor warns.
         for name, value in {"op_threshs": None, "apply_sigmoid": False}.items():
             setattr(self.model, name, value)
         vars(self.model).pop("input_resolution", None)
-        self.register_buffer("kept", torch.tensor(kept), persistent=False)
-        self._all = kept == list(range(len(kept)))
+        self.kept: torch.Tensor | None
+        self.register_buffer("kept", None if kept is None else torch.tensor(kept), persistent=False)
 
     def forward(self, x: Float[torch.Tensor, "n 1 h w"]) -> Float[torch.Tensor, "n classes"]:
         """Logits."""
         logits = self.model(x)
-        return logits if self._all else logits.index_select(1, self.kept)
+        return logits if self.kept is None else logits.index_select(1, self.kept)
 
 
 def is_one(module: torch.nn.Module) -> bool:
@@ -52,7 +55,7 @@ def make(name: str, description: Description) -> torch.nn.Module:
         import torchxrayvision as xrv
     except ImportError as error:
         raise MissingDependency("torchxrayvision is not installed: pip install torchxrayvision") from error
-    known = xrv.models.model_urls
+    known = {k: v for k, v in xrv.models.model_urls.items() if k.startswith(("densenet", "resnet"))}
     if name not in known:
         raise UsageError(f"torchxrayvision has no weights {name!r}; it has {', '.join(sorted(known))}")
     if description.weights and description.weights != "pretrained":
@@ -73,39 +76,75 @@ def make(name: str, description: Description) -> torch.nn.Module:
         ) from error
 
 
+def fit(model: torch.nn.Module, state: dict[str, torch.Tensor], origin: str) -> list[str]:
+    """Load a state dict with or without operating thresholds; returns the names left over. Raises ModelError.
+
+    The files that the library downloads have no thresholds: it sets them after loading. A state dict of its finished
+    model has them.
+    """
+    given = next((tensor for name, tensor in state.items() if name.rpartition(".")[2] == _THRESHOLDS), None)
+    held = getattr(model, _THRESHOLDS)
+    setattr(model, _THRESHOLDS, None if given is None else torch.empty_like(given))
+    left = fit_state_dict(model, state, origin)
+    if given is None:
+        setattr(model, _THRESHOLDS, held)
+    return left
+
+
 def source_of(
     model: torch.nn.Module, origin: str, sha256: str | None, description: Description, notes: tuple[str, ...]
 ) -> Source:
     """The source of a model of the library. Raises UsageError when its labels do not fit its logits."""
+    side = int(getattr(model, "input_resolution", 224))
+    size, channels = description.input_size or (side, side), input_channels(model)
     names: list[str] = list(getattr(model, "pathologies", None) or model.targets)  # type: ignore[arg-type]
+    told = list(notes)
+    outputs = count_logits(Logits(model), channels, size)
+    if outputs is not None and outputs != len(names):
+        told.append(f"it names {len(names)} classes and gives {outputs} logits: its names are not used")
+        names = [f"class {i}" for i in range(outputs)]
     kept = [i for i, name in enumerate(names) if name]
-    labels = description.labels or tuple(names[i] for i in kept)
-    resolution = getattr(model, "input_resolution", 224)
+    if not kept:
+        raise UsageError(f"{origin} gives none of its outputs a name: set its `pathologies`")
+    if len(kept) < len(names):
+        told.append(f"{len(names) - len(kept)} of its {len(names)} outputs have no name and are left out")
+    own = tuple(names[i] for i in kept) if len(kept) > 1 else (f"no {names[kept[0]]}", names[kept[0]])
     source = describe(
-        replace(description, labels=labels, task=description.task or "multilabel"),
+        replace(description, labels=description.labels or own),
         name=origin.partition(":")[2],
         origin=origin,
         sha256=sha256,
-        module=Logits(model, kept).eval(),
-        channels=1,
-        logits=None,
-        size=(resolution, resolution),
-        mean=_MEAN,
-        std=_STD,
+        module=Logits(model, kept if len(kept) < len(names) else None).eval(),
+        channels=channels,
+        logits=len(kept),
+        size=size,
+        mean=_MEAN * channels,
+        std=_STD * channels,
         normalisation_known=True,
-        notes=notes,
+        task="multilabel",
+        notes=tuple(told),
     )
-    told = list(source.notes)
-    if len(kept) < len(names):
-        told.append(f"{len(names) - len(kept)} of its {len(names)} outputs have no name and are left out")
-    thresholds: list[float | None] = [0.5] * len(kept)
-    if (values := model.op_threshs) is not None:
-        given = torch.as_tensor(values).flatten().tolist()
-        if len(given) != len(names):
-            raise UsageError(f"{origin} has {len(given)} operating thresholds for {len(names)} classes")
-        thresholds = [given[i] if given[i] == given[i] else None for i in kept]
-    if without := [names[i] for i, t in zip(kept, thresholds, strict=True) if t is None]:
-        told.append(f"no operating threshold, so never a finding: {', '.join(without)}")
-    classes = tuple(c.model_copy(update={"threshold": t}) for c, t in zip(source.classes, thresholds, strict=True))
+    thresholds = _thresholds(model, origin, len(names), kept)
+    decided = source.classes[-len(kept) :]
+    if without := [spec.name for spec, t in zip(decided, thresholds, strict=True) if t is None]:
+        source = replace(
+            source, notes=(*source.notes, f"no operating threshold, so never a finding: {', '.join(without)}")
+        )
+    specs = [c.model_copy(update={"threshold": t}) for c, t in zip(decided, thresholds, strict=True)]
     crop = source.preprocessing.model_copy(update={"fit": "crop"})
-    return replace(source, classes=classes, preprocessing=crop, notes=tuple(told))
+    return replace(source, classes=(*source.classes[: -len(kept)], *specs), preprocessing=crop)
+
+
+def _thresholds(model: torch.nn.Module, origin: str, outputs: int, kept: list[int]) -> list[float | None]:
+    """The operating threshold of every kept output; None where it is NaN, 0.5 where the model has none at all."""
+    if model.op_threshs is None:
+        return [0.5] * len(kept)
+    given: list[float] = torch.as_tensor(model.op_threshs).flatten().tolist()
+    if len(given) != outputs:
+        raise UsageError(f"{origin} has {len(given)} operating thresholds for {outputs} classes: give each one")
+    thresholds = [None if isnan(given[i]) else given[i] for i in kept]
+    if all(t is None for t in thresholds):
+        raise UsageError(f"all operating thresholds of {origin} are NaN: set its `op_threshs`, or None for 0.5 each")
+    if bad := [t for t in thresholds if t is not None and not 0 <= t <= 1]:
+        raise UsageError(f"{origin} has the operating threshold {bad[0]:g}: they are probabilities, 0 to 1")
+    return thresholds

@@ -80,7 +80,8 @@ class _OnnxRuntimeSession(Session):
         return Outputs(
             logits=results[graph.logits],
             cams={cam.output: results[cam.output] for cam in graph.cams if cams},
-            cam_classes=results.get(graph.cam_classes) if graph.cam_classes else None,
+            # ONNX Runtime's int64 is numpy's `longlong`, another type of the same size.
+            cam_classes=results[graph.cam_classes].astype(np.int64) if cams and graph.cam_classes else None,
         )
 
     def close(self) -> None:

@@ -4,7 +4,18 @@ figures against the limits of its precision, and writes the certificate. It need
 
 from xrt.runtime.gate.answers import Answers, answer
 from xrt.runtime.gate.certify import certificate_of, replay
-from xrt.runtime.gate.figures import Figures, measure
+from xrt.runtime.gate.figures import Figures, highest, measure
 from xrt.runtime.gate.limits import LIMITS, MIN_DECISIONS, judge
 
-__all__ = ["LIMITS", "MIN_DECISIONS", "Answers", "Figures", "answer", "certificate_of", "judge", "measure", "replay"]
+__all__ = [
+    "LIMITS",
+    "MIN_DECISIONS",
+    "Answers",
+    "Figures",
+    "answer",
+    "certificate_of",
+    "highest",
+    "judge",
+    "measure",
+    "replay",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,14 @@ _HARMLESS: list[Any] = [
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "b1")),
 ]  # fmt: skip
 # torchvision's DenseNets before 2018 called their layers norm.1, conv.2; a dot in a module's name was forbidden later.
-_OLD_DENSENET = re.compile(r"\.(norm|relu|conv)\.([12])\.")
+# Elsewhere `conv.1` is the second layer of a Sequential, as in MobileNet, and stays.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 _LISTED = 6
+_CANDIDATES = 12
+_MAGIC = (b"\x80", b"PK\x03\x04")
+"""How pickles begin, and zip archives."""
+_FOREIGN_CODE = re.compile("unsupported|unrecognized|can only build", re.IGNORECASE)
+"""What torch's restricted unpickler says of anything that is no tensor; other complaints are of damage."""
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -45,21 +52,28 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     whatever code the file says, so it is never done.
     """
     if not path.is_file():
-        raise ModelError(f"weights file {path} is not there")
+        raise ModelError(f"weights file {path} does not exist; give a file of weights")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not _begins_as(path, _MAGIC) or not _FOREIGN_CODE.search(str(error)):
+            raise ModelError(f"{path} cannot be read as weights: damaged, or no file of torch.save") from error
         raise ModelError(
-            f"{path} holds pickled Python objects, a whole module perhaps, and unpickling runs whatever code a file "
-            "says: nothing was loaded. Where the file is trusted, save its weights alone with "
-            "torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) and give --weights NEW"
+            f"{path} cannot be read as weights alone: it holds pickled Python objects, a whole module perhaps, and "
+            "unpickling runs whatever code a file says: nothing was loaded. Where the file is trusted, save its "
+            "weights alone with torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) and give "
+            "--weights NEW"
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, safetensors.SafetensorError) as error:
-        script = " (a TorchScript archive: save its state_dict() instead)" if "TorchScript" in str(error) else ""
-        raise ModelError(f"{path} is no readable state dict{script}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged file makes zip, pickle and torch raise whatever they like
+        if "TorchScript" in str(error):
+            reason = "it is a TorchScript archive: give what torch.jit.load(FILE).state_dict() saves instead"
+        else:
+            reason = (str(error) or f"it ends too early ({type(error).__name__})").strip().splitlines()[0]
+        raise ModelError(f"{path} cannot be read as weights: {reason}") from error
     for _ in range(3):
         inner = next(
             (content[k] for k in _WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(k), Mapping)),
@@ -72,7 +86,9 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
     )
     if not tensors:
-        raise ModelError(f"{path} holds no weights: neither a state dict nor a dictionary with one inside")
+        raise ModelError(
+            f"{path} holds something else than tensors by name: neither a state dict nor a dictionary with one inside"
+        )
     return tensors
 
 
@@ -81,8 +97,8 @@ def fit_state_dict(module: torch.nn.Module, state: Mapping[str, torch.Tensor], o
 
     Raises ModelError when a weight of the module is not among them or has another shape.
     """
-    own = module.state_dict()
-    renamed = {_OLD_DENSENET.sub(r".\1\2.", name): tensor for name, tensor in state.items()}
+    own = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)}
+    renamed = {_OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in state.items()}
     strip, add = _best_prefix(own, renamed)
     fitted = {add + name.removeprefix(strip): tensor for name, tensor in renamed.items() if name.startswith(strip)}
     missing = [name for name in own if name not in fitted and not name.endswith("num_batches_tracked")]
@@ -107,6 +123,11 @@ def fit_state_dict(module: torch.nn.Module, state: Mapping[str, torch.Tensor], o
     return left
 
 
+def _begins_as(path: Path, starts: tuple[bytes, ...]) -> bool:
+    with path.open("rb") as file:
+        return file.read(8).startswith(starts)
+
+
 def _best_prefix(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> tuple[str, str]:
     """The prefix to strip from a state dict's names, and the one to add, under which most weights find their place."""
 
@@ -123,7 +144,7 @@ def _best_prefix(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tens
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """The empty prefix, and up to three leading parts that several names share."""
+    """The empty prefix, and up to three leading parts that several names share, the most frequent ones."""
     counts: dict[str, int] = {"": 0}
     for name in names:
         parts = name.split(".")
@@ -131,7 +152,8 @@ def _prefixes(names: Iterable[str]) -> list[str]:
             prefix = ".".join(parts[:depth]) + "."
             counts[prefix] = counts.get(prefix, 0) + 1
     total = max(counts.values(), default=0)
-    return [p for p, n in counts.items() if not p or 2 * n > total]
+    shared = [p for p, n in counts.items() if not p or 2 * n > total]
+    return sorted(shared, key=lambda p: (p != "", -counts[p]))[:_CANDIDATES]
 
 
 def _some(names: list[str]) -> str:

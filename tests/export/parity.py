@@ -1,0 +1,61 @@
+"""Holding a graph against torch autograd at the same tensor, for models of any kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from conftest import redraw
+
+from xrt.export.compilation import ExplainedModel, Request, compile_source
+from xrt.export.sources import Source
+from xrt.runtime.backends import SessionOptions
+from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
+from xrt.runtime.bundle.manifest import ClassSpec, GraphSpec, Manifest, Preprocessing
+from xrt.runtime.gate import LIMITS, Answers, answer, judge, measure
+from xrt.runtime.gate.evidence import phantom_inputs
+
+
+def source_of(module: torch.nn.Module, size: int = 64, channels: int = 1, classes=3, **fields) -> Source:
+    """A module as a multi-label source with the normalisation that `redraw` calibrates for."""
+    return Source(**{
+        "name": type(module).__name__,
+        "module": module.eval(),
+        "task": "multilabel",
+        "classes": classes if isinstance(classes, tuple) else tuple(ClassSpec(name=f"finding {i}") for i in range(classes)),
+        "explained_class": None,
+        "preprocessing": Preprocessing(height=size, width=size),
+        "mean": (0.485, 0.456, 0.406) if channels == 3 else (0.5,),
+        "std": (0.229, 0.224, 0.225) if channels == 3 else (0.25,),
+        "origin": "test",
+        "sha256": None,
+    } | fields)  # fmt: skip
+
+
+def manifest_of(source: Source, graph: GraphSpec) -> Manifest:
+    """As much of a manifest as the gate needs."""
+    return Manifest.model_construct(task=source.task, classes=source.classes, graph=graph)
+
+
+def run(model: ExplainedModel, source: Source, images: np.ndarray, batch_size: int = 16) -> Answers:
+    """What ONNX Runtime says."""
+    with OnnxRuntimeCpu().open(model.data, model.graph, source.preprocessing, SessionOptions()) as session:
+        return answer(session, images, batch_size)
+
+
+def hold(source: Source, request: Request = Request(), *, images: np.ndarray | None = None) -> ExplainedModel:  # noqa: B008
+    """Compile a source, and require what the gate requires of fp32, at batch 1 and 3, on maps that prove something."""
+    model = compile_source(source, request)
+    images = phantom_inputs(3, 3, source.preprocessing).images if images is None else images
+    expected = model.reference.answer(images)
+    for batch_size in (1, 3):
+        figures = measure(expected, run(model, source, images, batch_size), manifest_of(source, model.graph))
+        assert judge(figures, LIMITS["fp32"], min_decisions=0) == ("passed", ())
+    assert figures.maps_nonzero >= 0.5
+    assert figures.reference_varies
+    return model
+
+
+def drawn(module: torch.nn.Module, size: int = 64, channels: int = 1) -> torch.nn.Module:
+    """The module with weights worth comparing."""
+    redraw(module, phantom_inputs(6, 1, Preprocessing(height=size, width=size)).images, channels)
+    return module.eval()

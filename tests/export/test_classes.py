@@ -1,0 +1,124 @@
+"""Which classes are explained: all, some by name, or each image's highest, chosen in the graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from export.parity import drawn, hold, run, source_of
+from export.test_methods import curved
+
+from xrt.export.compilation import Request, compile_source
+from xrt.export.pipeline import export_source
+from xrt.runtime.bundle.manifest import ClassSpec
+from xrt.runtime.errors import UsageError
+from xrt.runtime.gate import Answers, highest
+from xrt.runtime.gate.evidence import phantom_inputs
+from xrt.runtime.opening import open_session
+
+
+@pytest.fixture(scope="module")
+def source():
+    torch.manual_seed(3)
+    module = curved()
+    module.tail[-1][-1] = torch.nn.Linear(24, 6)
+    return source_of(drawn(module), classes=6)
+
+
+@pytest.fixture(scope="module")
+def images(source):
+    return phantom_inputs(9, 3, source.preprocessing).images
+
+
+@pytest.fixture(scope="module")
+def everything(source, images):
+    return run(compile_source(source), source, images)
+
+
+def test_the_highest_of_each_image(source, images, everything):
+    model = hold(source, Request(classes="top:2"))
+    assert (model.graph.top_k, model.graph.cam_classes, model.graph.explained) == (2, "cam_classes", None)
+    found = run(model, source, images)
+    assert np.array_equal(found.cam_classes, highest(found.logits, 2))
+    assert len(np.unique(found.cam_classes[:, 0])) > 1
+    expected = np.take_along_axis(everything.cams["cams"], found.cam_classes[:, :, None, None], axis=1)
+    # The same sums in another order.
+    np.testing.assert_allclose(found.cams["cams"], expected, rtol=0, atol=1e-5 * expected.max())
+
+
+def test_several_layers_for_the_highest_class(source):
+    model = hold(source, Request(("trunk.2", "trunk"), classes="top:1"))
+    assert [(c.output, c.layer, c.height) for c in model.graph.cams] == [
+        ("cams", "trunk.2", 8), ("cams.trunk", "trunk", 8)
+    ]  # fmt: skip
+
+
+def test_some_classes_by_name(source, images, everything):
+    model = hold(source, Request(classes="finding 4, finding 1"))
+    assert model.graph.explained == (4, 1)
+    found = run(model, source, images)
+    np.testing.assert_allclose(found.cams["cams"], everything.cams["cams"][:, [4, 1]], atol=1e-6)
+
+
+def test_one_logit_can_explain_either_class():
+    torch.manual_seed(3)
+    module = curved()
+    module.tail[-1][-1] = torch.nn.Linear(24, 1)
+    classes = (ClassSpec(name="normal"), ClassSpec(name="ill"))
+    source = source_of(drawn(module), task="binary", classes=classes, explained_class=1)
+    images = phantom_inputs(3, 3, source.preprocessing).images
+    ill, normal, top = (
+        run(compile_source(source, Request(classes=c)), source, images).cams["cams"] for c in ("all", "normal", "top:1")
+    )
+    assert (np.minimum(ill, normal) == 0).all()
+    assert np.array_equal(ill, top)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [("top:0", "K from 1 to 6"), ("top:7", "K from 1 to 6"), ("top:x", "top:x"), ("Mass", "no class is called 'Mass'")],
+)
+def test_classes_that_are_not_there(source, classes, message):
+    with pytest.raises(UsageError, match=message):
+        compile_source(source, Request(classes=classes))
+
+
+def test_a_top_k_bundle_screens_and_certifies(source, tmp_path):
+    bundle = export_source(replace(source, name="top"), tmp_path / "top.xrt", request=Request(classes="top:2"))
+    opened = open_session(bundle)
+    with opened.session:
+        assert opened.warning is None
+    from xrt.runtime import Screener
+    from xrt.runtime.phantoms import write
+
+    write(tmp_path / "images", layout="nih", count=3, seed=1, size=96, workers=0)
+    with Screener(bundle) as screener:
+        results = list(screener.screen(sorted((tmp_path / "images").rglob("*.png"))))
+    assert {result.status for result in results} == {"ok"}
+    for result in results:
+        top = {finding.class_name for finding in sorted(result.findings, key=lambda f: -f.logit)[:2]}
+        assert {finding.class_name for finding in result.findings if finding.box} <= top
+    assert any(finding.box for result in results for finding in result.findings)
+
+
+def test_choices_that_differ_are_no_match(source, images, everything):
+    """The gate: the same maps under other classes fail, the other order of a tie does not."""
+    from export.parity import manifest_of
+
+    from xrt.runtime.gate import measure
+
+    model = compile_source(source, Request(classes="top:2"))
+    found = run(model, source, images)
+    manifest = manifest_of(source, model.graph)
+    assert measure(found, found, manifest).map_difference == 0
+    swapped = Answers(found.logits, {"cams": found.cams["cams"][:, ::-1]}, found.cam_classes[:, ::-1])
+    assert measure(found, swapped, manifest).map_difference == 0
+    wrong = Answers(found.logits, found.cams, (found.cam_classes + 3) % 6)
+    assert measure(found, wrong, manifest).map_correlation < 0.5
+    tied = np.tile(np.linspace(1, 1 + 1e-7, 6, dtype=np.float32), (len(images), 1))
+    chosen = np.tile(np.array([5, 4]), (len(images), 1))
+    reference = Answers(tied, found.cams, chosen)
+    other = Answers(tied, found.cams, np.tile(np.array([5, 3]), (len(images), 1)))
+    assert measure(reference, other, manifest).map_correlation > 0.999
