@@ -17,11 +17,13 @@ from xrt.runtime.gate.evidence import phantom_inputs
 
 def source_of(module: torch.nn.Module, size: int = 64, channels: int = 1, classes=3, **fields) -> Source:
     """A module as a multi-label source with the normalisation that `redraw` calibrates for."""
+    if isinstance(classes, int):
+        classes = tuple(ClassSpec(name=f"finding {i}") for i in range(classes))
     return Source(**{
         "name": type(module).__name__,
         "module": module.eval(),
         "task": "multilabel",
-        "classes": classes if isinstance(classes, tuple) else tuple(ClassSpec(name=f"finding {i}") for i in range(classes)),
+        "classes": classes,
         "explained_class": None,
         "preprocessing": Preprocessing(height=size, width=size),
         "mean": (0.485, 0.456, 0.406) if channels == 3 else (0.5,),

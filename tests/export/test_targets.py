@@ -236,5 +236,7 @@ def test_two_streams_have_no_common_layer():
 
 
 def test_a_layer_named_twice_is_explained_once():
-    graph = compile_source(source_of(drawn(Classifier(TAILS["squeeze and excite"]()))), Request(("trunk", "trunk"))).graph
+    graph = compile_source(
+        source_of(drawn(Classifier(TAILS["squeeze and excite"]()))), Request(("trunk", "trunk"))
+    ).graph
     assert [cam.output for cam in graph.cams] == ["cams"]

@@ -154,16 +154,21 @@ def _methods(names: list[str] | None) -> tuple:
 def _labels(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
-    if Path(text).is_file():
-        text = ",".join(line for line in Path(text).read_text().splitlines() if line.strip())
-    return tuple(label.strip() for label in text.split(",") if label.strip())
+    path = Path(text)
+    try:
+        labels = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    except OSError:  # a list of labels may be longer than any file name
+        labels = text.split(",")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--labels {path} is no text file in UTF-8") from error
+    return tuple(label.strip() for label in labels if label.strip())
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() and int(part) >= 8 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) >= 8 for part in parts):
         raise UsageError(f"--input-size takes a side or HxW in pixels, 8 or more; given {text!r}")
     return int(parts[0]), int(parts[-1])
 

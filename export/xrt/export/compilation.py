@@ -84,7 +84,7 @@ def explained_by(source: Source, classes: str) -> Explained:
         return Explained(source.signs, everything)
     if classes.startswith("top:"):
         number = classes.removeprefix("top:")
-        if not number.isdigit() or not 1 <= int(number) <= source.logits:
+        if not number.isdecimal() or not 1 <= int(number) <= source.logits:
             raise UsageError(
                 f"--classes top:K takes K from 1 to {source.logits}, the number of logits; given {classes!r}"
             )

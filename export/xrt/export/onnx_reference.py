@@ -61,6 +61,8 @@ class OnnxReference(Reference):
         held = {t.name for t in original.graph.initializer}
         self._image = next(v.name for v in original.graph.input if v.name not in held)
         self._original = PlainGraph(original.SerializeToString())
+        image = next(v for v in original.graph.input if v.name == self._image)
+        self._batch = image.type.tensor_type.shape.dim[0].dim_value or 1
         self._logits_name = logits_name
         self._forward = ir.to_proto(model)
         self._gradients = PlainGraph(self._with_gradients(model))
@@ -88,8 +90,13 @@ class OnnxReference(Reference):
 
     def _original_logits(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Float32[np.ndarray, "n logits"]:
         pixels = float_pixels(images, self._mean, self._std).numpy()
-        name = self._logits_name
-        return np.concatenate([self._original.run({self._image: x[None]}, [name])[name].reshape(1, -1) for x in pixels])
+        return np.concatenate([self._original_row(x) for x in pixels])
+
+    def _original_row(self, pixels: Float32[np.ndarray, "channels h w"]) -> Float32[np.ndarray, "1 logits"]:
+        """One image through the file as it came, filling the batch that may be built into it."""
+        batch = np.repeat(pixels[None], self._batch, axis=0)
+        found = self._original.run({self._image: batch}, [self._logits_name])[self._logits_name]
+        return found.reshape(self._batch, -1)[:1]
 
     def _with_gradients(self, model: ir.Model) -> bytes:
         """The graph with every target and its gradient among its outputs."""

@@ -187,7 +187,8 @@ def find_layer(graph: ir.Graph, name: str) -> ir.Value:
     if chosen is None:
         known = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})
         known = known or [str(v.name) for v in bottlenecks(graph)]
-        raise ModelError(f"there is no layer {name!r} on the way to the logits; some that there are: {', '.join(known[-24:]) or 'none named'}")
+        shown = ", ".join(known[-24:]) or "none named"
+        raise ModelError(f"there is no layer {name!r} on the way to the logits; some that there are: {shown}")
     return chosen
 
 

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from xrt.export.attention import translations
 from xrt.export.autodiff.emitter import OPSET
 from xrt.export.heads import Activation, expose_logits
 from xrt.export.settling import settle
@@ -46,7 +47,10 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
     bad = [
         name
         for name, tensor in module.state_dict().items()
-        if tensor.is_floating_point() and not tensor.isfinite().all() and not name.endswith("op_threshs")
+        if isinstance(tensor, torch.Tensor)
+        and tensor.is_floating_point()
+        and not tensor.isfinite().all()
+        and not name.endswith("op_threshs")
     ]
     if bad:
         raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
@@ -55,13 +59,15 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
     example = torch.zeros(2, channels, height, width)
     try:
         with _quiet(), torch.no_grad():
+            captured = _captured(module.eval(), example)
             program = torch.onnx.export(
-                _captured(module.eval(), example),
+                captured,
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["pixels"],
                 external_data=False,
                 optimize=False,
+                custom_translation_table=translations(captured),
             )
     except Exception as error:  # the exporter raises its own family, with a page of advice
         raise ModelError(f"torch cannot export {type(module).__name__}: {_reason(error)}") from error
@@ -105,8 +111,12 @@ def _reason(error: BaseException) -> str:
 
 def _check_signature(module: torch.nn.Module) -> None:
     parameters = inspect.signature(module.forward).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    kinds = (
+        inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    )  # fmt: skip
     needed = [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
+    if not any(p.kind in (*kinds, inspect.Parameter.VAR_POSITIONAL) for p in parameters):
+        raise ModelError(f"{type(module).__name__} takes no image: its forward must have one argument")
     if len(needed) > 1:
         raise ModelError(
             f"{type(module).__name__} takes {len(needed)} inputs ({', '.join(needed)}): a classifier takes one image; "
@@ -115,7 +125,7 @@ def _check_signature(module: torch.nn.Module) -> None:
 
 
 def _check_size(module: torch.nn.Module) -> None:
-    size = sum(t.numel() * t.element_size() for t in module.state_dict().values())
+    size = sum(t.numel() * t.element_size() for t in module.state_dict().values() if isinstance(t, torch.Tensor))
     if size >= MAX_BYTES:
         raise ModelError(f"the weights take {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB")
 
@@ -135,12 +145,12 @@ def serialise(model: ir.Model) -> bytes:
 
 @contextlib.contextmanager
 def _quiet():
-    """Torch's exporter reports its progress on stdout and warns about its own internals; neither helps a user."""
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    """Torch's exporter reports, warns and logs about its own internals; none of it helps a user."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.getLogger("torch.onnx").setLevel(level)
+        logging.disable(disabled)
