@@ -195,13 +195,13 @@ def find_layer(graph: ir.Graph, name: str) -> ir.Value:
 def _is_step(value: ir.Value, layout: Layout, graph: ir.Graph, axes: dict[ir.Value, int]) -> bool:
     """Whether a map is but a step from the map before it to a pooling.
 
-    Either that map rearranged, or an intermediate of the pooling's arithmetic: r·x and exp(r·x) of a log-sum-exp, x^p
+    Either that map rearranged or without its extra tokens, or an intermediate of the pooling's arithmetic: r·x and exp(r·x) of a log-sum-exp, x^p
     of a power mean. What a torch module computes and gives out is never taken for a step.
     """
     node = value.producer()
     assert node is not None
     source = node.inputs[0]
-    if node.op_type in REARRANGING and source is not None:
+    if node.op_type in REARRANGING | {"Slice"} and source is not None:
         before = layout_of(source, graph, axes.get(source))
         return before is not None and before.grid == layout.grid
     if layer_name(value) in scopes(node):

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from xrt.runtime.backends.base import Backend, Outputs, Session, SessionOptions
+from xrt.runtime.backends.pruning import keep_output
 from xrt.runtime.bundle.manifest import GraphSpec, Preprocessing
 from xrt.runtime.device import cpu_class
 from xrt.runtime.errors import BackendError
@@ -48,22 +49,9 @@ class OnnxRuntimeCpu(Backend):
 class _OnnxRuntimeSession(Session):
     def __init__(self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions) -> None:
         super().__init__(graph, preprocessing)
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads
-        settings.log_severity_level = 3
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
-        # Weights outside the file would escape its hash; ONNX Runtime would look for them in the working directory.
-        settings.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(Path(tempfile.gettempdir(), uuid4().hex))
-        )
-        try:
-            self._session: Any = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise BackendError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
-        self._logits_only = onnxruntime.RunOptions()
-        self._logits_only.only_execute_path_to_fetches = True
+        self._model, self._options = model, options
+        self._session: Any = _open(model, options)
+        self._logits_only: Any = None
 
     def _infer(self, images: UInt8[np.ndarray, "n 1 height width"], cams: bool) -> Outputs:
         graph = self.graph
@@ -72,8 +60,11 @@ class _OnnxRuntimeSession(Session):
             names += [cam.output for cam in graph.cams]
             if graph.cam_classes:
                 names.append(graph.cam_classes)
+        elif self._logits_only is None:
+            self._logits_only = _open(keep_output(self._model, graph.logits), self._options)
+        session = self._session if cams else self._logits_only
         try:
-            values = self._session.run(names, {graph.image: images}, None if cams else self._logits_only)
+            values = session.run(names, {graph.image: images})
         except Exception as error:
             raise BackendError(f"ONNX Runtime failed while running: {_first_line(error)}") from error
         results = dict(zip(names, values, strict=True))
@@ -85,7 +76,24 @@ class _OnnxRuntimeSession(Session):
         )
 
     def close(self) -> None:
-        self._session = None
+        self._session = self._logits_only = None
+
+
+def _open(model: bytes, options: SessionOptions) -> Any:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
+    # Weights outside the file would escape its hash; ONNX Runtime would look for them in the working directory.
+    settings.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(Path(tempfile.gettempdir(), uuid4().hex))
+    )
+    try:
+        return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise BackendError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
 
 
 class PlainGraph:

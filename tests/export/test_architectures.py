@@ -1,0 +1,53 @@
+"""Published architectures, explained at the expected layer without its being named, against autograd there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from export.expected_layers import ONE_A_FAMILY, TIMM, TOO_LARGE, TORCHVISION
+from export.parity import drawn, hold, source_of
+
+from xrt.export.tracing import trace
+from xrt.runtime.errors import ModelError
+
+
+def explained_layer(module: torch.nn.Module, size: int) -> str:
+    source = source_of(drawn(module, size, channels=3), size, channels=3, classes=5)
+    return hold(source).graph.cams[0].layer
+
+
+def torchvision_model(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torchvision.models.get_model(name, weights=None, num_classes=5)
+
+
+@pytest.mark.parametrize("name", ONE_A_FAMILY)
+def test_one_of_each_torchvision_family(name):
+    assert explained_layer(torchvision_model(name), 224) == TORCHVISION[name]
+
+
+def test_every_torchvision_classifier_is_in_the_table():
+    assert set(torchvision.models.list_models(module=torchvision.models)) == {*TORCHVISION, *TOO_LARGE}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(TORCHVISION) - set(ONE_A_FAMILY)))
+def test_every_torchvision_classifier(name):
+    assert explained_layer(torchvision_model(name), 224) == TORCHVISION[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TOO_LARGE))
+def test_weights_over_two_gibibytes_are_refused(name):
+    with pytest.raises(ModelError, match="the weights take 2.4 GiB; one ONNX file holds 2 GiB"):
+        trace(torchvision_model(name), 3, 224, 224)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TIMM))
+def test_timm_families(name):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    module = timm.create_model(name, pretrained=False, num_classes=5)
+    assert explained_layer(module, module.default_cfg["input_size"][-1]) == TIMM[name]
