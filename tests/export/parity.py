@@ -49,9 +49,10 @@ def hold(source: Source, request: Request = Request(), *, images: np.ndarray | N
     model = compile_source(source, request)
     images = phantom_inputs(3, 3, source.preprocessing).images if images is None else images
     expected = model.reference.answer(images)
-    for batch_size in (1, 3):
-        figures = measure(expected, run(model, source, images, batch_size), manifest_of(source, model.graph))
-        assert judge(figures, LIMITS["fp32"], min_decisions=0) == ("passed", ())
+    with OnnxRuntimeCpu().open(model.data, model.graph, source.preprocessing, SessionOptions()) as session:
+        for batch_size in (1, 3):
+            figures = measure(expected, answer(session, images, batch_size), manifest_of(source, model.graph))
+            assert judge(figures, LIMITS["fp32"], min_decisions=0) == ("passed", ())
     assert figures.maps_nonzero >= 0.5
     assert figures.reference_varies
     return model

@@ -32,13 +32,12 @@ def settle(model: ir.Model) -> None:
     Raises ModelError when ONNX Runtime cannot run it, or when an image's output depends on its neighbours.
     """
     graph = model.graph
-    image = graph.inputs[0]
     sizes, pixels = dependents(graph)
     wanted = [v for v in _computed(graph) if v not in pixels and _feeds(v, pixels)]
     if graph.outputs[0] not in pixels:
         raise ModelError(f"output {graph.outputs[0].name!r} does not depend on the image")
     try:
-        seen = [_observe(model, image, batch, wanted, pixels | sizes) for batch in BATCHES]
+        seen = _observe(model, BATCHES, wanted, pixels | sizes)
     except BackendError as error:
         raise ModelError(
             f"the graph does not run on {BATCHES[0]} and {BATCHES[1]} images at once ({error}): export it with a "
@@ -60,7 +59,7 @@ def settle(model: ir.Model) -> None:
 def observed_shapes(model: ir.Model, batch: int) -> dict[str, tuple[int, ...]]:
     """The shapes of all values that depend on the pixels, by name, as the graph has them at one batch size."""
     _, pixels = dependents(model.graph)
-    shapes, _, _ = _observe(model, model.graph.inputs[0], batch, [], pixels)
+    ((shapes, _, _),) = _observe(model, [batch], [], pixels)
     return {name: tuple(shape.tolist()) for name, shape in shapes.items()}
 
 
@@ -95,21 +94,22 @@ def _feeds(value: ir.Value, pixels: set[ir.Value]) -> bool:
 
 
 def _observe(
-    model: ir.Model, image: ir.Value, batch: int, wanted: Sequence[ir.Value], pixels: set[ir.Value]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """Run at one batch size: the shapes of all that depends on pixels, the numbers of `wanted`, and the output."""
-    proto = ir.to_proto(model)
+    model: ir.Model, batches: Sequence[int], wanted: Sequence[ir.Value], shaped: set[ir.Value]
+) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]]:
+    """Run at some batch sizes: for each the shapes of `shaped`, the numbers of `wanted`, and the output."""
+    proto, image = ir.to_proto(model), model.graph.inputs[0]
     logits = proto.graph.output[0].name
     del proto.graph.output[:]
     del proto.graph.value_info[:]
-    shapes = {f"shape of {v.name}": str(v.name) for v in pixels if v.name}
+    shapes = {f"shape of {v.name}": str(v.name) for v in shaped if v.name}
     for name, source in shapes.items():
         proto.graph.node.add(op_type="Shape", input=[source], output=[name])
     names = [*shapes, *{str(v.name) for v in wanted}, logits]
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    images = np.random.default_rng(0).normal(size=(max(batch, *BATCHES), *_fixed_sizes(image))).astype(np.float32)
-    found = PlainGraph(proto.SerializeToString()).run({str(image.name): images[:batch]}, names)
-    return {source: found[name] for name, source in shapes.items()}, found, found[logits]
+    graph = PlainGraph(proto.SerializeToString())
+    images = np.random.default_rng(0).normal(size=(max(batches), *_fixed_sizes(image))).astype(np.float32)
+    found = [graph.run({str(image.name): images[:batch]}, names) for batch in batches]
+    return [({source: f[name] for name, source in shapes.items()}, f, f[logits]) for f in found]
 
 
 def _fixed_sizes(image: ir.Value) -> list[int]:
