@@ -34,7 +34,7 @@ TORCHVISION = _by_architecture({
         "wide_resnet50_2 wide_resnet101_2"
     ),
     "conv5": "shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0",
-    "norm": "swin_t swin_s swin_b swin_v2_t swin_v2_s swin_v2_b",
+    "permute": "swin_t swin_s swin_b swin_v2_t swin_v2_s swin_v2_b",
     "blocks.3": "maxvit_t",
     # The tokens that enter the last block: behind it the class token alone is read.
     "encoder.layers.encoder_layer_10": "vit_b_16 vit_b_32",
@@ -44,22 +44,11 @@ TOO_LARGE = {"regnet_y_128gf", "vit_h_14"}
 """Weights over 2 GiB."""
 
 ONE_A_FAMILY = [
-    "alexnet",
-    "convnext_tiny",
-    "googlenet",
-    "inception_v3",
-    "maxvit_t",
-    "mnasnet0_5",
-    "mobilenet_v2",
-    "mobilenet_v3_small",
-    "regnet_x_400mf",
-    "resnext50_32x4d",
-    "shufflenet_v2_x0_5",
-    "squeezenet1_1",
-    "swin_t",
-    "vgg11",
+    "alexnet", "convnext_tiny", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2",
+    "mobilenet_v3_small", "regnet_x_400mf", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vgg11",
     "vit_b_32",
-]
+]  # fmt: skip
+"""Besides ResNet, DenseNet and EfficientNet, which have tests on real radiographs."""
 
 TIMM = _by_architecture({
     "stages": (

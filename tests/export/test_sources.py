@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from export.parity import run
 
 from xrt.export import tracing
 from xrt.export.compilation import compile_source
 from xrt.export.pipeline import export_source
 from xrt.export.sources import Description, factory, open_source
 from xrt.runtime.errors import ModelError, UsageError
+from xrt.runtime.gate.evidence import phantom_inputs
 
 CODE = """
 import torch
@@ -48,6 +50,10 @@ class Two(Chest):
 class Named(Chest):
     def forward(self, x):
         return {"logits": self.body(x)}
+
+class Shares(Chest):
+    def forward(self, x):
+        return self.body(x).softmax(1)
 
 class Squeezed(Chest):
     def forward(self, x):
@@ -233,8 +239,24 @@ def test_a_model_of_several_inputs():
 
 
 def test_logits_without_an_axis_of_classes():
-    with pytest.raises(ModelError, match=r"has the shape \[n\], not one logit for each class"):
-        compile_source(open_source("chestmodels:Squeezed", replace(SMALL, labels=("clear", "pneumonia"))))
+    source = open_source("chestmodels:Squeezed", replace(SMALL, labels=("clear", "pneumonia")))
+    assert source.task == "binary"
+    model = compile_source(source)
+    images = phantom_inputs(3, 0, source.preprocessing).images
+    assert model.reference.answer(images).logits.shape == run(model, source, images).logits.shape == (3, 1)
+
+
+def test_labels_for_another_number_of_logits():
+    source = open_source("chestmodels:make", SMALL)
+    with pytest.raises(UsageError, match=r"the model gives 3 logits for 2 classes: name as many with --labels"):
+        compile_source(replace(source, classes=source.classes[:2]))
+
+
+def test_a_softmax_at_the_end_makes_the_classes_exclusive():
+    source = open_source("chestmodels:Shares", SMALL)
+    assert source.task == "multiclass"
+    with pytest.raises(UsageError, match="ends in a softmax, .*--task multiclass"):
+        compile_source(replace(source, task="multilabel"))
 
 
 def test_weights_that_are_not_finite():

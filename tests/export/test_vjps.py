@@ -139,6 +139,11 @@ CASES: dict[str, list[str]] = {
         "g (float[N,3] x) => (float[N,3] y) <float[3] p = {-1.0, 0.0, 1.5}> { e = Exp(x) y = Pow(e, p) }",
         "g (float[N,3] x0, float[N,1] x1) => (float[N,3] y) { e = Exp(x0) y = Pow(e, x1) }",
     ],
+    # A step lets nothing through: what arrives has come past it.
+    **{
+        op: ["g (float[N,9] x) => (float[N,9] y) { s = " + op + "(x) y = Mul(s, x) }"]
+        for op in ("Ceil", "Floor", "Round", "Sign")
+    },
     "Abs": ["g (float[N,9] x) => (float[N,9] y) { y = Abs(x) }"],
     "Reciprocal": ["g (float[N,9] x) => (float[N,9] y) { e = Exp(x) y = Reciprocal(e) }"],
     "Sin": ["g (float[N,9] x) => (float[N,9] y) { y = Sin(x) }"],
@@ -433,7 +438,7 @@ ERRORS = {
     "indices computed at run time": ("g (float[N,4] x, int64[2] i) => (float[N,2] y) { y = Gather<axis = 1>(x, i) }"),
     "Gather along the batch": "g (float[N,4] x) => (float[1,4] y) <int64[1] i = {0}> { y = Gather<axis = 0>(x, i) }",
     "without ellipsis": 'g (float[N,4] x) => (float[N] y) { y = Einsum<equation = "...i->...">(x) }',
-    "no gradient rule for operator Floor": "g (float[N,4] x) => (float[N,4] y) { y = Floor(x) }",
+    "no gradient rule for operator CumSum": ("g (float[N,4] x) => (float[N,4] y) <int64 a = {1}> { y = CumSum(x, a) }"),
     "whose weights are computed": ("g (float[N,2,4,4] x, float[2,2,1,1] x1) => (float[N,2,4,4] y) { y = Conv(x, x1) }"),
     "a computed scale": "g (float[N,4] x, float[4] x1) => (float[N,4] y) { y = LayerNormalization(x, x1) }",
     "statistics are used": ("g (float[N,4] x, float[4] w) => (float[N,1] y) { n, y = LayerNormalization(x, w) }"),

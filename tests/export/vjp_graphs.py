@@ -537,6 +537,7 @@ VARIED: dict[str, Graphs] = {
         "Identity", "Dropout", "Neg", "Abs", "Exp", "Sin", "Cos", "Relu", "Sigmoid", "Tanh", "Erf", "Softplus",
         "Softsign", "Mish", "Selu",
     ]},
+    **{op: unary("Mul({x}, s)", f"v = Identity(x) s = {op}(x)") for op in ["Ceil", "Floor", "Round", "Sign"]},
     **{op: unary(op + "({x})", POSITIVE) for op in ["Log", "Sqrt", "Reciprocal"]},
     **{op: unary(op + "({x})", SHARP) for op in ["HardSwish"]},
     **{op: unary(op + "<alpha = 0.3>({x})") for op in ["LeakyRelu", "ThresholdedRelu", "Elu", "Celu"]},

@@ -17,7 +17,7 @@ from xrt.export.tracing import TracedModel, serialise, trace
 from xrt.runtime.bundle.manifest import CamMethod, GraphSpec
 from xrt.runtime.errors import UsageError
 
-METHODS: tuple[CamMethod, ...] = ("gradcam",)
+DEFAULT_METHODS: tuple[CamMethod, ...] = ("gradcam",)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Request:
     """
 
     target_layers: tuple[str, ...] = ()
-    methods: tuple[CamMethod, ...] = METHODS
+    methods: tuple[CamMethod, ...] = DEFAULT_METHODS
     classes: str | Explained = "all"
 
 
@@ -51,6 +51,7 @@ def compile_source(source: Source, request: Request = Request()) -> ExplainedMod
     explained = explained_by(source, chosen) if isinstance(chosen, str) else chosen
     size = source.preprocessing
     traced = _traced(source, size.height, size.width)
+    _check_fit(source, traced)
     wrap_in_uint8(traced.model, source.mean, source.std)
     fuse_batch_norms(traced.model, keep=[find_layer(traced.model.graph, name) for name in request.target_layers])
     targets = _targets(traced, request.target_layers)
@@ -75,6 +76,17 @@ def compile_source(source: Source, request: Request = Request()) -> ExplainedMod
             source.onnx_file, traced.logits_name, unexplained, targets, spec.cams, explained, source.mean, source.std
         )
     return ExplainedModel(serialise(traced.model), spec, reference)
+
+
+def _check_fit(source: Source, traced: TracedModel) -> None:
+    """Whether the graph has the logits that the source speaks of, and the activation behind them its task."""
+    held = int(traced.model.graph.outputs[0].shape[1])  # type: ignore[index,arg-type]
+    if held != source.logits:
+        raise UsageError(f"the model gives {held} logits for {source.logits} classes: name as many with --labels")
+    if traced.activation == "softmax" and source.task == "multilabel":
+        raise UsageError("the model ends in a softmax, so its classes exclude each other: --task multiclass")
+    if traced.activation == "sigmoid" and source.task == "multiclass":
+        raise UsageError("the model ends in a sigmoid, so its classes do not exclude each other: --task multilabel")
 
 
 def explained_by(source: Source, classes: str) -> Explained:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import onnx_ir as ir
 
 from xrt.export.autodiff.emitter import Batch, Dim, shape_of
@@ -43,7 +44,7 @@ def expose_logits(model: ir.Model) -> tuple[str, Activation | None]:
     name, shape = str(value.name), shape_of(value)
     sizes = [d for d in shape[1:] if isinstance(d, int) and d != 1]
     grown = any(isinstance(d, Batch) for d in shape[1:])
-    if len(shape) < 2 or shape[0] != Batch() or grown or len(sizes) > 1 or 0 in sizes:
+    if not shape or shape[0] != Batch() or grown or len(sizes) > 1 or 0 in sizes:
         raise ModelError(
             f"output {graph.outputs[0].name!r} has the shape [{', '.join(map(str, shape))}], not one logit for each "
             "class, [n, classes]: name the logits with --output, or wrap the model"
@@ -56,8 +57,13 @@ def expose_logits(model: ir.Model) -> tuple[str, Activation | None]:
         raise ModelError(
             f"the softmax behind {name!r}, [{', '.join(map(str, shape))}], is not over its classes: export without it"
         )
-    if len(shape) > 2:
-        flat = ir.node("Flatten", [value], {"axis": 1})
+    if len(shape) != 2:
+        columns = ir.Value(
+            name="logits/columns", const_value=ir.tensor(np.array([-1, *(sizes or [1])], dtype=np.int64))
+        )
+        columns.shape, columns.dtype = ir.Shape([2]), ir.DataType.INT64
+        graph.register_initializer(columns)
+        flat = ir.node("Reshape", [value, columns])
         graph.append(flat)
         value = flat.outputs[0]
         value.dtype, value.shape = ir.DataType.FLOAT, ir.Shape([str(shape[0]), *(sizes or [1])])

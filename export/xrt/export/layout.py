@@ -53,6 +53,16 @@ class Layout:
         """Channels, height and width."""
         return self.channels, self.height, self.width
 
+    @property
+    def tokens_first(self) -> bool:
+        """Whether it is a map or has tokens at axis 1, and is no map [n, K, h·w] run together for a pooling."""
+        return len(self.shape) == 4 or self.channel_axis == 2
+
+    @property
+    def grid_axes(self) -> frozenset[int]:
+        """The axes of the positions."""
+        return frozenset(range(1, len(self.shape))) - {self.channel_axis}
+
     def as_map(self, emit: Emitter, tensor: Tensor) -> Tensor:
         """The tensor [.., n, …] as a map [.., n, channels, height, width]; axes in front of the batch are kept.
 
@@ -114,7 +124,10 @@ def _channel_axis(node: ir.Node, axes: dict[ir.Value, int]) -> int | None:
         return len(shape) - 1
     if node.op_type == "MatMul":
         constant = [array_of(v) is not None for v in node.inputs if v is not None]
-        return len(shape) - 1 if constant[1] else None if data is None else axes[data]
+        # Of two computed operands the right one has the columns: the values that attention mixes.
+        values = node.inputs[1]
+        assert values is not None
+        return len(shape) - 1 if constant[1] or axes.get(values) == len(shape_of(values)) - 1 else None
     if node.op_type == "LayerNormalization":
         axis = node.attributes.get("axis")
         return len(shape) - 1 if axis is None or axis.value in (-1, len(shape) - 1) else None

@@ -132,7 +132,7 @@ class OnnxReference(Reference):
             tail64 = Float64Graph(tail)
             at = found[tensor].astype(np.float64)
             for _ in range(DIRECTIONS):
-                direction = rng.normal(size=at.shape)
+                direction = rng.normal(size=at.shape) * _smooth(at)
                 step = STEP * max(np.abs(at).max(), 1e-3)
                 ahead, behind = (tail64.run({**inputs, tensor: at + sign * step * direction})[0] for sign in (1, -1))
                 change = (ahead - behind).reshape(len(images), -1) / (2 * step)
@@ -157,6 +157,16 @@ class OnnxReference(Reference):
                 np.asarray(self.explained.classes), (len(change), len(self.explained.classes or ()))
             )
         return np.take_along_axis(change * signs, columns, axis=1)
+
+
+def _smooth(activation: np.ndarray) -> np.ndarray:
+    """Where an activation may be moved: not where its value occurs more than once, as the zeros behind a ReLU do.
+
+    Among equals a maximum has no derivative, only one-sided ones. Where nearly all are equal, all are moved.
+    """
+    _, inverse, counts = np.unique(activation, return_inverse=True, return_counts=True)
+    alone = (counts == 1)[inverse].reshape(activation.shape)
+    return alone if alone.mean() > 0.01 else np.ones_like(alone)
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,7 +133,14 @@ class _Tail(torch.fx.Interpreter):
             torch.set_grad_enabled(True)
         output = result[0] if isinstance(result, (tuple, list)) else result
         logits = self._captured[self._logits] if self._logits else output
-        return output, logits.flatten(1), [self._captured[name] for name in self._targets]
+        return output, logits.reshape(len(x), -1), [self._captured[name] for name in self._targets]
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call an operator; torch cannot differentiate its own primitive for the variance."""
+        if target is torch.ops.prims.var.default:
+            x, axes, correction = (*args, kwargs.get("correction", 1))[:3]
+            return torch.var(x, axes, correction=correction)
+        return super().call_function(target, args, kwargs)
 
     def run_node(self, n: torch.fx.Node) -> object:
         """Run one node; the first target becomes the leaf from which gradients are taken."""

@@ -46,6 +46,7 @@ def settle(model: ir.Model) -> None:
     _check_independence([logits for _, _, logits in seen])
     for value in pixels | sizes:
         value.shape = _shape([shapes[str(value.name)] for shapes, _, _ in seen])
+    _name_squeezed_axes(graph)
     for value in wanted:
         first, second = (values[str(value.name)] for _, values, _ in seen)
         if np.array_equal(first, second, equal_nan=True):
@@ -143,6 +144,18 @@ def _shape(observed: Sequence[np.ndarray]) -> ir.Shape:
         grows = first * BATCHES[1] == second * BATCHES[0] and first % BATCHES[0] == 0
         dims.append(first if first == second else str(Batch(first // BATCHES[0])) if grows else None)
     return ir.Shape(dims)
+
+
+def _name_squeezed_axes(graph: ir.Graph) -> None:
+    """A squeeze without axes would take the batch away as well, were there but one image."""
+    for node in list(graph):
+        source = node.inputs[0] if node.inputs else None
+        if node.op_type != "Squeeze" or source is None or source.shape is None:
+            continue
+        if len(node.inputs) < 2 or node.inputs[1] is None:
+            axes = np.array([i for i, d in enumerate(source.shape) if d == 1], dtype=np.int64)
+            node.resize_inputs(2)
+            node.replace_input_with(1, _constant(graph, node.outputs[0], axes))
 
 
 def _settle_sizes(graph: ir.Graph, user: ir.Node, index: int, observed: tuple[np.ndarray, np.ndarray]) -> None:

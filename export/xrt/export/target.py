@@ -21,6 +21,7 @@ import onnx_ir as ir
 from xrt.export.autodiff import Emitter, gradients
 from xrt.export.autodiff.emitter import array_of
 from xrt.export.layout import MIXING, REARRANGING, Layout, channel_axes, layout_of
+from xrt.export.positions import position_axes
 from xrt.export.settling import dependents
 from xrt.runtime.backends.onnxruntime import PlainGraph
 from xrt.runtime.bundle.manifest import Preprocessing
@@ -47,9 +48,16 @@ def default_target(model: ir.Model) -> Target:
     """
     graph = model.graph
     least, axes, made = minimum_side(graph), channel_axes(graph), _behind_weights(graph)
+    positions = position_axes(graph)
     for value in reversed(bottlenecks(graph)):
         layout = layout_of(value, graph, axes.get(value)) if value in made else None
-        if layout is None or min(layout.height, layout.width) < least or _is_step(value, layout, graph, axes):
+        if (
+            layout is None
+            or min(layout.height, layout.width) < least
+            or not layout.grid_axes <= positions.get(value, frozenset())
+        ):
+            continue
+        if _is_step(value, layout, graph, axes):
             continue
         reached, class_map = probe(model, value, layout)
         if reached and not class_map:
@@ -100,12 +108,14 @@ def probe(model: ir.Model, value: ir.Value, layout: Layout) -> tuple[bool, bool]
     emit = Emitter(graph, "probe")
     seed = emit.constant(np.eye(classes, dtype=np.float32)[:seen, None, :])
     (gradient,) = gradients(emit, graph.outputs[0], [twin], seed)
-    strength = emit.reduce("ReduceMax", emit("Abs", layout.as_map(emit, gradient)), [1, 3, 4])
+    strength = emit.reduce("ReduceMax", emit("Abs", layout.as_map(emit, gradient)), [1])
     found = strength.array if strength.array is not None else _run(copy, emit.materialise(strength))
-    by_channel = np.broadcast_to(found.reshape(seen, -1), (seen, layout.channels))
-    reached = bool(by_channel.any())
+    found = np.broadcast_to(found[:, 0], (seen, *layout.grid))
+    by_channel = found.max(axis=(2, 3))
+    # At one position alone a gradient says no more than that of a class token: it is where a recurrence ends.
+    reached = bool(np.count_nonzero(found.max(axis=(0, 1))) > 1)
     own = np.eye(classes, dtype=bool)[:seen]
-    class_map = reached and layout.channels == classes and not by_channel[~own].any()
+    class_map = reached and layout.channels == classes and not bool(by_channel[~own].any())
     return reached, class_map
 
 
@@ -195,16 +205,17 @@ def find_layer(graph: ir.Graph, name: str) -> ir.Value:
 def _is_step(value: ir.Value, layout: Layout, graph: ir.Graph, axes: dict[ir.Value, int]) -> bool:
     """Whether a map is but a step from the map before it to a pooling.
 
-    Either that map rearranged or without its extra tokens, or an intermediate of the pooling's arithmetic: r·x and exp(r·x) of a log-sum-exp, x^p
-    of a power mean. What a torch module computes and gives out is never taken for a step.
+    Either that map rearranged or without its extra tokens, or an intermediate of the pooling's arithmetic: r·x and
+    exp(r·x) of a log-sum-exp, x^p of a power mean. What a torch module gives out is never taken for a step, unless it
+    but runs positions together, [n, K, h, w] to [n, K, h·w].
     """
     node = value.producer()
     assert node is not None
-    source = node.inputs[0]
-    if node.op_type in REARRANGING | {"Slice"} and source is not None:
+    source, owned = node.inputs[0], layer_name(value) in scopes(node)
+    if node.op_type in REARRANGING | {"Slice"} and source is not None and not (owned and layout.tokens_first):
         before = layout_of(source, graph, axes.get(source))
         return before is not None and before.grid == layout.grid
-    if layer_name(value) in scopes(node):
+    if owned:
         return False
     others = [array for v in node.inputs[1:] if v is not None and (array := array_of(v)) is not None]
     if node.op_type in ("Add", "Div", "Mul", "Sub"):

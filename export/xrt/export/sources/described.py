@@ -61,7 +61,8 @@ def describe(
         raise UsageError(f"--input-size takes sides of {_SIDES[0]} to {_SIDES[1]} pixels; given {size[0]} × {size[1]}")
     if logits is None:
         assert module is not None
-        logits = count_logits(module, channels, size)
+        logits, told_by_output = run_once(module, channels, size)
+        task = task or told_by_output
     if logits is None:
         # The model does not run; its labels are taken on trust, and the tracer says what is wrong.
         logits = 1 if description.task == "binary" else len(description.labels or ()) or 1000
@@ -85,23 +86,28 @@ def describe(
     )
 
 
-def count_logits(module: torch.nn.Module, channels: int, size: tuple[int, int]) -> int | None:
-    """How many logits a module gives to two empty images; None where it fails, which is the tracer's to report.
+def run_once(module: torch.nn.Module, channels: int, size: tuple[int, int]) -> tuple[int | None, Task | None]:
+    """How many logits a module gives, and the task if it gives probabilities; None where it does not run.
 
-    Raises ModelError when it gives anything but one tensor.
+    Why it does not is the tracer's to report. Raises ModelError when it gives anything but one tensor.
     """
+    images = torch.randn(3, channels, *size, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            output = module.eval()(torch.zeros(2, channels, *size))
+            output = module.eval()(images)
     except Exception:
-        return None
+        return None, None
     if not isinstance(output, torch.Tensor):
         held = f" ({', '.join(map(str, output))})" if isinstance(output, Mapping) else ""
         raise ModelError(
             f"{type(module).__name__} gives a {type(output).__name__}{held}, not one tensor: wrap it in a module that "
             "returns its logits alone"
         )
-    return int(output.shape[1]) if output.ndim > 1 else None
+    if output.ndim == 0:
+        return None, None
+    rows = output.flatten(1) if output.ndim > 1 else output[:, None]
+    shares = bool((rows >= 0).all()) and torch.allclose(rows.sum(1), torch.ones(len(rows)), atol=1e-4)
+    return rows.shape[1], "multiclass" if shares and rows.shape[1] > 1 else None
 
 
 def input_channels(module: torch.nn.Module) -> int:

@@ -80,7 +80,10 @@ def open_graph(file: OnnxFile) -> ir.Model:
     newer.lower(proto)
     proto = _at_opset(proto)
     _check_precision(proto)
-    model = ir.from_proto(proto)
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # onnx-ir's errors have no common base
+        raise ModelError(f"the graph is invalid: {str(error.__cause__ or error).splitlines()[0]}") from error
     _free_names(model)
     return model
 
@@ -121,7 +124,8 @@ def _name_in(file: OnnxFile, logits: ir.Value) -> str:
 def free_batch(model: ir.Model) -> None:
     """Make the batch dynamic where the file has one built in, in place.
 
-    Reshapes to a constant shape that begins with the batch are given -1 there. Whether images then stay independent
+    Reshapes to a constant shape that begins with the batch are given -1 there; what is joined to the images' tokens
+    without depending on them, such as a class token, is expanded over the batch. Whether images then stay independent
     of each other is checked when the graph is settled.
     """
     graph = model.graph
@@ -130,9 +134,11 @@ def free_batch(model: ir.Model) -> None:
     batch = image.shape[0]
     if isinstance(batch, int):
         shapes = observed_shapes(model, batch)
-        for node in graph:
+        for node in list(graph):
             if node.op_type == "Reshape" and node.inputs[1] is not None:
                 _free_reshape(graph, node, shapes, batch)
+            elif node.op_type == "Concat" and batch == 1 and shapes.get(str(node.outputs[0].name), (0,))[0] == 1:
+                _free_concat(graph, node, set(shapes))
     image.shape = ir.Shape(["n", *image.shape[1:]])
     for value in (v for node in graph for v in node.outputs):
         value.shape = None
@@ -156,6 +162,24 @@ def _free_reshape(graph: ir.Graph, node: ir.Node, shapes: dict[str, tuple[int, .
     value.dtype = ir.DataType.INT64
     graph.register_initializer(value)
     node.replace_input_with(1, value)
+
+
+def _free_concat(graph: ir.Graph, node: ir.Node, from_image: set[str]) -> None:
+    """Expand constant operands over the batch, where they are joined along another axis."""
+    result = next((v for v in node.inputs if v is not None and v.name in from_image), None)
+    if result is None or node.attributes["axis"].value == 0:
+        return
+    for index, value in enumerate(node.inputs):
+        if value is None or value.name in from_image:
+            continue
+        batch = ir.node("Shape", [graph.inputs[0]], {"start": 0, "end": 1})
+        one = ir.Value(name=f"freed/one_{node.name}_{index}", const_value=ir.tensor(np.array([1, 1], dtype=np.int64)))
+        one.shape, one.dtype = ir.Shape([2]), ir.DataType.INT64
+        graph.register_initializer(one)
+        sizes = ir.node("Concat", [batch.outputs[0], one], {"axis": 0})
+        expanded = ir.node("Expand", [value, sizes.outputs[0]])
+        graph.insert_before(node, [batch, sizes, expanded])
+        node.replace_input_with(index, expanded.outputs[0])
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -252,4 +276,5 @@ def _count_logits(model: ir.Model, size: tuple[int, int]) -> int:
     shape = observed_shapes(model, batch if isinstance(batch, int) else 1).get(str(output.name))
     if shape is None:
         raise ModelError(f"output {output.name!r} does not depend on the image: name the logits with --output")
-    return prod(shape[1:])
+    # A squeeze without axes takes a batch of one away with the rest.
+    return prod(shape) // (batch if isinstance(batch, int) else 1)

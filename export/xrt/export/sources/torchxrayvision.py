@@ -15,7 +15,7 @@ from math import isnan
 import torch
 from jaxtyping import Float
 
-from xrt.export.sources.described import count_logits, describe, input_channels
+from xrt.export.sources.described import describe, input_channels, run_once
 from xrt.export.sources.source import Description, Source
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
 from xrt.train.models.state_dict import fit_state_dict
@@ -99,7 +99,7 @@ def source_of(
     size, channels = description.input_size or (side, side), input_channels(model)
     names: list[str] = list(getattr(model, "pathologies", None) or model.targets)  # type: ignore[arg-type]
     told = list(notes)
-    outputs = count_logits(Logits(model), channels, size)
+    outputs, _ = run_once(Logits(model), channels, size)
     if outputs is not None and outputs != len(names):
         told.append(f"it names {len(names)} classes and gives {outputs} logits: its names are not used")
         names = [f"class {i}" for i in range(outputs)]

@@ -140,6 +140,12 @@ def _abs(call: Call, x: Term, y: Term) -> Term:
     return x.apply("Sign")
 
 
+@vjp("Ceil", "Floor", "Round", "Sign")
+def _steps(call: Call) -> Sequence[Tensor | None]:
+    """Flat but for jumps, at which torch has no derivative either."""
+    return [None]
+
+
 @derivative("Reciprocal")
 def _reciprocal(call: Call, x: Term, y: Term) -> Term:
     return -(y * y)

@@ -18,7 +18,7 @@ def _reshape(call: Call) -> Sequence[Tensor | None]:
     """Axes fall into groups that map onto each other; a group along which the cotangent is constant stays so."""
     before, after, g = call.input_shape(), call.outputs[0].shape, call.g
     shape: list[Dim] = [g.shape[0]]
-    for old, new in _groups(before, after):
+    for old, new in axis_groups(before, after):
         held = [g.shape[1 + axis] for axis in new]
         if all(d == 1 for d in held):
             shape += [1] * len(old)
@@ -75,7 +75,7 @@ def _shuffle(call: Call, split: Shape, order: Sequence[int]) -> Tensor:
     return emit.reshape(moved, (*g.shape[:2], *call.input_shape()[1:]))
 
 
-def _groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
+def axis_groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
     """Split two shapes of equally many elements into the shortest runs of axes that hold equally many each."""
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0

@@ -1,0 +1,122 @@
+"""Which axes of a value still stand for positions on the image.
+
+A grid cannot be told from its size: 256 hidden units, 18 queries or a covariance matrix make a square as well. So
+positions are followed from the image through the graph. Convolutions and poolings keep them; a product with weights
+loses those of the axis it mixes; attention takes its rows from the queries and loses the columns; a reshape keeps
+them where it splits or joins positions alone, the batch included, as window partitions do. A reshape that joins them
+with channels, as group normalisation is spelt, is remembered until one that undoes it.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from xrt.export.autodiff.emitter import Shape, array_of, shape_of
+from xrt.export.autodiff.rules.shape import axis_groups
+from xrt.runtime.errors import ModelError
+
+_SPATIAL = {
+    "AveragePool", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool",
+    "GlobalMaxPool", "MaxPool", "SpaceToDepth",
+}  # fmt: skip
+_RESHAPING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}
+
+Axes = frozenset[int]
+
+
+def position_axes(graph: ir.Graph) -> dict[ir.Value, Axes]:
+    """The axes of each value that stand for positions on the image, the graph's first input [n, C, H, W]."""
+    known: dict[ir.Value, Axes] = {graph.inputs[0]: frozenset({2, 3})}
+    joined: dict[ir.Value, tuple[Shape, Axes]] = {}
+    for node in graph:
+        sources = [v for v in node.inputs if v in known]
+        if not sources:
+            continue
+        for output in node.outputs:
+            try:
+                shape = shape_of(output)
+                axes = _of_node(node, known, shape)
+            except ModelError:
+                continue
+            axes |= _remembered(node, output, shape, axes, known, joined)
+            known[output] = frozenset(axis for axis in axes if axis < len(shape) and shape[axis] != 1)
+    return known
+
+
+def _remembered(
+    node: ir.Node,
+    output: ir.Value,
+    shape: Shape,
+    axes: Axes,
+    known: dict[ir.Value, Axes],
+    joined: dict[ir.Value, tuple[Shape, Axes]],
+) -> Axes:
+    """The axes that a reshape brings back; `joined` holds what earlier ones lost, by value, and is kept up."""
+    source = node.inputs[0]
+    if source is None or source not in known:
+        return frozenset()
+    if node.op_type in _RESHAPING:
+        before, held = joined.get(source, (shape_of(source), known[source]))
+        if before == shape:
+            return held
+        if held and not axes:
+            joined[output] = before, held
+    elif source in joined and shape_of(source) == shape:
+        joined[output] = joined[source]
+    return frozenset()
+
+
+def _of_node(node: ir.Node, known: dict[ir.Value, Axes], shape: Shape) -> Axes:
+    source = node.inputs[0]
+    held = known.get(source, frozenset()) if source is not None else frozenset()
+    rank = len(shape)
+    if node.op_type in _SPATIAL:
+        return frozenset(range(2, rank)) if held else frozenset()
+    if node.op_type == "Transpose":
+        order = node.attributes["perm"].value if "perm" in node.attributes else range(rank)[::-1]
+        return frozenset(new for new, old in enumerate(order) if old in held)
+    if node.op_type in _RESHAPING and source is not None:
+        return _reshaped(shape_of(source), shape, held)
+    if node.op_type == "MatMul":
+        return _product(node, known, rank)
+    if node.op_type == "Gemm":
+        return held & {0}
+    if source is not None and source in known and len(shape_of(source)) > rank:
+        return _removed(node, shape_of(source), shape, held)
+    same = [known[v] for v in node.inputs if v in known and len(shape_of(v)) == rank]
+    return frozenset().union(*same)
+
+
+def _reshaped(before: Shape, after: Shape, held: Axes) -> Axes:
+    kept: set[int] = set()
+    for old, new in axis_groups(before, after):
+        long = [axis for axis in old if before[axis] != 1]
+        if any(axis in held for axis in long) and all(axis in held or axis == 0 for axis in long):
+            kept.update(new)
+    return frozenset(kept)
+
+
+def _product(node: ir.Node, known: dict[ir.Value, Axes], rank: int) -> Axes:
+    """Leading axes of either operand, rows of the left one, columns of the right one."""
+    kept: set[int] = set()
+    for value, own in zip(node.inputs, (rank - 2, rank - 1), strict=True):
+        if value is None or value not in known or array_of(value) is not None:
+            continue
+        lead = rank - len(shape_of(value))
+        axes = {axis + lead for axis in known[value]}
+        kept.update(axis for axis in axes if axis < rank - 2 or axis == own)
+    return frozenset(kept)
+
+
+def _removed(node: ir.Node, before: Shape, after: Shape, held: Axes) -> Axes:
+    """Behind a reduction or a choice of one index, which take axes away."""
+    if node.op_type == "Gather":
+        gone = {node.attributes["axis"].value % len(before) if "axis" in node.attributes else 0}
+    else:
+        given = node.attributes["axes"].value if "axes" in node.attributes else None
+        if given is None and len(node.inputs) > 1 and node.inputs[1] is not None:
+            array = array_of(node.inputs[1])
+            given = None if array is None else array.tolist()
+        gone = {axis % len(before) for axis in given} if given is not None else set(range(len(before)))
+    left = [axis for axis in range(len(before)) if axis not in gone]
+    return frozenset(new for new, old in enumerate(left[: len(after)]) if old in held)
