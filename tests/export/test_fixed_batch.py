@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from export.parity import drawn, run
-from export.test_targets import TAILS, Classifier
+from export.test_targets import TAILS, Classifier, Tokens
 
 from xrt.export.compilation import compile_source
 from xrt.export.sources import Description, open_source
@@ -14,6 +14,8 @@ from xrt.runtime.gate.evidence import phantom_inputs
 
 MODELS = {
     "CNN": (lambda: Classifier(TAILS["max pooling, flatten, perceptron"]()), 4),
+    "class token": (lambda: Tokens(1, "token"), 8),
+    "mean of tokens": (lambda: Tokens(2, "mean"), 8),
 }
 
 

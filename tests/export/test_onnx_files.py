@@ -178,8 +178,8 @@ def test_a_built_in_batch_that_cannot_be_freed(tmp_path):
         c = {CONV} (x, w) r = Relu (c) g = GlobalAveragePool (r) f = Flatten (g)
         t = Concat <axis=1> (f, token) y = Slice (t, start, end, one)
     """
-    model = integers(graph(body, face="(float[1,1,64,64] x) => (float y)"), start=[0], end=[5], one=[1])
-    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 6), np.float32), "token"))
+    model = integers(graph(body, face="(float[2,1,64,64] x) => (float y)"), start=[0], end=[5], one=[1])
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((2, 6), np.float32), "token"))
     with pytest.raises(ModelError, match=r"does not run on 2 and 3 images at once .*dynamic batch"):
         compile_source(opened(model, tmp_path))
 

@@ -14,10 +14,11 @@ import onnx.inliner
 import onnx.version_converter
 import onnx_ir as ir
 
-from xrt.export.autodiff.emitter import OPSET, array_of
+from xrt.export.autodiff.emitter import OPSET
 from xrt.export.heads import SHAPING, expose_logits, final_activation
 from xrt.export.settling import observed_shapes, settle
 from xrt.export.sources import newer
+from xrt.export.sources.batch import free_batch
 from xrt.export.sources.described import describe
 from xrt.export.sources.source import Description, OnnxFile, Source
 from xrt.export.tracing import MAX_BYTES, MAX_IR_VERSION, TracedModel
@@ -121,65 +122,11 @@ def _name_in(file: OnnxFile, logits: ir.Value) -> str:
     return str((value or logits).name)
 
 
-def free_batch(model: ir.Model) -> None:
-    """Make the batch dynamic where the file has one built in, in place.
-
-    Reshapes to a constant shape that begins with the batch are given -1 there; what is joined to the images' tokens
-    without depending on them, such as a class token, is expanded over the batch. Whether images then stay independent
-    of each other is checked when the graph is settled.
-    """
-    graph = model.graph
-    image = graph.inputs[0]
-    assert image.shape is not None
-    batch = image.shape[0]
-    if isinstance(batch, int):
-        shapes = observed_shapes(model, batch)
-        for node in list(graph):
-            if node.op_type == "Reshape" and node.inputs[1] is not None:
-                _free_reshape(graph, node, shapes, batch)
-            elif node.op_type == "Concat" and batch == 1 and shapes.get(str(node.outputs[0].name), (0,))[0] == 1:
-                _free_concat(graph, node, set(shapes))
-    image.shape = ir.Shape(["n", *image.shape[1:]])
-    for value in (v for node in graph for v in node.outputs):
-        value.shape = None
-
-
 def fix_size(model: ir.Model, height: int, width: int) -> None:
     """Give a model with dynamic spatial sizes the sizes that its user names, in place."""
     image = model.graph.inputs[0]
     assert image.shape is not None
     image.shape = ir.Shape([image.shape[0], image.shape[1], height, width])
-
-
-def _free_reshape(graph: ir.Graph, node: ir.Node, shapes: dict[str, tuple[int, ...]], batch: int) -> None:
-    sizes = array_of(node.inputs[1])  # type: ignore[arg-type]
-    result = shapes.get(str(node.outputs[0].name))
-    if sizes is None or result is None or not len(sizes) or sizes[0] in (0, -1) or result[0] % batch:
-        return
-    freed = np.array([-1, *result[1:]], dtype=np.int64)
-    name = f"freed/{node.outputs[0].name}"
-    value = ir.Value(name=name, const_value=ir.tensor(freed, name=name), shape=ir.Shape(freed.shape))
-    value.dtype = ir.DataType.INT64
-    graph.register_initializer(value)
-    node.replace_input_with(1, value)
-
-
-def _free_concat(graph: ir.Graph, node: ir.Node, from_image: set[str]) -> None:
-    """Expand constant operands over the batch, where they are joined along another axis."""
-    result = next((v for v in node.inputs if v is not None and v.name in from_image), None)
-    if result is None or node.attributes["axis"].value == 0:
-        return
-    for index, value in enumerate(node.inputs):
-        if value is None or value.name in from_image:
-            continue
-        batch = ir.node("Shape", [graph.inputs[0]], {"start": 0, "end": 1})
-        one = ir.Value(name=f"freed/one_{node.name}_{index}", const_value=ir.tensor(np.array([1, 1], dtype=np.int64)))
-        one.shape, one.dtype = ir.Shape([2]), ir.DataType.INT64
-        graph.register_initializer(one)
-        sizes = ir.node("Concat", [batch.outputs[0], one], {"axis": 0})
-        expanded = ir.node("Expand", [value, sizes.outputs[0]])
-        graph.insert_before(node, [batch, sizes, expanded])
-        node.replace_input_with(index, expanded.outputs[0])
 
 
 def _read(path: Path) -> onnx.ModelProto:
