@@ -12,6 +12,8 @@ import onnx.numpy_helper
 import torch
 from onnxscript import opset18
 
+from xrt.runtime.errors import ModelError
+
 op: Any = opset18
 OPERATOR = torch.ops.aten.scaled_dot_product_attention.default
 
@@ -28,7 +30,7 @@ def _attention(
 ) -> Any:  # fmt: skip
     """The translation; `dropout_p` does nothing at inference."""
     if enable_gqa:
-        raise NotImplementedError("grouped-query attention of other than four axes")
+        raise ModelError("grouped-query attention of other than four axes: repeat its keys and values in the model")
     rank, depth = len(query.shape), query.shape[-1]
     order = [*range(rank - 2), rank - 1, rank - 2]
     factor = op.Constant(value_float=float(scale) if scale is not None else 1 / sqrt(depth))
