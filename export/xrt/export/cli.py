@@ -47,7 +47,10 @@ def export(
     ] = None,
     mean: Annotated[
         str | None,
-        typer.Option(metavar="M,…", help="Mean of each input channel, pixels scaled to 0..1; default ImageNet's."),
+        typer.Option(
+            metavar="M,…",
+            help="Mean of each input channel, pixels scaled to 0..1; default ImageNet's for colour, 0 and 1 for grey.",
+        ),
     ] = None,
     std: Annotated[
         str | None,
