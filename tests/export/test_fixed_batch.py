@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from export.parity import drawn, run
-from export.test_targets import TAILS, Classifier, Tokens
+from export.tails import TAILS, Classifier, Tokens
 
 from xrt.export.compilation import compile_source
 from xrt.export.sources import Description, open_source

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import torch
 from export.parity import drawn, run, source_of
-from export.test_targets import Classifier, Tokens, linear
+from export.tails import Classifier, Tokens, linear
 
 from xrt.benchmarks.contenders import unscaled_cams
 from xrt.export.compilation import Request, compile_source

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from xrt.export.autodiff.emitter import Batch, Dim, shape_of
+from xrt.export.layout import MIXING
 from xrt.runtime.errors import ModelError
 
 Activation = Literal["softmax", "sigmoid"]
@@ -33,14 +34,20 @@ def final_activation(graph: ir.Graph) -> tuple[ir.Value, Activation | None]:
     return graph.outputs[0], None
 
 
-def expose_logits(model: ir.Model) -> tuple[str, Activation | None]:
+def expose_logits(model: ir.Model, observed: np.ndarray) -> tuple[str, Activation | None]:
     """Make the logits [n, classes] the only output, called `logits`, in place.
 
-    Returns the name that their value had in the graph before, and the activation that was behind them. Raises
-    ModelError when the output is no such thing.
+    `observed` is its output for a few images. Returns the name that the logits had in the graph before, and the
+    activation that was behind them. Raises ModelError when the output is no such thing, probabilities of another
+    making included.
     """
     graph = model.graph
     value, activation = final_activation(graph)
+    if activation is None and (sign := _sign_of_probabilities(graph, observed)):
+        raise ModelError(
+            f"output {graph.outputs[0].name!r} holds probabilities ({sign}), and no softmax or sigmoid alone makes "
+            "them that could be taken off: heatmaps explain logits, so export a model that returns those"
+        )
     name, shape = str(value.name), shape_of(value)
     sizes = [d for d in shape[1:] if isinstance(d, int) and d != 1]
     grown = any(isinstance(d, Batch) for d in shape[1:])
@@ -74,6 +81,30 @@ def expose_logits(model: ir.Model) -> tuple[str, Activation | None]:
                 output.name = "logits/activated"
     value.name = "logits"
     return name, activation
+
+
+def _sign_of_probabilities(graph: ir.Graph, output: np.ndarray) -> str | None:
+    """What betrays probabilities, or their logarithms, in a few outputs; None where nothing does."""
+    rows = output.reshape(len(output), -1).astype(np.float64)
+    shares = rows if (rows >= 0).all() else np.exp(rows) if (rows <= 0).all() else np.zeros_like(rows)
+    if rows.shape[1] > 1 and np.allclose(shares.sum(1), 1, atol=1e-4):
+        return "those of an image sum to one"
+    if (rows >= 0).all() and (rows <= 1).all() and (behind := _behind_the_last_weights(graph) & set(_ACTIVATIONS)):
+        return f"they lie between 0 and 1, behind a {min(behind)}"
+    return None
+
+
+def _behind_the_last_weights(graph: ir.Graph) -> set[str]:
+    """The operators on the way from the last products with weights to the output."""
+    operators: set[str] = set()
+    waiting, seen = [graph.outputs[0]], set[ir.Value]()
+    while waiting:
+        node = (value := waiting.pop()).producer()
+        if node is not None and node.op_type not in MIXING and value not in seen:
+            operators.add(node.op_type)
+            waiting.extend(v for v in node.inputs if v is not None)
+        seen.add(value)
+    return operators
 
 
 def _over_classes(logits: ir.Value, sizes: Sequence[Dim]) -> bool:

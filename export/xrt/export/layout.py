@@ -23,7 +23,7 @@ _CHANNELS_SECOND = {
 }  # fmt: skip
 MIXING = {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}
 """Operators that make new channels."""
-REARRANGING = {"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+REARRANGING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators that keep every number."""
 
 

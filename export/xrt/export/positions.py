@@ -2,9 +2,10 @@
 
 A grid cannot be told from its size: 256 hidden units, 18 queries or a covariance matrix make a square as well. So
 positions are followed from the image through the graph. Convolutions and poolings keep them; a product with weights
-loses those of the axis it mixes; attention takes its rows from the queries and loses the columns; a reshape keeps
-them where it splits or joins positions alone, the batch included, as window partitions do. A reshape that joins them
-with channels, as group normalisation is spelt, is remembered until one that undoes it.
+loses those of the axis it mixes, a ranking those of the axis it ranks; attention takes its rows from the queries and
+loses the columns; a reshape keeps them where it splits or joins positions alone, the batch included, as window
+partitions do. A reshape that joins them with channels, as group normalisation is spelt, is remembered until one that
+undoes it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from xrt.export.autodiff.emitter import Shape, array_of, shape_of
+from xrt.export.autodiff.rules.product import einsum_letters
 from xrt.export.autodiff.rules.shape import axis_groups
 from xrt.runtime.errors import ModelError
 
@@ -81,6 +83,11 @@ def _of_node(node: ir.Node, known: dict[ir.Value, Axes], shape: Shape) -> Axes:
         return _product(node, known, rank)
     if node.op_type == "Gemm":
         return held & {0}
+    if node.op_type == "Einsum":
+        return _summed(node, known)
+    if node.op_type == "TopK":
+        axis = node.attributes["axis"].value if "axis" in node.attributes else -1
+        return held - {axis % rank}
     if source is not None and source in known and len(shape_of(source)) > rank:
         return _removed(node, shape_of(source), shape, held)
     same = [known[v] for v in node.inputs if v in known and len(shape_of(v)) == rank]
@@ -108,8 +115,25 @@ def _product(node: ir.Node, known: dict[ir.Value, Axes], rank: int) -> Axes:
     return frozenset(kept)
 
 
+def _summed(node: ir.Node, known: dict[ir.Value, Axes]) -> Axes:
+    """The letters of an Einstein sum that stand for positions in an operand and are left in the result."""
+    terms, result = einsum_letters(node.attributes["equation"].value)
+    if "." in result:
+        return frozenset()
+    held = {
+        term[axis]
+        for term, value in zip(terms, node.inputs, strict=True)
+        if value is not None
+        for axis in known.get(value, ())
+        if axis < len(term)
+    }
+    return frozenset(axis for axis, letter in enumerate(result) if letter in held)
+
+
 def _removed(node: ir.Node, before: Shape, after: Shape, held: Axes) -> Axes:
     """Behind a reduction or a choice of one index, which take axes away."""
+    if not node.op_type.startswith(("Reduce", "Arg", "Gather")):
+        return frozenset()
     if node.op_type == "Gather":
         gone = {node.attributes["axis"].value % len(before) if "axis" in node.attributes else 0}
     else:

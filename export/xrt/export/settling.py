@@ -26,10 +26,11 @@ _INDEPENDENT = 1e-3
 """Relative to the largest logit. Rounding between batch sizes is about 1e-6; a batch statistic moves far more."""
 
 
-def settle(model: ir.Model) -> None:
+def settle(model: ir.Model) -> np.ndarray:
     """Settle a model with one float input [n, C, H, W], in place: constants, shapes of all values, reshapes.
 
-    Raises ModelError when ONNX Runtime cannot run it, or when an image's output depends on its neighbours.
+    Returns the output for a few images of noise. Raises ModelError when ONNX Runtime cannot run it, or when an image's
+    output depends on its neighbours.
     """
     graph = model.graph
     sizes, pixels = dependents(graph)
@@ -55,6 +56,7 @@ def settle(model: ir.Model) -> None:
             for user, index in list(value.uses()):
                 _settle_sizes(graph, user, index, (first, second))
     onnx_ir.passes.common.RemoveUnusedNodesPass()(model)
+    return seen[-1][2]
 
 
 def observed_shapes(model: ir.Model, batch: int) -> dict[str, tuple[int, ...]]:
@@ -175,6 +177,15 @@ def _settle_sizes(graph: ir.Graph, user: ir.Node, index: int, observed: tuple[np
         reshape.metadata_props.update(user.metadata_props)
         ir.convenience.replace_nodes_and_values(graph, user, [user], [reshape], [output], [reshape.outputs[0]])
         reshape.outputs[0].shape = output.shape
+    elif user.op_type == "ScatterND" and index == 1 and _all_images(first, second):
+        # Every image is written anew, as `x[:, …] = …` is spelt.
+        written, output = user.inputs[2], user.outputs[0]
+        if written is not None and written.shape == output.shape and output not in graph.outputs:
+            output.replace_all_uses_with(written)
+
+
+def _all_images(first: np.ndarray, second: np.ndarray) -> bool:
+    return [first.shape, second.shape] == [(n, 1) for n in BATCHES] and _counts(first) and _counts(second)
 
 
 def _counts(indices: np.ndarray) -> bool:

@@ -192,13 +192,17 @@ def find_layer(graph: ir.Graph, name: str) -> ir.Value:
         for value in node.outputs:
             if value.name == name:
                 return value
-        if name in scopes(node) and any(name not in scopes(user) for v in node.outputs for user, _ in v.uses()):
+        leaves = any(v in graph.outputs or any(name not in scopes(u) for u, _ in v.uses()) for v in node.outputs)
+        if leaves and name in scopes(node):
             chosen = node.outputs[0]
     if chosen is None:
         known = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})
         known = known or [str(v.name) for v in bottlenecks(graph)]
         shown = ", ".join(known[-24:]) or "none named"
-        raise ModelError(f"there is no layer {name!r} on the way to the logits; some that there are: {shown}")
+        raise ModelError(
+            f"there is no layer {name!r} on the way to the logits (a Dropout or Identity leaves no tensor: name the "
+            f"layer before it); some that there are: {shown}"
+        )
     return chosen
 
 
@@ -212,7 +216,7 @@ def _is_step(value: ir.Value, layout: Layout, graph: ir.Graph, axes: dict[ir.Val
     node = value.producer()
     assert node is not None
     source, owned = node.inputs[0], layer_name(value) in scopes(node)
-    if node.op_type in REARRANGING | {"Slice"} and source is not None and not (owned and layout.tokens_first):
+    if node.op_type in REARRANGING | {"Pad", "Slice"} and source is not None and not (owned and layout.tokens_first):
         before = layout_of(source, graph, axes.get(source))
         return before is not None and before.grid == layout.grid
     if owned:

@@ -81,8 +81,7 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
         )
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
     simplify(model)
-    settle(model)
-    name, activation = expose_logits(model)
+    name, activation = expose_logits(model, settle(model))
     return TracedModel(model, program.exported_program, name, activation)
 
 

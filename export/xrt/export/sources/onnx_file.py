@@ -98,8 +98,7 @@ def load_graph(file: OnnxFile, height: int, width: int) -> TracedModel:
     name = _name_in(file, final_activation(model.graph)[0])
     fix_size(model, height, width)
     free_batch(model)
-    settle(model)
-    _, activation = expose_logits(model)
+    _, activation = expose_logits(model, settle(model))
     return TracedModel(model, logits_name=name, activation=activation)
 
 

@@ -90,11 +90,8 @@ def _einsum_operand(call: Call, terms: list[str], result: str, index: int) -> Te
 
 def _letters(call: Call) -> tuple[list[str], str]:
     """The letters of each operand and of the result. Raises ModelError for forms without a rule."""
-    equation: str = call.attribute("equation").replace(" ", "")
-    left, arrow, result = equation.partition("->")
-    terms = left.split(",")
-    if not arrow:
-        result = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
+    equation: str = call.attribute("equation")
+    terms, result = einsum_letters(equation)
     repeated = any(len(set(term)) < len(term) for term in terms)
     if "." in equation or repeated or len(terms) > 2:
         raise ModelError(
@@ -102,6 +99,14 @@ def _letters(call: Call) -> tuple[list[str], str]:
             "without ellipsis and without diagonals"
         )
     return terms, result
+
+
+def einsum_letters(equation: str) -> tuple[list[str], str]:
+    """The letters of each operand and of the result, which by default are those that occur once, in order."""
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    if not arrow:
+        result = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
+    return left.split(","), result
 
 
 def _scaled(call: Call, tensor: Tensor, factor: float) -> Tensor:

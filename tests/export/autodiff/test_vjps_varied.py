@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from export.oracle import check, parse
-from export.vjp_graphs import VARIED
+from export.autodiff.graphs import VARIED
+from export.autodiff.oracle import check, parse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -1,0 +1,93 @@
+"""Operators that pick by index in several axes at once, or by rank: advanced indexing, assignment to a part, top-k."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from xrt.export.autodiff.emitter import Batch, Tensor, broadcast
+from xrt.export.autodiff.rules.placing import place
+from xrt.export.autodiff.table import Call, vjp
+from xrt.runtime.errors import ModelError
+
+
+@vjp("GatherND")
+def _gather_nd(call: Call) -> Sequence[Tensor | None]:
+    """The axes that the indices speak of are taken as one, and what was picked goes back to where it came from."""
+    if call.attribute("batch_dims", 0):
+        raise ModelError(f"node {call.node.name!r}: no gradient rule for GatherND with batch_dims: index one axis")
+    emit, picked, sizes = call.emit, *_flat_indices(call)
+    axes = call.x(1).rank - 1
+    g = emit.expand_axes(call.g, (call.g.shape[0], *call.outputs[0].shape), range(1, 1 + axes))
+    rest = g.shape[1 + axes :]
+    g = place(emit, emit.reshape(g, (g.shape[0], len(picked), *rest)), 1, picked, prod(sizes))
+    return [emit.reshape(g, (g.shape[0], *(sizes if g.shape[1] != 1 else [1] * len(sizes)), *rest))]
+
+
+@vjp("ScatterND")
+def _scatter_nd(call: Call) -> Sequence[Tensor | None]:
+    """What was written takes the cotangent from its place, and what was overwritten gets none."""
+    emit, picked, sizes = call.emit, *_flat_indices(call)
+    how, depth = call.attribute("reduction", "none"), len(sizes)
+    if how not in ("none", "add"):
+        raise ModelError(f"node {call.node.name!r}: no gradient rule for ScatterND that takes the {how}")
+    if how == "none" and len(set(picked.tolist())) < len(picked):
+        raise ModelError(f"node {call.node.name!r}: ScatterND writes twice to one place, in no order that is defined")
+    g, (data, updates) = call.g, call.node.inputs[0:3:2]
+    assert data is not None and updates is not None
+    results: list[Tensor | None] = [None, None, None]
+    if call.needed[0]:
+        kept = np.ones(prod(sizes), dtype=np.float32)
+        kept[picked] = 0.0 if how == "none" else 1.0
+        weights = emit.constant(kept.reshape(*sizes, *(1 for _ in call.outputs[0].shape[depth:])))
+        results[0] = g if how == "add" else emit("Mul", g, weights)
+    if call.needed[2]:
+        g = emit.expand_axes(g, (g.shape[0], *call.outputs[0].shape), range(1, 1 + depth))
+        rest = g.shape[1 + depth :]
+        g = emit.reshape(g, (g.shape[0], prod(sizes), *rest))
+        g = emit("Gather", g, emit.constant(picked), shape=(g.shape[0], len(picked), *rest), axis=1)
+        results[2] = emit.reshape(g, (g.shape[0], *call.x(1).shape[:-1], *rest))
+    return results
+
+
+def _flat_indices(call: Call) -> tuple[np.ndarray, list[int]]:
+    """The places that constant indices [.., m] name, numbered over the first m axes of the data, and these axes."""
+    indices = call.x(1).array
+    if indices is None:
+        raise ModelError(
+            f"node {call.node.name!r} picks at indices computed at run time: choose a later --target-layer"
+        )
+    sizes = call.input_shape()[: indices.shape[-1]]
+    if any(isinstance(size, Batch) for size in sizes):
+        raise ModelError(
+            f"node {call.node.name!r}: {call.node.op_type} along the batch: keep images apart in the model"
+        )
+    extents = [int(size) for size in sizes]  # type: ignore[arg-type]
+    columns = [indices[..., i].reshape(-1) % extent for i, extent in enumerate(extents)]
+    return np.ravel_multi_index(columns, extents).astype(np.int64), extents
+
+
+@vjp("TopK")
+def _top_k(call: Call) -> Sequence[Tensor | None]:
+    """The cotangent of each of the k goes to the element that it came from: a product with the one-hot [k, size]."""
+    emit, g, rank = call.emit, call.g, call.x().rank
+    axis = call.attribute("axis", -1) % rank
+    size = call.input_shape()[axis]
+    if isinstance(size, Batch):
+        raise ModelError(f"node {call.node.name!r}: TopK along the batch: keep images apart in the model")
+    last = [*(i for i in range(rank) if i != axis), axis]
+    chosen = emit.transpose(call.outputs[1], last)
+    columns = emit.reshape(chosen, (*chosen.shape, 1))
+    hit = emit("Equal", columns, emit.constant(np.arange(size)))
+    one_hot = emit("Cast", hit, to=1)
+    g = emit.transpose(g, [0, *(1 + i for i in last)])
+    rows = emit.reshape(g, (*g.shape[:-1], 1, g.shape[-1]))
+    if rows.shape[-1] == 1:
+        g = emit("Mul", rows, emit.reduce("ReduceSum", one_hot, [rank - 1]))
+    else:
+        lead = broadcast(rows.shape[:-2], one_hot.shape[:-2])
+        g = emit("MatMul", rows, one_hot, shape=(*lead, 1, size))
+    g = emit.reshape(g, (*g.shape[:-2], size))
+    return [emit.transpose(g, [0, *(1 + last.index(i) for i in range(rank))])]

@@ -1,0 +1,71 @@
+"""ONNX files written as text, and what holds of every one that is explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+from onnx import numpy_helper
+
+from xrt.export.compilation import Request, compile_source
+from xrt.export.sources import Description, open_source
+from xrt.runtime.gate.evidence import phantom_inputs
+
+TOLD = Description(mean=(0.5,), std=(0.25,))
+CONV = "Conv <kernel_shape=[3,3], strides=[8,8], pads=[1,1,1,1]>"
+BODY = f"""
+    c = {CONV} (x, w)
+    r = Relu (c)
+    g = GlobalAveragePool (r)
+    f = Flatten <axis=1> (g)
+    l = Gemm <transB=1> (f, h, z)
+"""
+WEIGHTS = {
+    "w": (6, 1, 3, 3), "h": (5, 6), "z": (5,), "scale": (6,), "shift": (6,), "mean": (6,), "variance": (6,),
+    "k": (5, 6, 1, 1), "w3": (6, 3, 3, 3),
+}  # fmt: skip
+
+
+def graph(body: str, *, face="(float[n,1,64,64] x) => (float y)", opset=18, ir=8, extra="", listed=False):
+    """A model as text, with those of the `WEIGHTS` that it reads; `listed` also lists them as inputs."""
+    model = onnx.parser.parse_model(f'<ir_version: {ir}, opset_import: ["" : {opset}{extra}]> m {face} {{ {body} }}')
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    read = {name for node in model.graph.node for name in node.input}
+    rng = np.random.default_rng(0)
+    for name, shape in WEIGHTS.items():
+        values = rng.uniform(0.5, 1.5, shape) if name == "variance" else rng.normal(size=shape)
+        if name in read:
+            model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
+            if listed:
+                model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    return model
+
+
+def integers(model, **arrays):
+    for name, values in arrays.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
+    return model
+
+
+def opened(model, folder: Path, description=TOLD):
+    onnx.save(model, folder / "model.onnx")
+    return open_source(str(folder / "model.onnx"), description)
+
+
+def explained(model, folder: Path, description=TOLD, request=Request()):  # noqa: B008 (it is immutable)
+    """The compiled model, its logits compared with the file's own and its gradients proved, on three images."""
+    source = opened(model, folder, description)
+    compiled = compile_source(source, request)
+    images = phantom_inputs(3, 0, source.preprocessing).images
+    answers = compiled.reference.answer(images)
+    ours = onnxruntime.InferenceSession(compiled.data, providers=["CPUExecutionProvider"])
+    logits, cams = ours.run(["logits", "cams"], {"image": images})
+    # Both fp32, of a few dozen operations.
+    np.testing.assert_allclose(logits, answers.logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(cams, answers.cams["cams"], rtol=1e-3, atol=1e-5 * cams.max())
+    assert cams.max() > 0
+    return source, compiled, logits
