@@ -17,7 +17,7 @@ from export.tails import Classifier, Tokens, linear
 
 from xrt.benchmarks.contenders import unscaled_cams
 from xrt.export.compilation import Request, compile_source
-from xrt.export.float64 import Float64Graph
+from xrt.export.references.float64 import Float64Graph
 from xrt.runtime.bundle.manifest import CamMethod
 from xrt.runtime.gate.evidence import phantom_inputs
 

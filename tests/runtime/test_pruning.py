@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx.parser
+import onnxruntime
 import pytest
 
-from xrt.runtime.backends.onnxruntime import PlainGraph
 from xrt.runtime.backends.pruning import keep_output
 
 TEXT = """<ir_version: 9, opset_import: ["" : 18]>
@@ -18,6 +18,10 @@ def model() -> bytes:
     return onnx.parser.parse_model(TEXT).SerializeToString()
 
 
+def run(model: bytes, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(["y"], inputs)[0]
+
+
 def test_only_what_the_output_needs_is_left(model):
     pruned = keep_output(model, "y")
     graph = onnx.load_from_string(pruned).graph
@@ -25,7 +29,7 @@ def test_only_what_the_output_needs_is_left(model):
     assert [tensor.name for tensor in graph.initializer] == ["a"]
     assert [value.name for value in graph.output] == ["y"]
     x = np.array([[1, -1]], dtype=np.float32)
-    assert PlainGraph(pruned).run({"x": x}, ["y"])["y"].tolist() == [[1, 0]]
+    assert run(pruned, {"x": x}).tolist() == [[1, 0]]
 
 
 def test_everything_is_left_where_everything_is_needed(model):
@@ -41,8 +45,8 @@ def test_branches_lose_no_node():
       else_branch = b () => (float[n] q) { q = Relu(s) }>  z = Exp(x) }"""
     pruned = keep_output(onnx.parser.parse_model(text).SerializeToString(), "y")
     assert len(onnx.load_from_string(pruned).graph.node) == 3
-    found = PlainGraph(pruned).run({"c": np.array(True), "x": np.array([2], dtype=np.float32)}, ["y"])
-    assert found["y"].tolist() == [2]
+    found = run(pruned, {"c": np.array(True), "x": np.array([2], dtype=np.float32)})
+    assert found.tolist() == [2]
 
 
 @pytest.mark.parametrize("cut", [10, -7])

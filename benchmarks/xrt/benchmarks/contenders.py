@@ -13,9 +13,10 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, XGrad
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.model_targets import BinaryClassifierOutputTarget, ClassifierOutputTarget
 
-from xrt.export.probe import probed_module
-from xrt.export.reference import TorchReference, explained_classes, float_pixels
-from xrt.export.reference_maps import as_map
+from xrt.export.references.maps import as_map
+from xrt.export.references.probe import probed_module
+from xrt.export.references.reference import explained_classes, float_pixels
+from xrt.export.references.torch_reference import TorchReference
 from xrt.export.sources import Source
 from xrt.runtime.bundle.manifest import CamMethod
 

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from xrt.benchmarks.contenders import unscaled_cams
-from xrt.export.cams import Explained
+from xrt.export.cams.explain import Explained
 from xrt.export.compilation import ExplainedModel, Request, compile_source
-from xrt.export.reference import Reference, TorchReference
+from xrt.export.references.reference import Reference
+from xrt.export.references.torch_reference import TorchReference
 from xrt.export.sources import Source, reopen_source
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError

@@ -145,7 +145,7 @@ def export(
 
 
 def _methods(names: list[str] | None) -> tuple:
-    from xrt.export.cam_methods import METHODS
+    from xrt.export.cams.methods import METHODS
 
     known = tuple(METHODS)
     wanted = [name for option in names or ["gradcam"] for name in option.split(",")]

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xrt.export.cams import Explained, explain
-from xrt.export.face import wrap_in_uint8
-from xrt.export.onnx_reference import OnnxReference
-from xrt.export.reference import Reference, TorchReference
-from xrt.export.simplifying import fuse_batch_norms
+from xrt.export.cams.explain import Explained, explain
+from xrt.export.graphs.face import wrap_in_uint8
+from xrt.export.graphs.simplifying import fuse_batch_norms
+from xrt.export.graphs.tracing import TracedModel, serialise, trace
+from xrt.export.references.onnx_reference import OnnxReference
+from xrt.export.references.reference import Reference
+from xrt.export.references.torch_reference import TorchReference
 from xrt.export.sources.onnx_file import load_graph
 from xrt.export.sources.source import Source
-from xrt.export.target import Target, default_target, find_layer, named_target
-from xrt.export.tracing import TracedModel, serialise, trace
+from xrt.export.targets.layer_names import find_layer
+from xrt.export.targets.target import Target, default_target, named_target
 from xrt.runtime.bundle.manifest import CamMethod, GraphSpec
 from xrt.runtime.errors import UsageError
 

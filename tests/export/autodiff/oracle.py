@@ -18,7 +18,7 @@ import onnx_ir as ir
 import onnxruntime
 
 from xrt.export.autodiff import Emitter, Tensor, gradients
-from xrt.export.float64 import Float64Graph
+from xrt.export.references.float64 import Float64Graph
 
 SEEDS, BATCH = 3, 2
 # Small enough that no input lies within a step of a kink; float64 leaves nine digits of the difference.

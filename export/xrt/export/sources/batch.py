@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from xrt.export.autodiff.emitter import array_of
-from xrt.export.settling import observed_shapes
+from xrt.export.graphs.settling import observed_shapes
 
 Sizes = tuple[int, ...]
 _SAME_ELEMENTS = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from xrt.export.graphs.limits import check_weights
 from xrt.export.sources import torchxrayvision
 from xrt.export.sources.described import IMAGENET_MEAN, IMAGENET_STD, describe, input_channels
 from xrt.export.sources.source import Description, Source
-from xrt.export.tracing import MAX_BYTES
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
 from xrt.train.models.state_dict import fit_state_dict, read_state_dict
 
@@ -168,8 +168,7 @@ def _check_parameters(module: torch.nn.Module, spec: str) -> None:
     if lazy := [name for name, tensor in held.items() if torch.nn.parameter.is_lazy(tensor)]:
         raise ModelError(f"{spec} has a lazy layer ({lazy[0]}) of no size yet: run it once inside the factory")
     size = sum(tensor.numel() * tensor.element_size() for tensor in held.values())
-    if size >= MAX_BYTES:
-        raise ModelError(f"the weights of {spec} take {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB")
+    check_weights(size, spec)
     if meta := [name for name, tensor in held.items() if tensor.is_meta]:
         raise ModelError(f"{spec} has weights without numbers ({meta[0]} is on the meta device): make them on the CPU")
 

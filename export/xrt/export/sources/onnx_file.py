@@ -15,13 +15,14 @@ import onnx.version_converter
 import onnx_ir as ir
 
 from xrt.export.autodiff.emitter import OPSET
-from xrt.export.heads import SHAPING, expose_logits, final_activation
-from xrt.export.settling import observed_shapes, settle
+from xrt.export.graphs.heads import SHAPING, expose_logits, final_activation
+from xrt.export.graphs.limits import MAX_IR_VERSION, check_weights
+from xrt.export.graphs.settling import observed_shapes, settle
+from xrt.export.graphs.tracing import TracedModel
 from xrt.export.sources import newer
 from xrt.export.sources.batch import free_batch
 from xrt.export.sources.described import describe
 from xrt.export.sources.source import Description, OnnxFile, Source
-from xrt.export.tracing import MAX_BYTES, MAX_IR_VERSION, TracedModel
 from xrt.runtime.bundle.manifest import Task
 from xrt.runtime.errors import ModelError, UsageError
 
@@ -140,9 +141,7 @@ def _read(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} is no ONNX file: {reason}") from error
     if not proto.graph.node:
         raise ModelError(f"{path} is no ONNX file: it has no graph")
-    size = proto.ByteSize()
-    if size >= MAX_BYTES:
-        raise ModelError(f"the weights of {path} take {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB")
+    check_weights(proto.ByteSize(), str(path))
     return proto
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -66,7 +65,7 @@ class _OnnxRuntimeSession(Session):
         try:
             values = session.run(names, {graph.image: images})
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed while running: {_first_line(error)}") from error
+            raise BackendError(f"ONNX Runtime failed while running: {first_line(error)}") from error
         results = dict(zip(names, values, strict=True))
         return Outputs(
             logits=results[graph.logits],
@@ -93,32 +92,9 @@ def _open(model: bytes, options: SessionOptions) -> Any:
     try:
         return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise BackendError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
+        raise BackendError(f"ONNX Runtime refuses the graph: {first_line(error)}") from error
 
 
-class PlainGraph:
-    """Any graph, run by ONNX Runtime as it is written, unoptimised. Raises BackendError when that cannot be."""
-
-    def __init__(self, model: bytes) -> None:
-        if reason := OnnxRuntimeCpu().lacks():
-            raise BackendError(reason)
-        import onnxruntime
-
-        settings = onnxruntime.SessionOptions()
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        settings.log_severity_level = 4
-        try:
-            self._session: Any = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise BackendError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
-
-    def run(self, inputs: dict[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """The outputs of these names."""
-        try:
-            return dict(zip(outputs, self._session.run(list(outputs), inputs), strict=True))
-        except Exception as error:
-            raise BackendError(f"ONNX Runtime failed while running: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception of ONNX Runtime says, without its stack."""
     return str(error).strip().splitlines()[0]

@@ -1,6 +1,7 @@
 """The CAM family in torch, written apart from the graph's operators so that the two can be held against each other.
 
-A and G are [n, K, h, w]; results are [n, h, w], before the ReLU. Formulas and constants are those of `cam_methods`.
+A and G are [n, K, h, w]; results are [n, h, w], before the ReLU. Formulas and constants are those of
+`xrt.export.cams.methods`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 
-from xrt.export.layout import Layout
+from xrt.export.targets.layout import Layout
 from xrt.runtime.bundle.manifest import CamMethod
 
 Map = Float[torch.Tensor, "n h w"]

@@ -9,7 +9,7 @@ import onnx
 import onnx.numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from xrt.export.float64.operators import OPERATORS
+from xrt.export.references.float64.operators import OPERATORS
 
 __all__ = ["Float64Graph", "widened"]
 

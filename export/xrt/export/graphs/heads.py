@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from xrt.export.autodiff.emitter import Batch, Dim, shape_of
-from xrt.export.layout import MIXING
+from xrt.export.targets.layout import MIXING
 from xrt.runtime.errors import ModelError
 
 Activation = Literal["softmax", "sigmoid"]

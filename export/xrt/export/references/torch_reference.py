@@ -6,40 +6,20 @@ node names are the graph's value names: a tensor that no module owns can be fetc
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
-from xrt.export.cams import Explained
-from xrt.export.layout import Layout
-from xrt.export.reference_maps import METHODS, as_map
+from xrt.export.cams.explain import Explained
+from xrt.export.references.maps import METHODS, as_map
+from xrt.export.references.reference import Reference, explained_classes, float_pixels
+from xrt.export.targets.layout import Layout
 from xrt.runtime.bundle.manifest import CamSpec
 from xrt.runtime.errors import ModelError
 from xrt.runtime.gate import Answers
-
-
-class Reference(ABC):
-    """Who answers for a model, and by what means."""
-
-    name: str
-    explained: Explained
-
-    @abstractmethod
-    def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
-        """Logits and CAMs of all images."""
-
-
-def float_pixels(
-    images: UInt8[np.ndarray, "n 1 h w"], mean: Sequence[float], std: Sequence[float]
-) -> Float[torch.Tensor, "n channels h w"]:
-    """What a float model is given for uint8 images: (pixel / 255 - mean) / std for each channel, in float32."""
-    grey = torch.from_numpy(images).to(torch.float64) / 255
-    centre, deviation = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (mean, std))
-    return ((grey - centre) / deviation).to(torch.float32)
 
 
 class TorchReference(Reference):
@@ -77,6 +57,7 @@ class TorchReference(Reference):
         batches = [self._answer(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
         return Answers.joined(batches)
 
+    @torch.enable_grad()
     def _answer(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Answers:
         x = self.pixels(images)
         with torch.no_grad():
@@ -102,13 +83,6 @@ class TorchReference(Reference):
         return Answers(logits.detach().float().numpy(), cams, top)
 
 
-def explained_classes(logits: Float[torch.Tensor, "n logits"], explained: Explained) -> Int[torch.Tensor, "n maps"]:
-    """The logits that each image's maps explain."""
-    if explained.top_k:
-        return logits.topk(explained.top_k, dim=1).indices
-    return torch.tensor(explained.classes).expand(len(logits), -1)
-
-
 class _Tail(torch.fx.Interpreter):
     """Runs a program without gradients up to the first target, and with them from there on."""
 
@@ -126,11 +100,8 @@ class _Tail(torch.fx.Interpreter):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """The output, the logits with their graph, [n, classes], and the activations of the targets."""
         self._captured = {}
-        torch.set_grad_enabled(False)
-        try:
+        with torch.no_grad():
             result = self.run(x)
-        finally:
-            torch.set_grad_enabled(True)
         output = result[0] if isinstance(result, (tuple, list)) else result
         logits = self._captured[self._logits] if self._logits else output
         return output, logits.reshape(len(x), -1), [self._captured[name] for name in self._targets]

@@ -17,7 +17,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common
 
 from xrt.export.autodiff.emitter import Batch
-from xrt.runtime.backends.onnxruntime import PlainGraph
+from xrt.export.graphs.plain_graph import PlainGraph
 from xrt.runtime.errors import BackendError, ModelError
 
 BATCHES = (2, 3)

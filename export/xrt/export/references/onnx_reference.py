@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from xrt.export.autodiff import Emitter, gradients
-from xrt.export.cams import CAM_CLASSES, Explained, seed_of
-from xrt.export.float64 import Float64Graph
-from xrt.export.reference import Reference, float_pixels
-from xrt.export.reference_maps import METHODS, as_map
+from xrt.export.cams.explain import CAM_CLASSES, Explained, seed_of
+from xrt.export.graphs.plain_graph import PlainGraph
+from xrt.export.references.float64 import Float64Graph
+from xrt.export.references.maps import METHODS, as_map
+from xrt.export.references.reference import Reference, float_pixels
 from xrt.export.sources.source import OnnxFile
-from xrt.export.target import Target
-from xrt.runtime.backends.onnxruntime import PlainGraph
+from xrt.export.targets.target import Target
 from xrt.runtime.bundle.manifest import CamSpec
 from xrt.runtime.errors import ModelError
 from xrt.runtime.gate import Answers

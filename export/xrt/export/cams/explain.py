@@ -1,7 +1,7 @@
 """Heatmaps of the CAM family inside the graph: for all classes, for some, or for each image's highest.
 
 The gradient of the explained logits is taken with respect to every target activation in one backward pass; each
-method then makes its maps from the activation and its gradient (see `cam_methods`). Where the gradient does not
+method then makes its maps from the activation and its gradient (see `methods`). Where the gradient does not
 depend on the image (global average pooling and a linear head), it is known at export time, and all maps together
 are one 1×1 convolution of the activation.
 """
@@ -15,8 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from xrt.export.autodiff import Emitter, Tensor, gradients
-from xrt.export.cam_methods import METHODS
-from xrt.export.target import Target, nearest_module
+from xrt.export.cams.methods import METHODS
+from xrt.export.targets.layer_names import nearest_module
+from xrt.export.targets.target import Target
 from xrt.runtime.bundle.manifest import CamMethod, CamSpec, GraphSpec
 
 CAM_CLASSES = "cam_classes"

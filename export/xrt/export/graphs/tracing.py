@@ -13,15 +13,13 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from xrt.export.attention import translations
 from xrt.export.autodiff.emitter import OPSET
-from xrt.export.heads import Activation, expose_logits
-from xrt.export.settling import settle
-from xrt.export.simplifying import simplify
+from xrt.export.graphs.attention import translations
+from xrt.export.graphs.heads import Activation, expose_logits
+from xrt.export.graphs.limits import MAX_IR_VERSION, check_weights
+from xrt.export.graphs.settling import settle
+from xrt.export.graphs.simplifying import simplify
 from xrt.runtime.errors import ModelError
-
-MAX_IR_VERSION = 10
-MAX_BYTES = 2**31 - 2**20
 
 
 @dataclass(frozen=True)
@@ -125,15 +123,13 @@ def _check_signature(module: torch.nn.Module) -> None:
 
 def _check_size(module: torch.nn.Module) -> None:
     size = sum(t.numel() * t.element_size() for t in module.state_dict().values() if isinstance(t, torch.Tensor))
-    if size >= MAX_BYTES:
-        raise ModelError(f"the weights take {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB")
+    check_weights(size, type(module).__name__)
 
 
 def serialise(model: ir.Model) -> bytes:
     """The model as one self-contained, checked ONNX file. Raises ModelError over 2 GiB or when the check fails."""
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
-    if size >= MAX_BYTES:
-        raise ModelError(f"the weights take {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB")
+    check_weights(size, str(model.graph.name or "the model"))
     proto = ir.to_proto(model)
     try:
         onnx.checker.check_model(proto, full_check=True)

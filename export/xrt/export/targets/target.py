@@ -3,16 +3,13 @@
 The default target is the last spatial tensor through which every path from the image to the logits runs, whose
 positions reach the logits, and which is not itself the map of class scores.
 
-A value lies on every path exactly when, at some point of a topological walk, it is the only value on the way from
-image to logits that is still to be read. Whether its positions reach the logits, and whether its channels are the
-classes already, is read from its gradient: behind the last block of a vision transformer the gradient of every grid
-token is zero, and a map of class scores has a gradient in the class's own channel alone.
+Whether its positions reach the logits, and whether its channels are the classes already, is read from its gradient:
+behind the last block of a vision transformer the gradient of every grid token is zero, and a map of class scores has a
+gradient in the class's own channel alone.
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +17,11 @@ import onnx_ir as ir
 
 from xrt.export.autodiff import Emitter, gradients
 from xrt.export.autodiff.emitter import array_of
-from xrt.export.layout import MIXING, REARRANGING, Layout, channel_axes, layout_of
-from xrt.export.positions import position_axes
-from xrt.export.settling import dependents
-from xrt.runtime.backends.onnxruntime import PlainGraph
+from xrt.export.graphs.plain_graph import PlainGraph
+from xrt.export.targets.bottlenecks import bottlenecks, on_the_way
+from xrt.export.targets.layer_names import find_layer, layer_name, scopes
+from xrt.export.targets.layout import MIXING, REARRANGING, Layout, channel_axes, layout_of
+from xrt.export.targets.positions import position_axes
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.errors import ModelError
 from xrt.runtime.gate.evidence import phantom_inputs
@@ -81,7 +79,7 @@ def named_target(model: ir.Model, name: str) -> Target:
             f"layer {name!r} gives {value.shape}, which is no map of the image: neither [n, channels, height, width] "
             "nor tokens on a grid; choose another --target-layer"
         )
-    if value not in _on_the_way(graph):
+    if value not in on_the_way(graph):
         raise ModelError(f"target layer {name!r} does not reach the logits: choose another with --target-layer")
     reached, _ = probe(model, value, layout)
     if not reached:
@@ -119,91 +117,11 @@ def probe(model: ir.Model, value: ir.Value, layout: Layout) -> tuple[bool, bool]
     return reached, class_map
 
 
-def layer_name(value: ir.Value) -> str:
-    """The outermost torch module that this value is the output of; the tensor's name where there is none."""
-    node = value.producer()
-    if node is not None:
-        users = [scopes(user) for user, _ in value.uses()]
-        for scope in scopes(node):
-            if users and not any(scope in user for user in users):
-                return scope
-    return str(value.name)
-
-
-def nearest_module(value: ir.Value) -> str | None:
-    """The torch module whose output is this value, or the nearest before it: where a hook would be put."""
-    step: ir.Value | None = value
-    while step is not None and (node := step.producer()) is not None:
-        name = layer_name(step)
-        if name in scopes(node):
-            return name
-        step = node.inputs[0]
-    return None
-
-
-def scopes(node: ir.Node) -> Sequence[str]:
-    """The torch module paths around a node, outermost first, without the root and without the operator itself."""
-    text = node.metadata_props.get("pkg.torch.onnx.name_scopes")
-    return [s for s in ast.literal_eval(text)[:-1] if s] if text else []
-
-
 def minimum_side(graph: ir.Graph) -> int:
     """The least side of a useful map: 4 cells for an image of 64 pixels or more, 2 for smaller ones."""
     shape = graph.inputs[0].shape
     sides = [d for d in (shape or ())[2:] if isinstance(d, int)]
     return 4 if not sides or min(sides) >= 64 else 2
-
-
-def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
-    """The values through which every path from the image to the logits runs, in order."""
-    nodes = list(graph)
-    on_path = _on_the_way(graph)
-    waiting = {v: sum(1 for user, _ in v.uses() if any(o in on_path for o in user.outputs)) for v in on_path}
-    unread = {graph.inputs[0]}
-    found: list[ir.Value] = []
-    for node in nodes:
-        if not any(v in on_path for v in node.outputs):
-            continue
-        for value in node.inputs:
-            if value in unread:
-                waiting[value] -= 1
-                if waiting[value] == 0:
-                    unread.discard(value)
-        unread.update(v for v in node.outputs if v in on_path)
-        if len(unread) == 1:
-            found.extend(unread)
-    return found
-
-
-def _on_the_way(graph: ir.Graph) -> set[ir.Value]:
-    """The values that depend on the pixels and on which the logits depend."""
-    _, from_image = dependents(graph)
-    to_logits = {graph.outputs[0]}
-    for node in reversed(list(graph)):
-        if any(v in to_logits for v in node.outputs):
-            to_logits.update(v for v in node.inputs if v is not None)
-    return from_image & to_logits
-
-
-def find_layer(graph: ir.Graph, name: str) -> ir.Value:
-    """The tensor of that name, or the output of the torch module of that path. Raises ModelError for neither."""
-    chosen: ir.Value | None = None
-    for node in graph:
-        for value in node.outputs:
-            if value.name == name:
-                return value
-        leaves = any(v in graph.outputs or any(name not in scopes(u) for u, _ in v.uses()) for v in node.outputs)
-        if leaves and name in scopes(node):
-            chosen = node.outputs[0]
-    if chosen is None:
-        known = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})
-        known = known or [str(v.name) for v in bottlenecks(graph)]
-        shown = ", ".join(known[-24:]) or "none named"
-        raise ModelError(
-            f"there is no layer {name!r} on the way to the logits (a Dropout or Identity leaves no tensor: name the "
-            f"layer before it); some that there are: {shown}"
-        )
-    return chosen
 
 
 def _is_step(value: ir.Value, layout: Layout, graph: ir.Graph, axes: dict[ir.Value, int]) -> bool:

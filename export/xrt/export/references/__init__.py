@@ -1,0 +1,1 @@
+"""Who answers for a graph: autograd, or a float64 proof of an ONNX file's own gradients."""

@@ -1,0 +1,40 @@
+"""What every reference has in common: uint8 images in, logits and CAMs out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from xrt.export.cams.explain import Explained
+from xrt.runtime.gate import Answers
+
+
+class Reference(ABC):
+    """Who answers for a model, and by what means."""
+
+    name: str
+    explained: Explained
+
+    @abstractmethod
+    def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
+        """Logits and CAMs of all images."""
+
+
+def float_pixels(
+    images: UInt8[np.ndarray, "n 1 h w"], mean: Sequence[float], std: Sequence[float]
+) -> Float[torch.Tensor, "n channels h w"]:
+    """What a float model is given for uint8 images: (pixel / 255 - mean) / std for each channel, in float32."""
+    grey = torch.from_numpy(images).to(torch.float64) / 255
+    centre, deviation = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (mean, std))
+    return ((grey - centre) / deviation).to(torch.float32)
+
+
+def explained_classes(logits: Float[torch.Tensor, "n logits"], explained: Explained) -> Int[torch.Tensor, "n maps"]:
+    """The logits that each image's maps explain."""
+    if explained.top_k:
+        return logits.topk(explained.top_k, dim=1).indices
+    return torch.tensor(explained.classes).expand(len(logits), -1)

@@ -1,0 +1,1 @@
+"""Which activation is explained, and how it lies in memory."""
