@@ -44,6 +44,10 @@ def run(model: ExplainedModel, source: Source, images: np.ndarray, batch_size: i
         return answer(session, images, batch_size)
 
 
+class VacuousError(AssertionError):
+    """The reference's own maps are mostly zero, or the same for every image: with such weights nothing is proved."""
+
+
 def hold(source: Source, request: Request = Request(), *, images: np.ndarray | None = None) -> ExplainedModel:  # noqa: B008
     """Compile a source, and require what the gate requires of fp32, at batch 1 and 3, on maps that prove something."""
     model = compile_source(source, request)
@@ -53,8 +57,8 @@ def hold(source: Source, request: Request = Request(), *, images: np.ndarray | N
         for batch_size in (1, 3):
             figures = measure(expected, answer(session, images, batch_size), manifest_of(source, model.graph))
             assert judge(figures, LIMITS["fp32"], min_decisions=0) == ("passed", ())
-    assert figures.maps_nonzero >= 0.5
-    assert figures.reference_varies
+    if figures.maps_nonzero < 0.5 or not figures.reference_varies:
+        raise VacuousError(f"{figures.maps_nonzero:.0%} of the reference's maps are not zero")
     return model
 
 

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 import torchvision
 from export.expected_layers import ONE_A_FAMILY, TIMM, TOO_LARGE, TORCHVISION
-from export.parity import drawn, hold, source_of
+from export.parity import VacuousError, drawn, hold, source_of
 
 from xrt.export.graphs.tracing import trace
 from xrt.runtime.errors import ModelError
 
 
-def explained_layer(module: torch.nn.Module, size: int) -> str:
-    source = source_of(drawn(module, size, channels=3), size, channels=3, classes=5)
-    return hold(source).graph.cams[0].layer
+def explained_layer(make: Callable[[], torch.nn.Module], size: int = 224) -> str:
+    """The layer explained by default, held against autograd; weights that prove nothing are drawn anew, twice."""
+    for seed in range(3):
+        torch.manual_seed(seed)
+        source = source_of(drawn(make(), size, channels=3), size, channels=3, classes=5)
+        try:
+            return hold(source).graph.cams[0].layer
+        except VacuousError as error:
+            vacuous = error
+    raise vacuous
 
 
 def torchvision_model(name: str) -> torch.nn.Module:
-    torch.manual_seed(0)
     return torchvision.models.get_model(name, weights=None, num_classes=5)
 
 
 @pytest.mark.parametrize("name", ONE_A_FAMILY)
 def test_one_of_each_torchvision_family(name):
-    assert explained_layer(torchvision_model(name), 224) == TORCHVISION[name]
+    assert explained_layer(partial(torchvision_model, name)) == TORCHVISION[name]
 
 
 def test_every_torchvision_classifier_is_in_the_table():
@@ -34,7 +43,7 @@ def test_every_torchvision_classifier_is_in_the_table():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(TORCHVISION) - set(ONE_A_FAMILY)))
 def test_every_torchvision_classifier(name):
-    assert explained_layer(torchvision_model(name), 224) == TORCHVISION[name]
+    assert explained_layer(partial(torchvision_model, name)) == TORCHVISION[name]
 
 
 @pytest.mark.slow
@@ -48,6 +57,5 @@ def test_weights_over_two_gibibytes_are_refused(name):
 @pytest.mark.parametrize("name", sorted(TIMM))
 def test_timm_families(name):
     timm = pytest.importorskip("timm")
-    torch.manual_seed(0)
-    module = timm.create_model(name, pretrained=False, num_classes=5)
-    assert explained_layer(module, module.default_cfg["input_size"][-1]) == TIMM[name]
+    size = timm.get_pretrained_cfg(name).input_size[-1]
+    assert explained_layer(partial(timm.create_model, name, num_classes=5), size) == TIMM[name]
