@@ -49,7 +49,7 @@ def test_every_torchvision_classifier(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TOO_LARGE))
 def test_weights_over_two_gibibytes_are_refused(name):
-    with pytest.raises(ModelError, match=r"the weights of \w+ take 2\.4 GiB; one ONNX file holds 2 GiB"):
+    with pytest.raises(ModelError, match=r"the weights of \w+ take 2\.[34] GiB; one ONNX file holds 2 GiB"):
         trace(torchvision_model(name), 3, 224, 224)
 
 
