@@ -55,7 +55,7 @@ def test_the_map_of_class_scores_is_not_explained(compact_source):
 
 
 def test_an_unknown_target_layer_lists_some_that_exist(compact_source):
-    with pytest.raises(ModelError, match=r"no layer 'layer9' on the way to the logits; some .*features"):
+    with pytest.raises(ModelError, match=r"no layer 'layer9' on the way to the logits .*some .*features"):
         compile_source(compact_source, Request(("layer9",)))
 
 

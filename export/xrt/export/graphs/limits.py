@@ -6,11 +6,11 @@ from xrt.runtime.errors import ModelError
 
 MAX_IR_VERSION = 10
 """The newest that TensorRT 10.3 reads."""
-_MAX_BYTES = 2**31 - 2**20
+MAX_WEIGHT_BYTES = 2**31 - 2**20
 """Protobuf's limit, less room for everything that is no weight."""
 
 
 def check_weights(size: int, whose: str) -> None:
     """Raise ModelError when the weights of `whose` model, in bytes, do not fit into one file."""
-    if size >= _MAX_BYTES:
+    if size >= MAX_WEIGHT_BYTES:
         raise ModelError(f"the weights of {whose} take {size / 2**30:.1f} GiB; one ONNX file holds 2 GiB")

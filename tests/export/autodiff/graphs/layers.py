@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from export.autodiff.graphs.text import attributes, graph, sizes, typed
+from export.autodiff.oracle import opset
 from hypothesis import strategies as st
 
 
