@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from xrt.runtime.bundle.manifest import PRECISIONS, Precision
 from xrt.runtime.cli.output import JsonOption, say, write_json
-from xrt.runtime.errors import UsageError
+from xrt.runtime.errors import PartlyRefused, UsageError
 
 
 def export(
@@ -83,9 +84,32 @@ def export(
             "early layers and models of many classes cheap; or some by name.",
         ),
     ] = "all",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="P,…",
+            help="Variants besides fp32: fp16 (a cast graph), int8 (explicit Q/DQ; one file for CPUs, one for GPUs).",
+        ),
+    ] = "fp32",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|DATASET",
+            help="Radiographs whose ranges int8 is calibrated on: 32 at least, better a few hundred of the kind that "
+            "will be screened. Of a data set with official parts, the training part. Cached.",
+        ),
+    ] = None,
     certify: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Radiographs on which the gate compares; by default synthetic phantoms."),
+        typer.Option(
+            metavar="DIR|DATASET",
+            help="Radiographs on which the gate compares, none of those calibrated on; of a data set, the test part, "
+            "and its labels let AUROCs be compared. By default synthetic phantoms.",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write what the gate saw: all figures, the worst image and class drawn."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Publish a graph that the gate refuses, with the refusal on record.")
@@ -96,7 +120,7 @@ def export(
 
     One forward run of the graph gives the logits and a heatmap of every class. The gate compares it with PyTorch's
     autograd at the same tensor (an ONNX file: with its own graph and float64 derivatives), and nothing is written
-    unless it agrees.
+    unless it agrees. A faster variant is published only if it passes too; otherwise it is named and the exit code is 1.
 
     Examples:
 
@@ -105,6 +129,8 @@ def export(
       xrt export torchvision:resnet50 --weights old.pth --labels Normal,Pneumonia --out r50.xrt
 
       xrt export mymodels.chest:make_model --weights best.pt --mean 0.5 --std 0.25 --out chest.xrt
+
+      xrt export runs/pm --precision fp32,fp16,int8 --calibrate pm.npz --certify pm.npz --report gate/ --out pm.xrt
 
       xrt export lost_source.onnx --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes top:5 --out lost.xrt
     """
@@ -127,21 +153,49 @@ def export(
     source = open_source(model, description)
     for note in source.notes:
         say(f"note: {note}")
-    bundle = export_source(source, out, request=request, certify=certify, force=force, progress=say)
+    refusal = None
+    try:
+        bundle = export_source(
+            source,
+            out,
+            request=request,
+            precisions=_precisions(precision),
+            calibrate=calibrate,
+            certify=certify,
+            force=force,
+            report=report,
+            progress=say,
+        )
+    except PartlyRefused as error:
+        bundle, refusal = error.bundle, error
     manifest = bundle.manifest
     for cam in manifest.graph.cams:
         print(f"{cam.output}: {cam.method} at {cam.layer}, {cam.channels} channels, {cam.height} x {cam.width}")
     for certificate in manifest.certificates:
         evidence = certificate.evidence
+        file = next(v.file for v in manifest.variants if v.sha256 == certificate.file_sha256)
         print(
-            f"{certificate.backend} {certificate.backend_version} {certificate.execution_precision}: "
+            f"{file} on {certificate.backend} {certificate.backend_version}: "
             f"{certificate.verdict} on {evidence.images} images ({evidence.source})"
         )
+        for reason in certificate.reasons:
+            print(f"  refused: {reason}")
         for name, limit in certificate.limits.items():
             if (value := certificate.figures[name]) is not None:
                 print(f"  {name:24} {value:10.2e}   limit {limit:g}")
+        for worst in certificate.worst:
+            print(f"  worst {worst.figure}: {worst.value:.3g}, {worst.image}, {worst.class_name}")
     print(f"bundle: {out}")
     write_json(json, manifest.model_dump(mode="json"))
+    if refusal is not None:
+        raise refusal
+
+
+def _precisions(text: str) -> tuple[Precision, ...]:
+    wanted = [part.strip() for part in text.split(",")]
+    if unknown := [part for part in wanted if part not in PRECISIONS]:
+        raise UsageError(f"--precision takes {', '.join(PRECISIONS)}; given {unknown[0]!r}")
+    return tuple(p for p in PRECISIONS if p in wanted)
 
 
 def _methods(names: list[str] | None) -> tuple:

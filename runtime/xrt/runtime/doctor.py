@@ -98,14 +98,16 @@ def _bundle(path: Path) -> Iterator[Check]:
     for backend in (b for b in BACKENDS.values() if b.lacks() is None):
         for variant in bundle.manifest.variants:
             name = f"{variant.file} on {backend.name}"
+            if variant.target not in (backend.family, "any"):
+                continue
             try:
                 opened = open_session(bundle, backend=backend.name, precision=variant.precision)
             except XrtError as error:
                 yield Check(name, "broken", str(error))
                 continue
             opened.session.close()
-            vouched = f"certificate {opened.certificate.verdict}" if opened.certificate else "no certificate for it yet"
-            yield Check(name, "ok", f"reproduces its known answers; {vouched}")
+            whose = "this machine's" if opened.of_this_machine else "the bundle's"
+            yield Check(name, "ok", f"reproduces its known answers; {whose} certificate: {opened.certificate.verdict}")
 
 
 def installed(name: str) -> str | None:

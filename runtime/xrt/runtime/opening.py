@@ -1,4 +1,4 @@
-"""Opening a session: verify the file, look for its certificate, compile it, replay the known answers."""
+"""Opening a session: look for certificates, verify the file, compile it, replay the known answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from xrt.runtime.backends import Backend, Session, SessionOptions, choose_backend
 from xrt.runtime.bundle.manifest import Certificate, ExecutionPrecision, Variant
 from xrt.runtime.bundle.reader import Bundle
-from xrt.runtime.gate.certify import replay
-from xrt.runtime.gate.figures import Figures
+from xrt.runtime.gate.certify import execution_precision, replay
+from xrt.runtime.gate.standing import keep, matching, of_this_machine, require_certified
 
 log = logging.getLogger(__name__)
 
@@ -18,27 +18,27 @@ log = logging.getLogger(__name__)
 class OpenedSession:
     """A session that has just reproduced the known answers, and what vouches for it.
 
-    `certificate` is the bundle's own for this back end and device class; None means that the known answers alone
-    vouch for this machine. `refusals` are the reasons of every certificate of this file that did not pass, on whichever
-    machine.
+    `certificate` is for this very file, back end and device class: the bundle's own, or, with `of_this_machine`, one
+    that the known answers gave here. `refusals` are the reasons of every certificate of this file that did not pass,
+    on whichever machine.
     """
 
     session: Session
     variant: Variant
     backend: Backend
-    certificate: Certificate | None
-    replayed: Figures
+    certificate: Certificate
+    of_this_machine: bool
     refusals: tuple[str, ...] = ()
 
     @property
     def execution_precision(self) -> ExecutionPrecision:
         """The precision in which the graph is executed."""
-        return self.backend.execution_precision if self.variant.precision == "fp32" else self.variant.precision
+        return execution_precision(self.backend, self.variant)
 
     @property
     def warning(self) -> str | None:
         """What every report must repeat about this session's proof, if anything."""
-        if self.certificate is not None and self.certificate.verdict == "passed":
+        if self.certificate.verdict == "passed" and not self.of_this_machine:
             return None
         if self.refusals:
             return f"this variant was published against its certificate: {'; '.join(self.refusals)}"
@@ -48,41 +48,32 @@ class OpenedSession:
 def open_session(
     bundle: Bundle,
     *,
-    backend: str = "auto",
+    backend: str | Backend = "auto",
     precision: str = "auto",
     options: SessionOptions | None = None,
 ) -> OpenedSession:
     """Open a variant of the bundle on a back end.
 
-    Raises CorruptBundle, BackendError, UsageError or KnownAnswersFailed; then nothing may be scored.
+    Raises CorruptBundle, Uncertified, BackendError, UsageError or KnownAnswersFailed; then nothing may be scored.
     """
-    variant = bundle.variant(precision)
-    chosen = choose_backend(backend)
-    model, known = bundle.read(variant), bundle.known_answers()
+    chosen = choose_backend(backend) if isinstance(backend, str) else backend
+    variant = bundle.variant(precision, chosen.family)
     manifest = bundle.manifest
+    certificates = require_certified(manifest, variant)
+    model, known = bundle.read(variant), bundle.known_answers()
     session = chosen.open(model, manifest.graph, manifest.preprocessing, options or SessionOptions())
     try:
-        figures = replay(session, known, manifest, variant)
+        replayed = replay(session, known, manifest, variant, chosen)
     except BaseException:
         session.close()
         raise
-    of_file = [c for c in manifest.certificates if c.file_sha256 == variant.sha256]
-    refusals = tuple(reason for c in of_file if c.verdict != "passed" for reason in c.reasons)
-    opened = OpenedSession(session, variant, chosen, _certificate(bundle, variant, chosen), figures, refusals)
+    certificate = matching(certificates, variant, chosen)
+    made_here = certificate is None
+    if certificate is None and (certificate := of_this_machine(bundle, variant, chosen)) is None:
+        keep(replayed, bundle, variant, chosen)
+        certificate = replayed
+    refusals = tuple(reason for c in certificates if c.verdict != "passed" for reason in c.reasons)
+    opened = OpenedSession(session, variant, chosen, certificate, made_here, refusals)
     if opened.warning:
         log.warning("%s: %s", bundle.path.name, opened.warning)
     return opened
-
-
-def _certificate(bundle: Bundle, variant: Variant, backend: Backend) -> Certificate | None:
-    wanted = (variant.sha256, backend.name, backend.version(), backend.device_class())
-    for certificate in bundle.manifest.certificates:
-        found = (
-            certificate.file_sha256,
-            certificate.backend,
-            certificate.backend_version,
-            certificate.device_class,
-        )
-        if found == wanted:
-            return certificate
-    return None

@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from xrt.runtime.errors import ModelError
 
-IMAGE = "image"
+IMAGE, FACE = "image", "normalise/"
+"""The input, and how the names of all that the face computes begin."""
 
 
 def wrap_in_uint8(model: ir.Model, mean: Sequence[float], std: Sequence[float]) -> None:

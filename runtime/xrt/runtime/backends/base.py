@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -33,9 +34,13 @@ class SessionOptions:
 
 
 class Backend(ABC):
-    """One way to execute a graph on this machine."""
+    """One way to execute a graph on this machine.
+
+    `family` says which variants are made for it, `execution_precision` how it computes files of fp32.
+    """
 
     name: str
+    family: Literal["cpu", "gpu"] = "cpu"
     execution_precision: ExecutionPrecision = "fp32"
 
     @abstractmethod

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from xrt.runtime.backends.base import Backend
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
+from xrt.runtime.backends.openvino import OpenVino
 from xrt.runtime.errors import BackendError, UsageError
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OnnxRuntimeCpu(),)}
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OnnxRuntimeCpu(), OpenVino())}
 
 
 def choose_backend(name: str = "auto") -> Backend:

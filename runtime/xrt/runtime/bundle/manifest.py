@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: certificates name the decision rules that they were measured under, and the worst cases."""
 
 Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 ExecutionPrecision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 Task = Literal["multilabel", "multiclass", "binary"]
 CamMethod = Literal["gradcam", "hirescam", "gradcam++", "xgradcam", "layercam"]
@@ -130,21 +134,36 @@ class KnownAnswersSpec(Part):
 
 
 class Evidence(Part):
-    """What a certificate rests on: `images` from `source`, giving `decisions` (image, class) pairs."""
+    """What a certificate rests on: `images` from `source`, giving `decisions` (image, class) pairs.
+
+    `labelled` says whether the truth was known, so that AUROCs could be compared.
+    """
 
     source: str
     images: int
     decisions: int
     reference: str
+    labelled: bool = False
+
+
+class WorstCase(Part):
+    """Where a candidate strayed furthest: an image of the evidence and a class, by one figure."""
+
+    figure: str
+    image: str
+    class_name: str
+    value: float
 
 
 class Certificate(Part):
     """Proof that a file, run by one back end in one execution precision on one device class, says the same.
 
-    `figures` and `limits` use the names of `xrt.runtime.gate.figures.Figures`.
+    `figures` and `limits` use the names of `xrt.runtime.gate.figures.Figures`. `decisions_sha256` is the digest of
+    what turns logits into decisions (`Manifest.decisions_sha256`) as it was then; bundles of schema 1 have none.
     """
 
     file_sha256: Sha256
+    decisions_sha256: Sha256 | None = None
     backend: str
     backend_version: str
     execution_precision: ExecutionPrecision
@@ -154,6 +173,7 @@ class Certificate(Part):
     figures: dict[str, bool | int | float | None]
     limits: dict[str, float]
     reasons: tuple[str, ...] = ()
+    worst: tuple[WorstCase, ...] = ()
     evidence: Evidence
     created: str
 
@@ -210,6 +230,13 @@ class Manifest(Part):
     def logit_classes(self) -> tuple[ClassSpec, ...]:
         """The classes that the logits' columns speak for, in order."""
         return (self.classes[1],) if self.task == "binary" else self.classes
+
+    @property
+    def decisions_sha256(self) -> str:
+        """The digest of all that turns pixels into decisions around the graph; certificates hold for it alone."""
+        classes = [(c.name, c.threshold, c.temperature) for c in self.classes]
+        rules = [self.task, classes, self.explained_class, self.preprocessing.model_dump(), self.graph.model_dump()]
+        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
     def map_class(self, index: int) -> str:
         """The name of the class that the CAM of logit `index` explains."""

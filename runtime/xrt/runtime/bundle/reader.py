@@ -58,17 +58,21 @@ class Bundle:
             raise CorruptBundle(f"{self.path / spec.file} does not fit the manifest ({misfit}): export the bundle anew")
         return known
 
-    def variant(self, precision: str = "auto") -> Variant:
-        """The variant of that precision; `auto` is the bundle's fp32 file until `xrt tune` has chosen another.
+    def variant(self, precision: str = "auto", family: str = "cpu") -> Variant:
+        """The variant of that precision for a family of devices, `cpu` or `gpu`.
 
-        Raises BundleError when the bundle has none.
+        `auto` is the bundle's fp32 file until `xrt tune` has chosen another. Raises BundleError when the bundle has
+        none.
         """
         wanted = "fp32" if precision == "auto" else precision
-        for variant in self.manifest.variants:
+        fitting = [v for v in self.manifest.variants if v.target in (family, "any")]
+        for variant in fitting:
             if variant.precision == wanted:
                 return variant
-        have = ", ".join(sorted({v.precision for v in self.manifest.variants}))
-        raise BundleError(f"{self.path} has no {wanted} variant, only {have}: export it with --precision {wanted}")
+        have = ", ".join(sorted({v.precision for v in fitting})) or "nothing"
+        raise BundleError(
+            f"{self.path} has no {wanted} variant for a {family}, only {have}: export it with --precision {wanted}"
+        )
 
     def _verified(self, name: str, sha256: str) -> bytes:
         path = self.path / name

@@ -1,7 +1,7 @@
 """The case table: labelled radiographs of any known layout as one table, without torch."""
 
 from xrt.runtime.cases.case import Box, Case
-from xrt.runtime.cases.readers import open_cases
+from xrt.runtime.cases.readers import open_cases, recognised
 from xrt.runtime.cases.table import CaseTable, Splits
 
-__all__ = ["Box", "Case", "CaseTable", "Splits", "open_cases"]
+__all__ = ["Box", "Case", "CaseTable", "Splits", "open_cases", "recognised"]

@@ -28,6 +28,11 @@ READERS: tuple[Reader, ...] = (
 )
 
 
+def recognised(path: Path) -> bool:
+    """Whether `path` has the layout of a labelled data set."""
+    return any(reader.recognises(path) for reader in READERS)
+
+
 def open_cases(
     path: str | Path,
     *,

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
 
 from xrt.runtime.backends.base import Backend, Session
 from xrt.runtime.bundle.known_answers import KnownAnswers
-from xrt.runtime.bundle.manifest import Certificate, Evidence, Manifest, Variant
+from xrt.runtime.bundle.manifest import (
+    Certificate,
+    Evidence,
+    ExecutionPrecision,
+    Manifest,
+    Variant,
+    WorstCase,
+)
 from xrt.runtime.errors import KnownAnswersFailed
 from xrt.runtime.gate.answers import Answers, answer
-from xrt.runtime.gate.figures import Figures, measure
+from xrt.runtime.gate.evidence import EvidenceImages
+from xrt.runtime.gate.figures import compare
 from xrt.runtime.gate.limits import LIMITS, MIN_DECISIONS, judge
 
 
@@ -20,45 +31,89 @@ def certificate_of(
     candidate: Answers,
     manifest: Manifest,
     *,
-    source: str,
+    evidence: EvidenceImages,
     reference_name: str,
+    peak: float | None = None,
     min_decisions: int = MIN_DECISIONS,
 ) -> Certificate:
-    """Measure, judge and record. `source` says which images were used, `reference_name` who answered for them."""
-    figures = measure(reference, candidate, manifest)
-    limits = LIMITS[variant.precision]
+    """Measure, judge and record.
+
+    `evidence` are the images that both sides answered for, `reference_name` says who answered as the reference;
+    `peak` is the figure of that name.
+    """
+    comparison = compare(reference, candidate, manifest, labels=evidence.labels, peak=peak)
+    figures, limits = comparison.figures, LIMITS[variant.precision]
     verdict, reasons = judge(figures, limits, min_decisions=min_decisions)
+    worst = tuple(
+        WorstCase(
+            figure=w.figure,
+            image=evidence.names[w.image],
+            class_name=manifest.map_class(w.logit) if w.output else manifest.logit_classes[w.logit].name,
+            value=w.value if np.isfinite(w.value) else -1.0,
+        )
+        for w in comparison.worst
+    )
     return Certificate(
         file_sha256=variant.sha256,
+        decisions_sha256=manifest.decisions_sha256,
         backend=backend.name,
         backend_version=backend.version(),
-        execution_precision=backend.execution_precision if variant.precision == "fp32" else variant.precision,
+        execution_precision=execution_precision(backend, variant),
         device_class=backend.device_class(),
         verdict=verdict,
-        figures=figures.as_dict(),
+        figures={name: _recorded(value) for name, value in figures.as_dict().items()},
         limits=limits,
         reasons=reasons,
-        evidence=Evidence(source=source, images=figures.images, decisions=figures.decisions, reference=reference_name),
+        worst=worst,
+        evidence=Evidence(
+            source=evidence.source,
+            images=figures.images,
+            decisions=figures.decisions,
+            reference=reference_name,
+            labelled=evidence.labels is not None,
+        ),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 
 
-def replay(session: Session, known: KnownAnswers, manifest: Manifest, variant: Variant) -> Figures:
+def execution_precision(backend: Backend, variant: Variant) -> ExecutionPrecision:
+    """The precision in which a back end executes a variant: its own for fp32 files, else the file's."""
+    return backend.execution_precision if variant.precision == "fp32" else variant.precision
+
+
+def _recorded(value: Any) -> Any:
+    """JSON knows no infinity: a figure that is none is recorded as absent, and the reasons name it."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def replay(
+    session: Session, known: KnownAnswers, manifest: Manifest, variant: Variant, backend: Backend
+) -> Certificate:
     """Run the known answers and hold them against the variant's limits.
 
-    There are too few decisions here to certify anything; what they prove is that this machine computes what was
+    There are too few decisions here to certify a file; what they prove is that this machine computes what was
     certified. Raises KnownAnswersFailed with the figures that missed their limits.
     """
+    names = tuple(f"known answer {i}" for i in range(len(known.images)))
+    evidence = EvidenceImages(known.images, "known answers", names)
     try:
-        figures = measure(Answers(known.logits, known.cams), answer(session, known.images), manifest)
+        certificate = certificate_of(
+            variant,
+            backend,
+            Answers(known.logits, known.cams),
+            answer(session, known.images),
+            manifest,
+            evidence=evidence,
+            reference_name=manifest.known_answers.source,
+            min_decisions=0,
+        )
     except ValueError as error:
         raise KnownAnswersFailed(
             f"{variant.file} does not fit its manifest: {error}; export the bundle anew"
         ) from error
-    verdict, reasons = judge(figures, LIMITS[variant.precision], min_decisions=0)
-    if verdict != "passed":
+    if certificate.verdict != "passed":
         raise KnownAnswersFailed(
-            f"{variant.file} does not reproduce its known answers on this machine ({'; '.join(reasons)}): "
+            f"{variant.file} does not reproduce its known answers on this machine ({'; '.join(certificate.reasons)}): "
             "nothing was scored; run `xrt doctor` with this bundle, or export it anew"
         )
-    return figures
+    return certificate

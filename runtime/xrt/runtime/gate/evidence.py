@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.cases import CaseTable, open_cases, recognised
 from xrt.runtime.errors import DataError, ImageError
 from xrt.runtime.files import image_files
 from xrt.runtime.gate.limits import MIN_DECISIONS
@@ -24,10 +27,20 @@ MIN_IMAGES = 32
 
 @dataclass(frozen=True)
 class EvidenceImages:
-    """Preprocessed inputs and where they come from."""
+    """Preprocessed inputs and where they come from.
+
+    `names` says which image is which, `labels` the truth where it is known: 0 or 1 for each logit.
+    """
 
     images: UInt8[np.ndarray, "n 1 height width"]
     source: str
+    names: tuple[str, ...]
+    labels: Float32[np.ndarray, "n logits"] | None = None
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The SHA-256 of every input."""
+        return tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in self.images)
 
 
 def images_needed(decisions_per_image: int) -> int:
@@ -40,7 +53,56 @@ def phantom_inputs(count: int, seed: int, spec: Preprocessing) -> EvidenceImages
     # A phantom smaller than 64 pixels would show nothing; it is drawn larger and resized like any image.
     size = max(64, spec.height, spec.width)
     images = [preprocess(phantom.image, spec)[0] for phantom in generate(count, seed=seed, size=size)]
-    return EvidenceImages(np.stack(images)[:, None], "synthetic")
+    names = tuple(f"phantom {i} of seed {seed}" for i in range(count))
+    return EvidenceImages(np.stack(images)[:, None], "synthetic", names)
+
+
+def gathered_inputs(
+    path: Path,
+    spec: Preprocessing,
+    classes: Sequence[str],
+    part: Literal["train", "test"],
+    *,
+    limit: int | None = None,
+    skipped: Callable[[str], None] = lambda reason: None,
+) -> EvidenceImages:
+    """The radiographs of a labelled data set of these classes, or those under any folder.
+
+    Of a data set with official parts, `part` is taken. What is left out, images or labels, is reported to `skipped`.
+    Raises DataError when there is no image, or when `path` is neither.
+    """
+    if recognised(path):
+        try:
+            return _of_cases(open_cases(path, classes=classes, ignore=None), spec, part, limit, skipped)
+        except DataError as error:
+            if not path.is_dir():
+                raise
+            skipped(f"the labels of {path.name} are not used: {error}")
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a folder of radiographs nor a labelled data set")
+    return folder_inputs(path, spec, limit=limit, skipped=skipped)
+
+
+def _of_cases(
+    table: CaseTable, spec: Preprocessing, part: str, limit: int | None, skipped: Callable[[str], None]
+) -> EvidenceImages:
+    chosen = [i for i, case in enumerate(table.cases) if case.split == part] or list(range(len(table)))
+    images, kept = [], []
+    for index in _some(chosen, limit):
+        try:
+            images.append(table.load(index, spec))
+            kept.append(index)
+        except ImageError as error:
+            skipped(str(error))
+    if not images:
+        raise DataError(f"{table.name} holds no readable radiograph")
+    official = any(case.split == part for case in table.cases)
+    return EvidenceImages(
+        np.stack(images)[:, None],
+        f"{table.name}, {part} part" if official else table.name,
+        tuple(str(table.cases[i].key) for i in kept),
+        table.labels[kept],
+    )
 
 
 def folder_inputs(
@@ -50,21 +112,25 @@ def folder_inputs(
 
     Raises DataError when there is none.
     """
-    images = []
+    images, names = [], []
     for path in _some(image_files(folder), limit):
         try:
             images.append(preprocess(read_radiograph(path, spec.unwindowed).pixels, spec)[0])
+            names.append(str(path.relative_to(folder)))
         except ImageError as error:
             if skipped:
                 skipped(str(error))
     if not images:
         raise DataError(f"{folder} holds no readable chest radiograph")
-    return EvidenceImages(np.stack(images)[:, None], folder.name)
+    return EvidenceImages(np.stack(images)[:, None], folder.name, tuple(names))
 
 
-def _some(paths: Iterable[Path], limit: int | None) -> list[Path]:
-    """All paths, or `limit` of them spread evenly."""
-    found = list(paths)
+T = TypeVar("T")
+
+
+def _some(items: Iterable[T], limit: int | None) -> list[T]:
+    """All items, or `limit` of them spread evenly."""
+    found = list(items)
     if limit is None or len(found) <= limit:
         return found
     return [found[i] for i in np.linspace(0, len(found) - 1, limit).round().astype(int)]

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 
 from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.decisions import positives, probabilities
 from xrt.runtime.gate.answers import Answers
+from xrt.runtime.gate.auroc import mean_auroc
 
 NEGLIGIBLE = 1e-6
 TIE = 1e-3
@@ -36,6 +37,8 @@ class Figures:
     maps_nonzero: share of the reference's maps that are not negligible: how much the map figures prove.
     finite: no NaN or infinity. reference_varies: the reference's maps change with the image.
     maps_vary: so do the candidate's, wherever the reference's do.
+    auroc_drop: the reference's mean AUROC less the candidate's; None without labels.
+    peak: the largest magnitude that the fp32 graph has where the candidate computes in fp16; None elsewhere.
     """
 
     images: int
@@ -52,17 +55,58 @@ class Figures:
     maps_vary: bool
     reference_varies: bool
     auroc_drop: float | None = None
+    peak: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The figures by name, for certificates and tables."""
         return asdict(self)
 
 
-def measure(reference: Answers, candidate: Answers, manifest: Manifest) -> Figures:
+@dataclass(frozen=True)
+class Comparison:
+    """Both sides, image by image, and their figures."""
+
+    figures: Figures
+    worst: tuple[Worst, ...]
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The image and logit where one figure is worst. `map_index` counts along the maps axis, for map figures."""
+
+    figure: str
+    image: int
+    logit: int
+    value: float
+    output: str | None = None
+    map_index: int | None = None
+
+
+def measure(
+    reference: Answers,
+    candidate: Answers,
+    manifest: Manifest,
+    *,
+    labels: Float[np.ndarray, "n logits"] | None = None,
+    peak: float | None = None,
+) -> Figures:
     """Compare a candidate's answers on some images with the reference's answers on the same ones.
 
-    Every CAM output of the reference is compared. Raises ValueError when shapes differ.
+    Every CAM output of the reference is compared; `labels` are the truth, 0 or 1, where it is known. Raises
+    ValueError when shapes differ.
     """
+    return compare(reference, candidate, manifest, labels=labels, peak=peak).figures
+
+
+def compare(
+    reference: Answers,
+    candidate: Answers,
+    manifest: Manifest,
+    *,
+    labels: Float[np.ndarray, "n logits"] | None = None,
+    peak: float | None = None,
+) -> Comparison:
+    """What `measure` gives, and where it is worst."""
     if reference.logits.shape != candidate.logits.shape:
         raise ValueError(f"logits {reference.logits.shape} against {candidate.logits.shape}")
     finite = bool(np.isfinite(candidate.logits).all()) and all(np.isfinite(c).all() for c in candidate.cams.values())
@@ -73,10 +117,10 @@ def measure(reference: Answers, candidate: Answers, manifest: Manifest) -> Figur
         # A multiclass model makes one decision an image; the others make one for each class.
         wrong = (truth != decided).any(axis=1) if manifest.task == "multiclass" else truth != decided
         reference, candidate, pairs = _aligned(reference, candidate, manifest, _shown(truth, expected))
-        correlations, differences, nonzero = _map_figures(reference, candidate, pairs)
+        maps = _compare_all(reference, candidate, pairs)
         logit_error = np.abs(candidate.logits - reference.logits).max() / (1 + np.abs(reference.logits).max())
     varies = {name: _varies(cams) for name, cams in reference.cams.items()}
-    return Figures(
+    figures = Figures(
         images=len(expected),
         decisions=wrong.size,
         logit_error=float(logit_error),
@@ -84,13 +128,23 @@ def measure(reference: Answers, candidate: Answers, manifest: Manifest) -> Figur
         probability_change_max=float(change.max()),
         flips=float(wrong.mean()),
         flips_upper=upper_bound(int(wrong.sum()), wrong.size),
-        map_correlation=float(np.percentile(correlations, 5)),
-        map_difference=float(np.median(differences)),
-        maps_nonzero=nonzero,
+        map_correlation=float(np.percentile(np.concatenate([m.correlations for m in maps]), 5)),
+        map_difference=float(np.median(np.concatenate([m.differences for m in maps]))),
+        maps_nonzero=float(np.mean([m.nonzero for m in maps])),
         finite=finite,
         maps_vary=all(_varies(candidate.cams[name]) for name, does in varies.items() if does),
         reference_varies=all(varies.values()),
+        auroc_drop=_auroc_drop(labels, expected, found),
+        peak=peak,
     )
+    image, logit = (int(i) for i in np.unravel_index(np.nan_to_num(change, nan=np.inf).argmax(), change.shape))
+    worst = [Worst("probability_change_max", image, logit, float(change[image, logit]))]
+    return Comparison(figures, (*worst, _worst_map(maps, reference, manifest)))
+
+
+def _auroc_drop(labels: Float[np.ndarray, "n logits"] | None, expected: np.ndarray, found: np.ndarray) -> float | None:
+    before, after = (None if labels is None else mean_auroc(labels, scores) for scores in (expected, found))
+    return None if before is None or after is None else before - after
 
 
 def upper_bound(events: int, trials: int, confidence: float = 0.95) -> float:
@@ -148,25 +202,46 @@ def highest(logits: Float32[np.ndarray, "n logits"], k: int) -> Int64[np.ndarray
     return np.argsort(-logits, axis=1, kind="stable")[:, :k].astype(np.int64)
 
 
-def _map_figures(
-    reference: Answers, candidate: Answers, pairs: Bool[np.ndarray, "n maps"]
-) -> tuple[np.ndarray, np.ndarray, float]:
-    correlations: list[np.ndarray] = []
-    differences: list[np.ndarray] = []
-    nonzero: list[float] = []
+@dataclass(frozen=True)
+class _MapFigures:
+    """One CAM output: figures of the (image, map) pairs looked at, and the share of maps that are not empty."""
+
+    output: str
+    images: np.ndarray
+    maps: np.ndarray
+    correlations: np.ndarray
+    differences: np.ndarray
+    nonzero: float
+
+
+def _compare_all(reference: Answers, candidate: Answers, pairs: Bool[np.ndarray, "n maps"]) -> list[_MapFigures]:
     if not pairs.any():
         # No explained class is a finding or an image's highest: then every map is looked at.
         pairs = np.ones_like(pairs)
+    images, maps = np.nonzero(pairs)
+    results = []
     for name, expected in reference.cams.items():
         found = candidate.cams[name]
         if expected.shape != found.shape:
             raise ValueError(f"{name}: maps {expected.shape} against {found.shape}")
         scale = np.maximum(expected.max(axis=(1, 2, 3), initial=0.0), np.finfo(np.float32).tiny)
-        nonzero.append(float((expected.max(axis=(2, 3)) > NEGLIGIBLE * scale[:, None]).mean()))
-        r, difference = _compare_maps(expected[pairs], found[pairs], scale[np.nonzero(pairs)[0]])
-        correlations.append(r)
-        differences.append(difference)
-    return np.concatenate(correlations), np.concatenate(differences), float(np.mean(nonzero))
+        nonzero = float((expected.max(axis=(2, 3)) > NEGLIGIBLE * scale[:, None]).mean())
+        r, difference = _compare_maps(expected[pairs], found[pairs], scale[images])
+        results.append(_MapFigures(name, images, maps, r, difference, nonzero))
+    return results
+
+
+def _worst_map(found: list[_MapFigures], reference: Answers, manifest: Manifest) -> Worst:
+    lowest = min(found, key=lambda figures: figures.correlations.min())
+    k = int(lowest.correlations.argmin())
+    image, index = int(lowest.images[k]), int(lowest.maps[k])
+    if manifest.graph.explained is not None:
+        logit = manifest.graph.explained[index]
+    else:
+        chosen = reference.cam_classes
+        wanted = highest(reference.logits, manifest.graph.top_k or 1) if chosen is None else chosen
+        logit = int(wanted[image, index])
+    return Worst("map_correlation", image, logit, float(lowest.correlations[k]), lowest.output, index)
 
 
 def _compare_maps(

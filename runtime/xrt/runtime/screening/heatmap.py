@@ -60,10 +60,14 @@ def overlay(
     input_size: tuple[int, int],
     stored_size: tuple[int, int],
     box: Box | None = None,
+    peak: float | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw a map over the preview, scaled to its own maximum, and outline the box (stored-image pixels)."""
+    """Draw a map over the preview and outline the box (stored-image pixels).
+
+    The map is scaled to its own maximum, or to `peak` where maps are to be compared.
+    """
     heat = align_map(cam, placement, input_size, stored_size, preview.shape)
-    heat = heat / max(float(cam.max(initial=0.0)), 1e-30)
+    heat = heat / max(float(cam.max(initial=0.0)) if peak is None else peak, 1e-30)
     opacity = (heat.clip(0, 1) * MAX_OPACITY)[..., None]
     blended = preview[..., None] * (1 - opacity) + colour(heat) * opacity
     image = Image.fromarray(np.rint(blended).astype(np.uint8))

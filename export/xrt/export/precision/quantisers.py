@@ -1,0 +1,169 @@
+"""The quantisers that can make an int8 file: ONNX Runtime's static quantisation with three ways to choose ranges, and
+NNCF. Each takes a float graph and images and returns a graph with explicit Q/DQ around the trunk's products alone.
+
+The CPU family has unsigned activations, as x86 VNNI wants them. The GPU family has signed symmetric ones and float
+biases: TensorRT reads uint8 zero points as int8, and rejects the int32 bias behind a DequantizeLinear.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import tempfile
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from jaxtyping import UInt8
+
+from xrt.runtime.errors import MissingDependency
+
+Target = Literal["cpu", "gpu"]
+Images = UInt8[np.ndarray, "n 1 height width"]
+PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_BATCH = 8
+
+
+class Quantiser(ABC):
+    """One way to make an int8 file. `targets` are the families that it can serve."""
+
+    name: str
+    targets: tuple[Target, ...]
+
+    @abstractmethod
+    def quantise(
+        self,
+        model: onnx.ModelProto,
+        trunk: Sequence[str],
+        images: Images,
+        target: Target,
+    ) -> onnx.ModelProto:
+        """Quantise the products among the nodes called `trunk`, with ranges from `images`."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """The library and its version, which decide the numbers."""
+
+
+class OnnxRuntimeStatic(Quantiser):
+    """ONNX Runtime's static quantisation; `ranges` is how it turns observed values into a range."""
+
+    targets = ("cpu", "gpu")
+
+    def __init__(self, ranges: Literal["MinMax", "Entropy", "Percentile"]) -> None:
+        self.name = ranges.lower()
+        self._ranges = ranges
+
+    def version(self) -> str:  # noqa: D102
+        return f"onnxruntime {version('onnxruntime')} {self._ranges}"
+
+    def quantise(  # noqa: D102
+        self,
+        model: onnx.ModelProto,
+        trunk: Sequence[str],
+        images: Images,
+        target: Target,
+    ) -> onnx.ModelProto:
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+        held = set(trunk)
+        products = [node.name for node in model.graph.node if node.name in held and node.op_type in PRODUCTS]
+        options: dict[str, Any] = {"OpTypesToExcludeOutputQuantization": sorted(PRODUCTS), "QuantizeBias": False}
+        if target == "gpu":
+            options |= {"ActivationSymmetric": True, "WeightSymmetric": True}
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            out = Path(folder) / "quantised.onnx"
+            quantize_static(
+                model,
+                out,
+                _reader(model.graph.input[0].name, images),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QInt8 if target == "gpu" else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_quantize=products,
+                calibrate_method=CalibrationMethod[self._ranges],
+                extra_options=options,
+            )
+            return onnx.load(out)
+
+
+class Nncf(Quantiser):
+    """NNCF's post-training quantisation with fast bias correction. Its telemetry is switched off."""
+
+    name = "nncf"
+    targets = ("cpu",)
+
+    def version(self) -> str:  # noqa: D102
+        return f"nncf {version('nncf')}"
+
+    def quantise(  # noqa: D102
+        self,
+        model: onnx.ModelProto,
+        trunk: Sequence[str],
+        images: Images,
+        target: Target,
+    ) -> onnx.ModelProto:
+        if importlib.util.find_spec("nncf") is None:
+            raise MissingDependency("int8 for CPUs needs nncf: pip install 'xrt-export[int8]'")
+        # Read when it is imported. Nothing leaves the hospital.
+        os.environ["NNCF_CI"] = "1"
+        with _quiet():
+            import nncf
+
+            held = set(trunk)
+            operators = {node.op_type for node in model.graph.node if node.name in held}
+            dataset = nncf.Dataset(list(_batches(images)), lambda batch: {model.graph.input[0].name: batch})
+            return nncf.quantize(
+                model,
+                dataset,
+                subset_size=-(-len(images) // _BATCH),
+                model_type=nncf.ModelType.TRANSFORMER if "LayerNormalization" in operators else None,
+                ignored_scope=nncf.IgnoredScope(names=[n.name for n in model.graph.node if n.name not in held]),
+            )
+
+
+QUANTISERS: dict[str, Quantiser] = {
+    quantiser.name: quantiser
+    for quantiser in (
+        OnnxRuntimeStatic("MinMax"), OnnxRuntimeStatic("Entropy"), OnnxRuntimeStatic("Percentile"), Nncf(),
+    )
+}  # fmt: skip
+
+
+def _reader(name: str, images: Images) -> Any:
+    """Batches of images as ONNX Runtime's calibrators ask for them."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._batches = _batches(images)
+
+        def get_next(self) -> Any:
+            return next(({name: batch} for batch in self._batches), None)
+
+    return Reader()
+
+
+def _batches(images: Images) -> Iterator[np.ndarray]:
+    return (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Both libraries report on their own progress and advise about steps that were taken already."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

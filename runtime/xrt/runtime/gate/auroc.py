@@ -1,0 +1,24 @@
+"""The area under the receiver operating characteristic, by ranks (Hanley & McNeil 1982)."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+
+def auroc(labels: Float[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
+    """The probability that a positive scores above a negative, ties counting half; None without one of each."""
+    positive = labels > 0.5
+    count = int(positive.sum())
+    if count in (0, len(labels)):
+        return None
+    _, place, size = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(size) - (size - 1) / 2)[place]
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(labels) - count)))
+
+
+def mean_auroc(labels: Float[np.ndarray, "n logits"], scores: Float[np.ndarray, "n logits"]) -> float | None:
+    """The mean over the classes for which it is defined; None when it is for none."""
+    found = [auroc(labels[:, i], scores[:, i]) for i in range(labels.shape[1])]
+    defined = [value for value in found if value is not None]
+    return float(np.mean(defined)) if defined else None
