@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    """A cache of the tests' own."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["XRT_CACHE_DIR"] = str(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_errors_are_one_line_with_an_exit_code(bundle_path, tmp_path, arguments,
 
 def test_doctor_examines_a_bundle(bundle_path):
     result = xrt("doctor", bundle_path, check=0)
-    assert "reproduces its known answers; certificate passed" in result.stdout
+    assert "reproduces its known answers; the bundle's certificate: passed" in result.stdout
     assert not re.search(r"^broken", result.stdout, re.MULTILINE)
 
 

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from xrt.runtime.bundle import Bundle, KnownAnswers, write_bundle
-from xrt.runtime.bundle.manifest import FileName, Manifest, Variant
-from xrt.runtime.errors import BundleError, CorruptBundle, KnownAnswersFailed, UnsupportedSchema, UsageError
+from xrt.runtime.bundle.manifest import SCHEMA_VERSION, FileName, Manifest, Variant
+from xrt.runtime.errors import (
+    BundleError,
+    CorruptBundle,
+    KnownAnswersFailed,
+    Uncertified,
+    UnsupportedSchema,
+    UsageError,
+)
 from xrt.runtime.opening import open_session
 
 
@@ -63,7 +70,7 @@ def test_a_missing_file_is_refused(copy, name):
         Bundle.open(copy)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+@pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1, "1", None, True])
 def test_another_schema_version_is_refused(copy, version):
     edit(copy, schema_version=version)
     with pytest.raises(UnsupportedSchema, match="update xrt-runtime"):
@@ -100,8 +107,11 @@ def test_another_models_graph_fails_the_known_answers(copy):
     head.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(head) + np.float32(0.01), head.name))
     data = model.SerializeToString()
     (copy / "model.fp32.onnx").write_bytes(data)
-    variant = Bundle.open(copy).manifest.variants[0].model_dump()
-    edit(copy, variants=[{**variant, "sha256": sha256_of(data)}])
+    manifest = Bundle.open(copy).manifest.model_dump(mode="json")
+    edit(copy, variants=[{**manifest["variants"][0], "sha256": sha256_of(data)}])
+    with pytest.raises(Uncertified, match=r"no certificate in bundle.json is for model\.fp32\.onnx"):
+        open_session(Bundle.open(copy))
+    edit(copy, certificates=[{**c, "file_sha256": sha256_of(data)} for c in manifest["certificates"]])
     with pytest.raises(KnownAnswersFailed, match="nothing was scored"):
         open_session(Bundle.open(copy))
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xrt.runtime.bundle.manifest import PRECISIONS, Precision
 from xrt.runtime.cli.output import JsonOption, say, write_json
 from xrt.runtime.errors import PartlyRefused, UsageError
+
+if TYPE_CHECKING:
+    from xrt.runtime.bundle.manifest import Precision
 
 
 def export(
@@ -192,6 +194,8 @@ def export(
 
 
 def _precisions(text: str) -> tuple[Precision, ...]:
+    from xrt.runtime.bundle.manifest import PRECISIONS
+
     wanted = [part.strip() for part in text.split(",")]
     if unknown := [part for part in wanted if part not in PRECISIONS]:
         raise UsageError(f"--precision takes {', '.join(PRECISIONS)}; given {unknown[0]!r}")

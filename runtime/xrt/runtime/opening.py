@@ -60,6 +60,7 @@ def open_session(
     variant = bundle.variant(precision, chosen.family)
     manifest = bundle.manifest
     certificates = require_certified(manifest, variant)
+    certificate = matching(certificates, variant, chosen)
     model, known = bundle.read(variant), bundle.known_answers()
     session = chosen.open(model, manifest.graph, manifest.preprocessing, options or SessionOptions())
     try:
@@ -67,7 +68,6 @@ def open_session(
     except BaseException:
         session.close()
         raise
-    certificate = matching(certificates, variant, chosen)
     made_here = certificate is None
     if certificate is None and (certificate := of_this_machine(bundle, variant, chosen)) is None:
         keep(replayed, bundle, variant, chosen)

@@ -8,13 +8,15 @@ biases: TensorRT reads uint8 zero points as int8, and rejects the int32 bias beh
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -158,11 +160,11 @@ def _batches(images: Images) -> Iterator[np.ndarray]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Both libraries report on their own progress and advise about steps that were taken already."""
+    """Both libraries print, and advise about steps that were taken already; what they print is not a result."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -40,10 +40,18 @@ def require_certified(manifest: Manifest, variant: Variant) -> tuple[Certificate
 
 
 def matching(certificates: tuple[Certificate, ...], variant: Variant, backend: Backend) -> Certificate | None:
-    """The certificate of this very file under this very execution, if there is one."""
+    """The certificate of this very file under this very execution, if there is one.
+
+    Raises Uncertified when it is one of failure and was not overruled.
+    """
     wanted = _execution(variant, backend)
     for c in certificates:
         if (c.file_sha256, c.backend, c.backend_version, c.execution_precision, c.device_class) == wanted:
+            if c.verdict != "passed" and not c.forced:
+                raise Uncertified(
+                    f"{variant.file} failed its certification on {backend.name} ({c.reasons[0]}): use another back end "
+                    "or precision"
+                )
             return c
     return None
 
