@@ -67,16 +67,14 @@ def build_engine(
     library = open_library(flavour)
     check_target(library, compute_capability)
     started = time.perf_counter()
-    library.logger.clear()
     module = library.module
+    builder = library.start(module.Builder)
     try:
-        builder = module.Builder(library.logger)
         network = builder.create_network(_strong_typing(module))
         parser = module.OnnxParser(network, library.logger)
         parsed = parser.parse(model)
     except (RuntimeError, TypeError) as error:
-        # A builder that needs a GPU and finds none is a null pointer, which the bindings report as a TypeError.
-        raise BackendError(f"{flavour.title} cannot start its builder: {library.failure(_line(error))}") from error
+        raise BackendError(f"{flavour.title} cannot read the file: {library.failure(_line(error))}") from error
     if not parsed:
         raise BackendError(_parser_error(flavour, parser))
     _check_face(network, graph, preprocessing)
@@ -90,8 +88,7 @@ def build_engine(
     except RuntimeError as error:
         raise BackendError(f"{flavour.title} cannot build the engine: {library.failure(_line(error))}") from error
     if plan is None:
-        reason = library.failure("it gave no reason")
-        raise BackendError(f"{flavour.title} cannot build the engine for {compute_capability}: {reason}")
+        raise BackendError(f"{flavour.title} cannot build the engine for {compute_capability}: {library.failure()}")
     timings = b"" if flavour.runtime_cache else bytes(config.get_timing_cache().serialize())
     seconds = time.perf_counter() - started
     return BuiltEngine(bytes(plan), compute_capability, asked, batches, inspection, seconds, timings)

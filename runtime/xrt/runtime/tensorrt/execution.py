@@ -52,17 +52,10 @@ class RunningEngine:
     ) -> None:  # fmt: skip
         self._library, self._cuda, self.batch_most = library, cuda, batch_most
         library.logger.clear()
-        self._engine: Any
-        try:
-            self._runtime = library.module.Runtime(library.logger)
-            self._engine = self._runtime.deserialize_cuda_engine(plan)
-        except (RuntimeError, TypeError) as error:
-            # A runtime that finds no driver is a null pointer, which the bindings report as a TypeError.
-            raise BackendError(
-                f"{library.flavour.title} does not start: {library.failure(str(error).splitlines()[0])}"
-            ) from error
+        self._runtime = library.start(library.module.Runtime)
+        self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            reason = library.failure("it gave no reason")
+            reason = library.failure()
             raise BackendError(
                 f"{library.flavour.title} {library.version} cannot load the engine ({reason}): run `xrt build` again"
             )
@@ -114,7 +107,7 @@ class RunningEngine:
     def _context(self) -> Any:
         made = self._engine.create_execution_context(*([] if self._config is None else [self._config]))
         if made is None:
-            reason = self._library.failure("it gave no reason")
+            reason = self._library.failure()
             raise BackendError(f"no execution context for batches of {self.batch_most} ({reason}): use a smaller one")
         return made
 
@@ -138,7 +131,7 @@ class _Slot:
         self._device: dict[str, int] = {}
         self._host: dict[str, Pinned] = {}
         self._stream: Any = None
-        self._batch = 0
+        self._batch, self._busy = 0, False
         # Of the batch size that ran last: not recorded yet (None), the graph, or not to be recorded (False).
         self._graph: Any = None
         try:
@@ -154,6 +147,10 @@ class _Slot:
 
     def start(self, images: UInt8[np.ndarray, "n 1 h w"]) -> None:
         """Put a batch on its way. `collect` must be called before the next."""
+        if self._busy:
+            # A batch before failed halfway: its copy may still be reading the buffer.
+            self._cuda.synchronise(self._stream)
+        self._busy = True
         self._host[self._image.name].bytes[: images.nbytes] = images.reshape(-1)
         repeated, self._batch = len(images) == self._batch, len(images)
         if not repeated:
@@ -168,6 +165,7 @@ class _Slot:
     def collect(self) -> dict[str, np.ndarray]:
         """Wait for the batch and copy its outputs out of the buffers."""
         self._cuda.synchronise(self._stream)
+        self._busy = False
         results = {}
         for tensor in self._outputs:
             view = self._host[tensor.name].bytes[: tensor.size(self._batch)]
@@ -193,7 +191,7 @@ class _Slot:
         self._require(self._context.set_input_shape(image.name, (batch, *image.shape)), image.name)
         self._cuda.upload(self._device[image.name], self._host[image.name], image.size(batch), self._stream)
         if not self._context.execute_async_v3(self._cuda.handle(self._stream)):
-            reason = self._library.failure("it gave no reason")
+            reason = self._library.failure()
             raise BackendError(f"{self._library.flavour.title} failed while running: {reason}")
         for tensor in self._outputs:
             self._cuda.download(self._host[tensor.name], self._device[tensor.name], tensor.size(batch), self._stream)
@@ -226,5 +224,5 @@ class _Slot:
 
     def _require(self, taken: bool, name: str) -> None:
         if not taken:
-            reason = self._library.failure("it gave no reason")
+            reason = self._library.failure()
             raise BackendError(f"{self._library.flavour.title} refuses the tensor {name}: {reason}")

@@ -66,9 +66,24 @@ class Library:
         names = self.module.ComputeCapability.__members__
         return tuple(name.lower() for name in names if name.startswith("SM"))
 
-    def failure(self, otherwise: str) -> str:
-        """The first error that was logged since `logger.clear()`, in one line; `otherwise` when there was none."""
-        return self.logger.errors[0] if self.logger.errors else otherwise
+    def start(self, factory: Any) -> Any:
+        """A new Builder or Runtime. Raises BackendError when it cannot start, for want of a driver above all.
+
+        What fails to start is a null pointer. Some bindings raise a TypeError then, others hand it out, and its first
+        use ends the process: so what was logged decides.
+        """
+        self.logger.clear()
+        try:
+            made = factory(self.logger)
+        except (RuntimeError, TypeError) as error:
+            raise BackendError(f"{self.flavour.title} does not start: {self.failure(str(error))}") from error
+        if self.logger.errors:
+            raise BackendError(f"{self.flavour.title} does not start: {self.failure('')}")
+        return made
+
+    def failure(self, otherwise: str = "it gave no reason") -> str:
+        """The first error that was logged since the last start, in one line; `otherwise` when there was none."""
+        return self.logger.errors[0] if self.logger.errors else " ".join(otherwise.split())
 
 
 @cache
