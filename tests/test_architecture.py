@@ -69,9 +69,9 @@ except SystemExit as stop:
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["triage", "--help"], ["train", "--help"], ["export", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["triage", "--help"], ["build", "--help"], ["train", "--help"], ["export", "--help"]])
 def test_help_is_light(arguments):
-    heavy = {"numpy", "onnxruntime", "pydicom", "torch", "onnx", "PIL", "sklearn", "matplotlib"}
+    heavy = {"numpy", "onnxruntime", "pydicom", "torch", "onnx", "PIL", "sklearn", "matplotlib", "cuda"}
     assert not heavy & modules_after(RUN_HELP.format(arguments=arguments))
 
 
@@ -86,6 +86,7 @@ def test_the_runtime_imports_no_torch_and_no_onnx():
     loaded = modules_after(IMPORT_EVERYTHING)
     assert "numpy" in loaded
     assert not {"torch", "onnx", "torchvision", "lightning", "sklearn"} & loaded
+    assert not {"tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cuda"} & loaded
 
 
 def test_the_proof_of_leanness_can_fail():

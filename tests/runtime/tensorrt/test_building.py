@@ -42,6 +42,15 @@ def test_a_bundle_of_ours_builds(bundle):
     assert built.inspection.conv.fp16 == built.inspection.conv.int8 == 0
 
 
+def test_each_image_s_highest_classes_and_several_methods_build(compact_source):
+    from xrt.export.compilation import Request, compile_source
+
+    model = compile_source(compact_source, Request(classes="top:2", methods=("gradcam", "gradcam++")))
+    assert model.graph.cam_classes is not None
+    size = compact_source.preprocessing
+    assert build_engine(TENSORRT_RTX, model.data, model.graph, size, compute_capability="sm86").plan
+
+
 @pytest.mark.parametrize(
     ("made", "asked", "message"),
     [
