@@ -73,9 +73,11 @@ class _Opened:
         self.engine, self._cache, self._kernels = engine, cache, kernels
 
     def close(self) -> None:
-        if compiled := self.engine.runtime_cache():
-            self._cache.write_scratch(self._kernels, compiled)
-        self.engine.close()
+        try:
+            if compiled := self.engine.runtime_cache():
+                self._cache.write_scratch(self._kernels, compiled)
+        finally:
+            self.engine.close()
 
 
 class _TensorRtSession(Session):

@@ -1,7 +1,8 @@
-"""CUDA through pycuda, which records no graphs."""
+"""CUDA through pycuda, which records no graphs. Untested: it installs only where CUDA's compiler is."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,14 @@ from xrt.runtime.tensorrt.memory import Cuda, Pinned
 
 
 class PyCuda(Cuda):
-    """The driver API, in the primary context, which TensorRT uses as well. Raises BackendError without a device."""
+    """The driver API, in the first device's primary context. Raises BackendError without a device."""
 
     def __init__(self) -> None:
-        import pycuda.driver as driver  # type: ignore[import-not-found]
-
-        self._cuda: Any = driver
+        self._cuda: Any = importlib.import_module("pycuda.driver")
         try:
-            driver.init()
-            self._device = driver.Device(0)
-            self._context = self._device.retain_primary_context()
-            self._context.push()
-        except driver.Error as error:
+            # The primary context is the one that TensorRT uses; this module enters it, and leaves it at exit.
+            self._device = importlib.import_module("pycuda.autoprimaryctx").device
+        except self._cuda.Error as error:
             raise BackendError(f"no GPU can be used: {error}; `nvidia-smi` must list one") from error
         self._allocations: dict[int, Any] = {}
 
