@@ -5,9 +5,15 @@ from __future__ import annotations
 from xrt.runtime.backends.base import Backend
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
 from xrt.runtime.backends.openvino import OpenVino
+from xrt.runtime.backends.tensorrt import TensorRtBackend
 from xrt.runtime.errors import BackendError, UsageError
+from xrt.runtime.tensorrt.flavours import FLAVOURS
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OnnxRuntimeCpu(), OpenVino())}
+# TensorRT comes last: opening it may build an engine, and what has run is preferred to what has not.
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend
+    for backend in (OnnxRuntimeCpu(), OpenVino(), *(TensorRtBackend(flavour) for flavour in FLAVOURS))
+}
 
 
 def choose_backend(name: str = "auto") -> Backend:

@@ -20,6 +20,7 @@ COMMANDS = {
     "phantoms": "xrt-runtime",
     "train": "xrt-train[lightning]",
     "export": "xrt-export",
+    "build": "xrt-runtime",
     "parity": "xrt-benchmarks[torch]",
     "triage": "xrt-runtime",
     "benchmark": "xrt-benchmarks",

@@ -1,0 +1,88 @@
+"""`xrt build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xrt.runtime.cli.output import JsonOption, say, write_json
+
+if TYPE_CHECKING:
+    from xrt.runtime.tensorrt.preparing import Prepared
+
+
+def build(
+    bundle: Annotated[Path, typer.Argument(metavar="NAME.xrt", help="The bundle whose engines to build.")],
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="SM,...",
+            help="GPUs to build for ahead of time, by compute capability: sm86 (RTX 30, A10), sm89 (RTX 40, L4), sm120 "
+            "(RTX 50). No GPU is needed; TensorRT for RTX alone can do it. Default: the GPU that is here.",
+        ),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="tensorrt (servers, Jetson), tensorrt-rtx (RTX workstations), or auto.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="P,...", help="Variants: all that a GPU may run, or some of fp32, fp16, int8.")
+    ] = "all",
+    max_batch: Annotated[
+        int, typer.Option(min=1, max=1024, help="The largest batch that an engine takes in one run; memory follows.")
+    ] = 32,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the engines, with --for; default: this machine's cache."),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Build TensorRT engines of a bundle, for this machine's GPU or ahead of time for others.
+
+    Every file is checked before NVIDIA's parser sees it, and the types of the parsed network are held against the
+    variant: an "fp16" that computes in fp32 is refused. An engine for the GPU that is here is run on the bundle's known
+    answers; of one built ahead the verdict is "built, not yet run". Back ends take engines from the cache, and build
+    what it lacks by themselves, so this command only saves them the wait.
+
+    Example: xrt build chest.xrt --for sm86,sm89 --out engines/
+    """
+    from xrt.runtime.bundle.reader import Bundle
+    from xrt.runtime.errors import UsageError
+    from xrt.runtime.tensorrt.building import Batches
+    from xrt.runtime.tensorrt.engines import default_folder
+    from xrt.runtime.tensorrt.preparing import plan_builds, prepare
+
+    if out is not None and targets is None:
+        raise UsageError("--out goes with --for: engines for this machine belong in its cache")
+    opened = Bundle.open(bundle)
+    plan = plan_builds(opened, backend, _listed(targets), () if precision == "all" else _listed(precision))
+    for reason in plan.passed_over:
+        say(f"passed over: {reason}")
+    results = []
+    for result in prepare(opened, plan, Batches.up_to(max_batch), folder=out, progress=say):
+        results.append(result)
+        print(_line(result))
+    print(f"engines: {out or default_folder()}")
+    write_json(json, [result.as_dict() for result in results])
+    if refused := [result for result in results if not result.ok]:
+        say(f"{len(refused)} of {len(results)} engines were not built, or do not reproduce their known answers")
+        raise typer.Exit(1)
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    """Names separated by commas, each once, in small letters."""
+    names = (name.strip().lower() for name in (text or "").split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _line(result: Prepared) -> str:
+    head = f"{result.precision} {result.compute_capability} {result.backend}"
+    if not result.ok:
+        return f"{head}: refused: {result.verdict}"
+    assert result.inspection is not None
+    return (
+        f"{head}: {result.plan_bytes / 1e6:.1f} MB in {result.seconds:.1f} s, Conv {result.inspection.conv}, "
+        f"MatMul {result.inspection.matmul}: {result.verdict}"
+    )
