@@ -49,7 +49,7 @@ def _gemm(call: Call) -> Sequence[Tensor | None]:
     alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
     results: list[Tensor | None] = [None, None, None]
     if call.needed[0]:
-        weight = call.x(1) if call.attribute("transB", 0) else _swap(call, call.x(1))
+        weight = _of_its_own(call, call.x(1)) if call.attribute("transB", 0) else _swap(call, call.x(1))
         product = _scaled(call, _product(call, emit.expand_axes(g, whole, [2]), weight), alpha)
         results[0] = _swap(call, product) if call.attribute("transA", 0) else product
     if call.needed[1]:
@@ -107,6 +107,16 @@ def einsum_letters(equation: str) -> tuple[list[str], str]:
     if not arrow:
         result = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
     return left.split(","), result
+
+
+def _of_its_own(call: Call, weight: Tensor) -> Tensor:
+    """A square weight that the forward graph reads transposed, in memory of its own.
+
+    OpenVINO (2026.4 on CPUs) packs a weight once for all its readers, and cannot tell a square one from its transpose.
+    """
+    if weight.array is None or weight.rank != 2 or weight.shape[0] != weight.shape[1]:
+        return weight
+    return call.emit.constant(weight.array.copy())
 
 
 def _scaled(call: Call, tensor: Tensor, factor: float) -> Tensor:
