@@ -17,7 +17,7 @@ ALLOWED = {
     "benchmarks": {"benchmarks", "export", "train", "runtime"},
 }
 # The modules of benchmarks that may import export and train: those of the extra `torch`.
-WITH_TORCH = {"contenders.py", "parity.py", "demo.py", "speed.py", "cli.py"}
+WITH_TORCH = {"contenders.py", "parity.py", "demo.py", "quantisers.py", "speed.py", "cli.py"}
 
 
 def imported_parts(source: str) -> set[str]:
