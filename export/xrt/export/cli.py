@@ -116,6 +116,14 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", help="Publish a graph that the gate refuses, with the refusal on record.")
     ] = False,
+    tensorrt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="here|SM,…",
+            help="Then build TensorRT engines of the bundle, as `xrt build` does: for the GPU that is here, or ahead "
+            "of time for some by compute capability, such as sm86,sm89.",
+        ),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Compile a classifier and the gradients of its heatmaps into one certified ONNX bundle.
@@ -142,6 +150,11 @@ def export(
     from xrt.runtime.bundle.writer import check_destination
 
     check_destination(out)
+    if tensorrt is not None:
+        from xrt.runtime.cli.build import listed
+        from xrt.runtime.tensorrt.preparing import choose_targets
+
+        choose_targets("auto", () if tensorrt == "here" else listed(tensorrt))
     description = Description(
         labels=_labels(labels),
         task=task,
@@ -189,6 +202,10 @@ def export(
             print(f"  worst {worst.figure}: {worst.value:.3g}, {worst.image}, {worst.class_name}")
     print(f"bundle: {out}")
     write_json(json, manifest.model_dump(mode="json"))
+    if tensorrt is not None:
+        from xrt.runtime.cli.build import build
+
+        build(out, targets=None if tensorrt == "here" else tensorrt)
     if refusal is not None:
         raise refusal
 

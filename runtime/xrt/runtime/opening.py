@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xrt.runtime.backends import Backend, Session, SessionOptions, choose_backend
 from xrt.runtime.bundle.manifest import Certificate, ExecutionPrecision, Variant
 from xrt.runtime.bundle.reader import Bundle
-from xrt.runtime.gate.certify import execution_precision, replay
+from xrt.runtime.gate.certify import execution_precision, replay, replayed
 from xrt.runtime.gate.standing import keep, matching, of_this_machine, require_certified
 
 log = logging.getLogger(__name__)
@@ -63,15 +63,17 @@ def open_session(
     certificate = matching(certificates, variant, chosen)
     model, known = bundle.read(variant), bundle.known_answers()
     session = chosen.open(model, manifest.graph, manifest.preprocessing, options or SessionOptions())
+    # What passed nowhere and was published by force misses its limits here as well, which every report says.
+    check = replay if any(c.verdict == "passed" for c in certificates) else replayed
     try:
-        replayed = replay(session, known, manifest, variant, chosen)
+        found = check(session, known, manifest, variant, chosen)
     except BaseException:
         session.close()
         raise
     made_here = certificate is None
     if certificate is None and (certificate := of_this_machine(bundle, variant, chosen)) is None:
-        keep(replayed, bundle, variant, chosen)
-        certificate = replayed
+        keep(found, bundle, variant, chosen)
+        certificate = found
     refusals = tuple(reason for c in certificates if c.verdict != "passed" for reason in c.reasons)
     opened = OpenedSession(session, variant, chosen, certificate, made_here, refusals)
     if opened.warning:

@@ -77,7 +77,12 @@ class OnnxRuntimeStatic(Quantiser):
 
         held = set(trunk)
         products = [node.name for node in model.graph.node if node.name in held and node.op_type in PRODUCTS]
-        options: dict[str, Any] = {"OpTypesToExcludeOutputQuantization": sorted(PRODUCTS), "QuantizeBias": False}
+        options: dict[str, Any] = {
+            "OpTypesToExcludeOutputQuantization": sorted(PRODUCTS),
+            "QuantizeBias": False,
+            # Every tensor of a batch is held in memory while it is looked at: one batch at a time.
+            "CalibStridedMinMax": 1,
+        }
         if target == "gpu":
             options |= {"ActivationSymmetric": True, "WeightSymmetric": True}
         with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -141,15 +146,23 @@ QUANTISERS: dict[str, Quantiser] = {
 
 
 def _reader(name: str, images: Images) -> Any:
-    """Batches of images as ONNX Runtime's calibrators ask for them."""
+    """Batches of images as ONNX Runtime's calibrators ask for them: here one range of batches after another."""
     from onnxruntime.quantization import CalibrationDataReader
+
+    batches = list(_batches(images))
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self._batches = _batches(images)
+            self.set_range(0, len(batches))
+
+        def __len__(self) -> int:
+            return len(batches)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self._left = iter(batches[start_index:end_index])
 
         def get_next(self) -> Any:
-            return next(({name: batch} for batch in self._batches), None)
+            return next(({name: batch} for batch in self._left), None)
 
     return Reader()
 

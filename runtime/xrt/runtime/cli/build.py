@@ -57,7 +57,7 @@ def build(
     if out is not None and targets is None:
         raise UsageError("--out goes with --for: engines for this machine belong in its cache")
     opened = Bundle.open(bundle)
-    plan = plan_builds(opened, backend, _listed(targets), () if precision == "all" else _listed(precision))
+    plan = plan_builds(opened, backend, listed(targets), () if precision == "all" else listed(precision))
     for reason in plan.passed_over:
         say(f"passed over: {reason}")
     results = []
@@ -71,7 +71,7 @@ def build(
         raise typer.Exit(1)
 
 
-def _listed(text: str | None) -> tuple[str, ...]:
+def listed(text: str | None) -> tuple[str, ...]:
     """Names separated by commas, each once, in small letters."""
     names = (name.strip().lower() for name in (text or "").split(","))
     return tuple(dict.fromkeys(name for name in names if name))

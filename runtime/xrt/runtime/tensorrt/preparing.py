@@ -57,8 +57,17 @@ class Prepared:
 def plan_builds(bundle: Bundle, backend: str, targets: tuple[str, ...], precisions: tuple[str, ...]) -> Plan:
     """Settle what to build. No targets mean this machine's GPU, no precisions every variant that a GPU may run.
 
-    Raises UsageError for an unknown back end, target or precision and for a variant that was made for a CPU;
-    BackendError when the flavour, or the GPU, is not here.
+    Raises what `choose_targets` raises, and UsageError for an unknown precision and a variant that was made for a CPU.
+    """
+    flavour, targets = choose_targets(backend, targets)
+    chosen, passed_over = _variants(bundle, precisions)
+    return Plan(flavour, targets, chosen, passed_over)
+
+
+def choose_targets(backend: str, targets: tuple[str, ...]) -> tuple[Flavour, tuple[str, ...]]:
+    """With which flavour to build, and for which GPUs; no targets mean the one that is here.
+
+    Raises UsageError for an unknown back end or target, BackendError when the flavour, or the GPU, is not here.
     """
     flavour = _choose(backend, bool(targets))
     library = open_library(flavour)
@@ -71,8 +80,7 @@ def plan_builds(bundle: Bundle, backend: str, targets: tuple[str, ...], precisio
         targets = (open_cuda().compute_capability(),)
     for target in targets:
         check_target(library, target)
-    chosen, passed_over = _variants(bundle, precisions)
-    return Plan(flavour, targets, chosen, passed_over)
+    return flavour, targets
 
 
 def _choose(backend: str, ahead_of_time: bool) -> Flavour:

@@ -1,0 +1,115 @@
+"""fp16 as a cast graph: what is in fp16 and what is not, and that an overflow is seen though no CPU shows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from export.parity import drawn, manifest_of, run, source_of
+from export.tails import TAILS, Classifier, Tokens
+from torch import nn
+
+from xrt.export.compilation import compile_source
+from xrt.export.pipeline import export_source
+from xrt.export.precision.variants import made_variants
+from xrt.runtime.errors import PartlyRefused
+from xrt.runtime.gate import LIMITS, judge, measure
+from xrt.runtime.gate.evidence import phantom_inputs
+
+F16, F32 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+
+
+def halved(module: nn.Module):
+    """The compiled float model of a module, and its fp16 form."""
+    source = source_of(drawn(module))
+    model = compile_source(source)
+    (made,) = made_variants(model.data, model.graph, ["fp16"], None)
+    return source, model, made
+
+
+def types(data: bytes) -> dict[str, int]:
+    """The type of every value and weight, by name."""
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(data), strict_mode=True)
+    found = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
+    return found | {t.name: t.data_type for t in model.graph.initializer}
+
+
+@pytest.mark.parametrize("tail", ["average pooling, linear", "squeeze and excite", "attention pooling"])
+def test_a_convolutional_network(tail):
+    torch.manual_seed(1)
+    source, model, made = halved(Classifier(TAILS[tail]()))
+    images = phantom_inputs(6, 3, source.preprocessing).images
+    found = run(model.__class__(made.data, model.graph, model.reference), source, images)
+    figures = measure(model.reference.answer(images), found, manifest_of(source, model.graph))
+    assert judge(figures, {k: v for k, v in LIMITS["fp16"].items() if k != "peak"}, min_decisions=0)[0] == "passed"
+    assert figures.logit_error > 1e-6, "fp16 that changes nothing is no fp16"
+
+
+def test_products_of_the_trunk_are_half_and_the_rest_is_not():
+    torch.manual_seed(1)
+    _, model, made = halved(Classifier(TAILS["layer norm behind the pooling"]()))
+    kinds, proto = types(made.data), onnx.load_from_string(made.data)
+    target = model.graph.cams[0].tensor
+    by_type = {(node.op_type, kinds[node.output[0]]) for node in proto.graph.node if node.output[0] in kinds}
+    assert ("Conv", F16) in by_type
+    assert ("Conv", F32) not in by_type
+    assert {kind for op, kind in by_type if op in ("LayerNormalization", "Gemm", "ReduceMean")} == {F32}
+    assert kinds[target] == F16
+    assert [kinds[name] for name in ("logits", "cams")] == [F32, F32]
+    assert not [t.name for t in proto.graph.initializer if t.data_type == F32 and t.name == "trunk.0.weight"]
+
+
+def test_a_transformer():
+    torch.manual_seed(1)
+    source, model, made = halved(Tokens(1, "token"))
+    kinds, proto = types(made.data), onnx.load_from_string(made.data)
+    products = [kinds[n.output[0]] for n in proto.graph.node if n.op_type in ("MatMul", "Gemm")]
+    assert products.count(F16) >= 8
+    assert {kinds[n.output[0]] for n in proto.graph.node if n.op_type in ("Softmax", "LayerNormalization")} == {F32}
+    images = phantom_inputs(3, 3, source.preprocessing).images
+    found = run(model.__class__(made.data, model.graph, model.reference), source, images)
+    assert measure(model.reference.answer(images), found, manifest_of(source, model.graph)).logit_error < 5e-3
+
+
+class Loud(nn.Module):
+    """Its first activations reach a million, and its logits are those of any network."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(1, 8, 3, 4, 1), nn.Conv2d(8, 12, 3, 2, 1), nn.Linear(12, 3)
+        self.gain = gain
+
+    def forward(self, x):
+        loud = self.first(x).relu() * self.gain
+        return self.head((self.second(loud) / self.gain).relu().mean((2, 3)))
+
+
+def test_an_overflow_is_seen_by_the_range_scan_alone(tmp_path):
+    torch.manual_seed(1)
+    source, _, made = halved(Loud(1e6))
+    name, peak = made.scan(phantom_inputs(4, 3, source.preprocessing))
+    assert peak > 65504
+    assert name
+    with pytest.raises(PartlyRefused, match=r"model\.fp16\.onnx .*peak is .*, the limit is 16376") as refused:
+        export_source(source, tmp_path / "loud.xrt", precisions=("fp32", "fp16"))
+    assert [v.precision for v in refused.value.bundle.manifest.variants] == ["fp32"]
+
+
+def test_a_small_variance_survives():
+    """1/√(1e-9 + ε) is no number that fp16 could make of 1e-9."""
+    torch.manual_seed(1)
+    module = Classifier(TAILS["average pooling, linear"]())
+    source = source_of(drawn(module))
+    norm = module.trunk[3]
+    with torch.no_grad():
+        module.trunk[2].weight *= 1e-4
+        module.trunk[2].bias *= 1e-4
+        norm.running_var *= 1e-8
+        norm.running_mean *= 1e-4
+        norm.eps = 1e-12
+    model = compile_source(source)
+    (made,) = made_variants(model.data, model.graph, ["fp16"], None)
+    images = phantom_inputs(3, 3, source.preprocessing).images
+    found = run(model.__class__(made.data, model.graph, model.reference), source, images)
+    np.testing.assert_allclose(found.logits, model.reference.answer(images).logits, rtol=2e-2, atol=2e-2)

@@ -1,0 +1,172 @@
+"""int8 by calibration: what every quantiser makes for either family, the cache, and images that must not be used."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from export.parity import manifest_of
+from onnx import numpy_helper
+
+from xrt.export.compilation import compile_source
+from xrt.export.pipeline import export_source
+from xrt.export.precision import calibration
+from xrt.export.precision.calibration import cached, calibration_images, require_disjoint
+from xrt.export.precision.quantisers import PRODUCTS, QUANTISERS
+from xrt.export.precision.variants import CHOSEN, quantised_file
+from xrt.runtime.backends import BACKENDS, SessionOptions
+from xrt.runtime.errors import DataError, RefusedByGate, UsageError
+from xrt.runtime.gate import answer, measure
+from xrt.runtime.gate.evidence import phantom_inputs
+
+
+@pytest.fixture(scope="module")
+def compiled(compact_source):
+    return compile_source(compact_source)
+
+
+@pytest.fixture(scope="module")
+def images(compact_source):
+    return phantom_inputs(32, 6, compact_source.preprocessing)
+
+
+FILES = [(name, target) for name, quantiser in QUANTISERS.items() for target in quantiser.targets]
+
+
+@pytest.mark.parametrize(("name", "target"), FILES)
+def test_every_quantiser(compact_source, compiled, images, name, target):
+    data = quantised_file(compiled.data, compiled.graph, QUANTISERS[name], target, images)
+    proto = onnx.load_from_string(data)
+    producers = {output: node for node in proto.graph.node for output in node.output}
+    held = {t.name: t for t in proto.graph.initializer}
+    reads = [
+        (node, producers[value].op_type if value in producers else None)
+        for node in proto.graph.node
+        if node.op_type in PRODUCTS
+        for value in node.input[:2]
+    ]
+    convolutions = [kind for node, kind in reads if node.op_type == "Conv" and node.output[0].startswith("conv2d")]
+    assert len(convolutions) == 2 * 3
+    # NNCF lets max pooling, which only chooses among numbers, work on int8 too.
+    assert set(convolutions) <= {"DequantizeLinear", "MaxPool"}
+    assert "DequantizeLinear" not in {kind for node, kind in reads if node.op_type == "Gemm"}, "the head stays in float"
+    zeros = {held[n.input[2]].data_type for n in proto.graph.node if n.op_type == "QuantizeLinear"}
+    if target == "gpu":
+        assert zeros == {onnx.TensorProto.INT8}
+        points = [
+            held[n.input[2]] for n in proto.graph.node if n.op_type.endswith("quantizeLinear") or "Quant" in n.op_type
+        ]
+        assert not any(numpy_helper.to_array(point).any() for point in points)
+        assert not [t.name for t in proto.graph.initializer if t.data_type == onnx.TensorProto.INT32]
+    else:
+        assert onnx.TensorProto.UINT8 in zeros
+    evidence = phantom_inputs(12, 8, compact_source.preprocessing)
+    expected, manifest = compiled.reference.answer(evidence.images), manifest_of(compact_source, compiled.graph)
+    for backend in (b for b in BACKENDS.values() if b.family == "cpu" and b.lacks() is None):
+        with backend.open(data, compiled.graph, compact_source.preprocessing, SessionOptions()) as session:
+            figures = measure(expected, answer(session, evidence.images), manifest)
+        # Of an untrained network; a trained one is held to the limits of the gate.
+        assert 1e-5 < figures.probability_change_max < 0.2
+        assert figures.map_correlation > 0.5
+
+
+def test_calibrating_is_done_once(compiled, images, monkeypatch):
+    quantiser = QUANTISERS[CHOSEN["gpu"]]
+    first = quantised_file(compiled.data, compiled.graph, quantiser, "gpu", images)
+    monkeypatch.setattr(type(quantiser), "quantise", lambda *_: pytest.fail("calibrated again"))
+    assert quantised_file(compiled.data, compiled.graph, quantiser, "gpu", images) == first
+
+
+def test_a_damaged_cache_is_done_without(cache, tmp_path, monkeypatch):
+    assert cached(["a"], lambda: b"made") == b"made"
+    (kept,) = [p for p in (cache / "calibrations").iterdir() if p.read_bytes().startswith(b"made")]
+    kept.write_bytes(b"made, but not by us")
+    assert cached(["a"], lambda: b"again") == b"again"
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setattr(calibration, "cache_folder", lambda name: file / name)
+    assert cached(["b"], lambda: b"made") == b"made"
+
+
+def test_too_few_images(compact_source, tmp_path, radiographs):
+    with pytest.raises(UsageError, match=r"has 3 different readable radiographs; int8 is calibrated on 32 at least"):
+        calibration_images(radiographs(3), compact_source.preprocessing, compact_source.classes, print)
+    with pytest.raises(DataError, match="holds no readable chest radiograph"):
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        calibration_images(empty, compact_source.preprocessing, compact_source.classes, print)
+
+
+@pytest.fixture
+def radiographs(tmp_path):
+    """A folder with so many phantoms, one of them twice, and a file that is no image."""
+    from PIL import Image
+
+    from xrt.runtime.phantoms import generate
+
+    def write(count: int):
+        folder = tmp_path / f"phantoms{count}"
+        folder.mkdir()
+        for i, phantom in enumerate(generate(count, seed=3, size=64)):
+            Image.fromarray(phantom.image).save(folder / f"{i}.png")
+        (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
+        (folder / "broken.png").write_bytes(b"no image")
+        return folder
+
+    return write
+
+
+def test_images_that_would_certify_what_they_made(compact_source, images):
+    evidence = phantom_inputs(4, 6, compact_source.preprocessing)
+    with pytest.raises(UsageError, match=r"4 of the images to calibrate on also certify .*--certify other images"):
+        require_disjoint(images, evidence)
+
+
+def test_int8_without_images(compact_source, tmp_path):
+    with pytest.raises(UsageError, match="give 32 or more with --calibrate"):
+        export_source(compact_source, tmp_path / "a.xrt", precisions=("int8",))
+    with pytest.raises(UsageError, match="--calibrate is for int8"):
+        export_source(compact_source, tmp_path / "a.xrt", calibrate=tmp_path)
+    assert not (tmp_path / "a.xrt").exists()
+
+
+def test_a_bundle_of_all_precisions(compact_source, tmp_path, radiographs):
+    """By force, since nothing says that an untrained network can be quantised; each variant has its certificates."""
+    from xrt.runtime.opening import open_session
+
+    bundle = export_source(
+        compact_source,
+        tmp_path / "all.xrt",
+        precisions=("fp32", "fp16", "int8"),
+        calibrate=radiographs(40),
+        report=tmp_path / "gate",
+        force=True,
+    )
+    files = [(v.file, v.precision, v.target) for v in bundle.manifest.variants]
+    assert files == [
+        ("model.fp32.onnx", "fp32", "any"),
+        ("model.fp16.onnx", "fp16", "any"),
+        ("model.cpu.int8.onnx", "int8", "cpu"),
+        ("model.gpu.int8.onnx", "int8", "gpu"),
+    ]
+    certified = {(c.file_sha256, c.backend) for c in bundle.manifest.certificates}
+    running = [b.name for b in BACKENDS.values() if b.family == "cpu" and b.lacks() is None]
+    assert certified == {(v.sha256, name) for v in bundle.manifest.variants for name in running}
+    html = (tmp_path / "gate" / "gate.html").read_text()
+    assert all(file in html for file, _, _ in files)
+    assert html.count("data:image/png") == 2 * 2 * len(certified)
+    for precision in ("fp32", "fp16", "int8"):
+        opened = open_session(bundle, precision=precision)
+        assert opened.variant.precision == precision
+        assert np.isfinite(opened.session.infer(phantom_inputs(2, 1, compact_source.preprocessing).images).logits).all()
+        opened.session.close()
+
+
+def test_a_refused_variant_is_named_and_the_others_are_published(compact_source, tmp_path, radiographs, monkeypatch):
+    from xrt.runtime.gate import limits
+
+    monkeypatch.setitem(limits.LIMITS["int8"], "probability_change_max", 1e-9)
+    with pytest.raises(RefusedByGate, match=r"is published with model\.fp32\.onnx; the gate refuses model\.cpu\.int8"):
+        export_source(compact_source, tmp_path / "a.xrt", precisions=("int8",), calibrate=radiographs(40))
+    assert (tmp_path / "a.xrt" / "model.fp32.onnx").is_file()
+    assert not list((tmp_path / "a.xrt").glob("*int8*"))
