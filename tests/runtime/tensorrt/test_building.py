@@ -136,43 +136,51 @@ def test_the_library_is_loaded_once():
 
 
 @pytest.fixture(scope="module")
-def explained(request):
-    """A published architecture with the maps of all 14 classes, and the description of its graph."""
+def variants(request):
+    """A published architecture with the maps of all 14 classes: its GPU files, and the description of the graph."""
     import torch
     import torchvision
     from export.parity import drawn, source_of
 
     from xrt.export.compilation import compile_source
+    from xrt.export.precision.variants import made_variants
+    from xrt.runtime.gate.evidence import phantom_inputs
 
     torch.manual_seed(0)
     module = torchvision.models.get_model(request.param, weights=None, num_classes=14)
-    model = compile_source(source_of(drawn(module, 224, channels=3), 224, channels=3, classes=14))
-    return request.param, onnx.load_from_string(model.data), model.graph
+    source = source_of(drawn(module, 224, channels=3), 224, channels=3, classes=14)
+    model = compile_source(source)
+    calibration = phantom_inputs(8, 1, source.preprocessing)
+    made = made_variants(model.data, model.graph, ("fp32", "fp16", "int8"), calibration, targets=("gpu",))
+    return request.param, {m.variant.precision: m.data for m in made}, model.graph
 
 
-EXPECTED_LAYERS = {"densenet121": (120, 1), "resnet50": (53, 1), "efficientnet_b0": (81, 1), "vit_b_16": (1, 73)}
+# Convolutions and products that the logits need, and how many of the products lie in the trunk.
+EXPECTED_LAYERS = {
+    "densenet121": (120, 1, 0), "resnet50": (53, 1, 0), "efficientnet_b0": (81, 1, 0), "vit_b_16": (1, 73, 66),
+}  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("explained", ARCHITECTURES, indirect=True)
+@pytest.mark.parametrize("variants", ARCHITECTURES, indirect=True)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_published_architectures_build_for_every_generation(explained, precision):
-    name, model, graph = explained
-    data = in_precision(model, precision).SerializeToString()
+def test_published_architectures_build_for_every_generation(variants, precision):
+    name, files, graph = variants
     for target in ("sm86", "sm89", "sm120"):
         built = build_engine(
             TENSORRT_RTX,
-            data,
+            files[precision],
             graph,
             Preprocessing(height=224, width=224),
             compute_capability=target,
             precision=precision,
         )
         conv, matmul = built.inspection.conv, built.inspection.matmul
-        assert (conv.layers, matmul.layers) == EXPECTED_LAYERS[name]
-        for share in (conv, matmul):
-            assert share.fp16 == (share.layers if precision == "fp16" else 0)
-            assert share.int8 == (share.layers if precision == "int8" else 0)
+        convolutions, products, in_the_trunk = EXPECTED_LAYERS[name]
+        assert (conv.layers, matmul.layers) == (convolutions, products)
+        for share, lower in ((conv, convolutions), (matmul, in_the_trunk)):
+            assert share.fp16 == (lower if precision == "fp16" else 0)
+            assert share.int8 == (lower if precision == "int8" else 0)
         assert len(built.plan) > 1_000_000
         print(f"{name} {precision} {target}: {len(built.plan) / 1e6:.1f} MB, {built.seconds:.1f} s, {conv}, {matmul}")
 

@@ -30,7 +30,8 @@ from xrt.runtime.errors import MissingDependency
 Target = Literal["cpu", "gpu"]
 Images = UInt8[np.ndarray, "n 1 height width"]
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-_BATCH = 8
+_BATCH = 4
+"""Images looked at together: every tensor of the trunk is held in memory for each of them."""
 
 
 class Quantiser(ABC):
@@ -119,7 +120,7 @@ class Nncf(Quantiser):
         target: Target,
     ) -> onnx.ModelProto:
         if importlib.util.find_spec("nncf") is None:
-            raise MissingDependency("int8 for CPUs needs nncf: pip install 'xrt-export[int8]'")
+            raise MissingDependency("this quantiser is not installed: pip install 'xrt-export[nncf]'")
         # Read when it is imported. Nothing leaves the hospital.
         os.environ["NNCF_CI"] = "1"
         with _quiet():
