@@ -23,6 +23,8 @@ from xrt.runtime.preprocessing import preprocess
 KNOWN_ANSWERS_SEED, CERTIFICATION_SEED = 20_101, 20_102
 KNOWN_ANSWERS_COUNT = 24
 MIN_IMAGES = 32
+_PARTS = {"train": ("train", "train_val"), "test": ("test",)}
+"""Some publishers leave it to the user to split validation off the training part."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def gathered_inputs(
 def _of_cases(
     table: CaseTable, spec: Preprocessing, part: str, limit: int | None, skipped: Callable[[str], None]
 ) -> EvidenceImages:
-    chosen = [i for i, case in enumerate(table.cases) if case.split == part] or list(range(len(table)))
+    official = [i for i, case in enumerate(table.cases) if case.split in _PARTS[part]]
+    chosen = official or range(len(table))
     images, kept = [], []
     for index in _some(chosen, limit):
         try:
@@ -96,7 +99,6 @@ def _of_cases(
             skipped(str(error))
     if not images:
         raise DataError(f"{table.name} holds no readable radiograph")
-    official = any(case.split == part for case in table.cases)
     return EvidenceImages(
         np.stack(images)[:, None],
         f"{table.name}, {part} part" if official else table.name,
