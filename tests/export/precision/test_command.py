@@ -1,0 +1,58 @@
+"""`xrt export` with variants and engines, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import onnx
+import pytest
+from export.onnx_graphs import BODY, graph
+
+from xrt.runtime.bundle import Bundle
+from xrt.runtime.tensorrt.flavours import TENSORRT_RTX
+
+ENTRY = "from xrt.runtime.cli.app import main; main()"
+
+
+@pytest.fixture
+def export(tmp_path):
+    onnx.save(graph(BODY + "y = Sigmoid (l)"), tmp_path / "model.onnx")
+
+    def run(*arguments):
+        command = ["export", tmp_path / "model.onnx", "--mean", "0.5", "--std", "0.25", "--out", tmp_path / "a.xrt"]
+        return subprocess.run(
+            [sys.executable, "-c", ENTRY, *map(str, (*command, *arguments))], capture_output=True, text=True
+        )
+
+    return run
+
+
+@pytest.mark.skipif(TENSORRT_RTX.lacks() is not None, reason="TensorRT for RTX is not installed")
+def test_variants_and_engines(export, tmp_path):
+    done = export("--precision", "fp16", "--tensorrt", "sm86", "--report", tmp_path / "gate", "--json", tmp_path / "j")
+    assert done.returncode == 0, done.stderr
+    assert "range scan: the largest number" in done.stderr
+    assert "model.fp16.onnx on onnxruntime" in done.stdout
+    assert done.stdout.count("built, not yet run") == 2
+    assert [v.precision for v in Bundle.open(tmp_path / "a.xrt").manifest.variants] == ["fp32", "fp16"]
+    assert (tmp_path / "gate" / "gate.html").is_file()
+    assert len(json.loads((tmp_path / "j").read_text())["variants"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--precision", "int4"], 2, "--precision takes fp32, fp16, int8; given 'int4'"),
+        (["--precision", "int8"], 2, "int8 is calibrated on radiographs: give 32 or more with --calibrate"),
+        (["--precision", "int8", "--calibrate", "{tmp}/none"], 1, "neither a folder of radiographs nor a labelled"),
+        (["--calibrate", "{tmp}"], 2, "--calibrate is for int8"),
+        (["--tensorrt", "sm1"], 2, "sm1"),
+    ],
+)
+def test_wrong_use_is_one_line_before_anything_is_made(export, tmp_path, arguments, code, message):
+    done = export(*(a.format(tmp=tmp_path) for a in arguments))
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "a.xrt").exists()
