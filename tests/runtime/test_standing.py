@@ -11,6 +11,7 @@ from xrt.runtime.backends.openvino import OpenVino
 from xrt.runtime.bundle import Bundle
 from xrt.runtime.errors import BackendError, KnownAnswersFailed, Uncertified
 from xrt.runtime.opening import open_session
+from xrt.runtime.screening.triage import triage
 
 
 @pytest.fixture
@@ -99,6 +100,18 @@ def test_what_was_forced_runs_with_a_warning(edited):
     warning = opened(edited(lambda m: failed(m, forced=True))).warning
     assert warning is not None
     assert "flips is 0.2" in warning
+
+
+def test_the_report_says_who_certified(edited, phantom_folder, tmp_path):
+    def change(manifest):
+        for certificate in manifest["certificates"]:
+            certificate["device_class"] = "cpu-slide-rule"
+
+    (tmp_path / "in").mkdir()
+    image = min((phantom_folder / "images").iterdir())
+    shutil.copy(image, tmp_path / "in")
+    triage(edited(change), [tmp_path / "in"], tmp_path / "out")
+    assert "autograd, fp32; made on this machine" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_another_machine_certifies_itself_once(edited, cache):

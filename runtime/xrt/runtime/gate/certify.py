@@ -81,6 +81,11 @@ def execution_precision(backend: Backend, variant: Variant) -> ExecutionPrecisio
     return backend.execution_precision if variant.precision == "fp32" else variant.precision
 
 
+def _reference_of(manifest: Manifest) -> str:
+    """Who gave the known answers: the reference that the bundle's own certificates name."""
+    return next((c.evidence.reference for c in manifest.certificates), manifest.known_answers.source)
+
+
 def _recorded(value: Any) -> Any:
     """JSON knows no infinity: a figure that is none is recorded as absent, and the reasons name it."""
     return None if isinstance(value, float) and not np.isfinite(value) else value
@@ -104,7 +109,7 @@ def replayed(
             answer(session, known.images),
             manifest,
             evidence=evidence,
-            reference_name=manifest.known_answers.source,
+            reference_name=_reference_of(manifest),
             min_decisions=0,
         )
     except ValueError as error:
