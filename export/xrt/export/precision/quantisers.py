@@ -78,11 +78,16 @@ class OnnxRuntimeStatic(Quantiser):
 
         held = set(trunk)
         products = [node.name for node in model.graph.node if node.name in held and node.op_type in PRODUCTS]
+        # Every tensor of a batch is held in memory while it is looked at: one batch at a time. Entropy's histograms
+        # would grow with each range that they meet, and its search with their square: all batches at once.
+        stride = 1
+        if self._ranges == "Entropy":
+            images = images[: len(images) // _BATCH * _BATCH]
+            stride = len(images) // _BATCH
         options: dict[str, Any] = {
             "OpTypesToExcludeOutputQuantization": sorted(PRODUCTS),
             "QuantizeBias": False,
-            # Every tensor of a batch is held in memory while it is looked at: one batch at a time.
-            "CalibStridedMinMax": 1,
+            "CalibStridedMinMax": stride,
         }
         if target == "gpu":
             options |= {"ActivationSymmetric": True, "WeightSymmetric": True}
