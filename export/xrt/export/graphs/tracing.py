@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
-import logging
-import warnings
 from dataclasses import dataclass
 
 import onnx
@@ -19,6 +15,7 @@ from xrt.export.graphs.heads import Activation, expose_logits
 from xrt.export.graphs.limits import MAX_IR_VERSION, check_weights
 from xrt.export.graphs.settling import settle
 from xrt.export.graphs.simplifying import simplify
+from xrt.export.quiet import quiet
 from xrt.runtime.errors import ModelError
 
 
@@ -56,7 +53,7 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
     _check_size(module)
     example = torch.zeros(2, channels, height, width)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             captured = _captured(module.eval(), example)
             program = torch.onnx.export(
                 captured,
@@ -136,16 +133,3 @@ def serialise(model: ir.Model) -> bytes:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the emitted graph is invalid: {str(error).splitlines()[0]}") from error
     return proto.SerializeToString()
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Torch's exporter reports, warns and logs about its own internals; none of it helps a user."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

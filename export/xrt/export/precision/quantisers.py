@@ -8,23 +8,20 @@ biases: TensorRT reads uint8 zero points as int8, and rejects the int32 bias beh
 from __future__ import annotations
 
 import importlib.util
-import io
-import logging
 import os
 import sys
 import tempfile
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import numpy as np
 import onnx
 from jaxtyping import UInt8
 
+from xrt.export.quiet import quiet
 from xrt.runtime.errors import MissingDependency
 
 Target = Literal["cpu", "gpu"]
@@ -91,7 +88,7 @@ class OnnxRuntimeStatic(Quantiser):
         }
         if target == "gpu":
             options |= {"ActivationSymmetric": True, "WeightSymmetric": True}
-        with tempfile.TemporaryDirectory() as folder, _quiet():
+        with tempfile.TemporaryDirectory() as folder, quiet(_progress()):
             out = Path(folder) / "quantised.onnx"
             quantize_static(
                 model,
@@ -128,7 +125,7 @@ class Nncf(Quantiser):
             raise MissingDependency("this quantiser is not installed: pip install 'xrt-export[nncf]'")
         # Read when it is imported. Nothing leaves the hospital.
         os.environ["NNCF_CI"] = "1"
-        with _quiet():
+        with quiet(_progress()):
             import nncf
 
             held = set(trunk)
@@ -177,14 +174,6 @@ def _batches(images: Images) -> Iterator[np.ndarray]:
     return (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Both libraries print, and advise about steps that were taken already; what they print is not a result."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
+def _progress() -> TextIO | None:
+    """Where the libraries may show how far they are: to a person who is watching."""
+    return sys.stderr if sys.stderr.isatty() else None
