@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xrt.benchmarks.contenders import unscaled_cams
 from xrt.benchmarks.parity import compare
-from xrt.benchmarks.speed import CONTROL, EXPLAINED, LOGITS_ONLY, measure_speed
+from xrt.benchmarks.speed.contenders import unscaled_cams
+from xrt.benchmarks.speed.measure import CONTROL, EXPLAINED, LOGITS_ONLY, measure_speed
 from xrt.export.compilation import compile_source
 from xrt.runtime.gate import Answers
 from xrt.runtime.gate.evidence import phantom_inputs

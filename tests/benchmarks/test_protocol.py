@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xrt.benchmarks.protocol import race, ratio
+from xrt.benchmarks.speed.protocol import race, ratio
 
 
 def test_a_ratio_is_that_of_pairs_not_of_medians():
@@ -23,7 +23,7 @@ def test_a_ratio_is_that_of_pairs_not_of_medians():
     ("point", "low", "holds"), [(1.02, 1.01, True), (1.045, 1.02, True), (1.06, 1.02, False), (1.045, 1.035, False)]
 )
 def test_a_claim_needs_point_and_interval(point, low, holds):
-    from xrt.benchmarks.protocol import Ratio
+    from xrt.benchmarks.speed.protocol import Ratio
 
     assert Ratio(point, low, point + 0.1, 60).within(1.03) is holds
 

@@ -15,7 +15,7 @@ import torch
 from export.parity import drawn, run, source_of
 from export.tails import Classifier, Tokens, linear
 
-from xrt.benchmarks.contenders import unscaled_cams
+from xrt.benchmarks.speed.contenders import unscaled_cams
 from xrt.export.compilation import Request, compile_source
 from xrt.export.references.float64 import Float64Graph
 from xrt.runtime.bundle.manifest import CamMethod

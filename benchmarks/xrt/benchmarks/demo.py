@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xrt.benchmarks.evaluation import Evaluation, evaluate, select_part, write_evaluation
-from xrt.benchmarks.speed import EXPLAINED, SpeedRow, measure_speed
+from xrt.benchmarks.speed.measure import EXPLAINED, SpeedRow, measure_speed
 from xrt.export.pipeline import export_source
 from xrt.export.sources import open_source
 from xrt.runtime.cases import open_cases

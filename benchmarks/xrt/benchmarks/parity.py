@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from xrt.benchmarks.contenders import unscaled_cams
+from xrt.benchmarks.speed.contenders import unscaled_cams
 from xrt.export.cams.explain import Explained
 from xrt.export.compilation import ExplainedModel, Request, compile_source
 from xrt.export.references.reference import Reference

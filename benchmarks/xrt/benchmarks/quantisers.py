@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from xrt.benchmarks.protocol import Ratio, race, ratio
+from xrt.benchmarks.speed.protocol import Ratio, race, ratio
 from xrt.export.compilation import ExplainedModel, Request, compile_source
 from xrt.export.precision.quantisers import QUANTISERS
 from xrt.export.precision.variants import made_variants, quantised_file

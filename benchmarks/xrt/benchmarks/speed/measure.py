@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xrt.benchmarks.protocol import Ratio, race, ratio
+from xrt.benchmarks.speed.protocol import Ratio, race, ratio
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.gate.evidence import phantom_inputs
 from xrt.runtime.opening import OpenedSession
@@ -67,7 +67,7 @@ def _races(
         {CONTROL: lambda: session.infer(images), LOGITS_ONLY: lambda: session.infer(images, cams=False)}
     ]
     if source is not None:
-        from xrt.benchmarks.contenders import eager, grad_cam
+        from xrt.benchmarks.speed.contenders import eager, grad_cam
 
         races += [{name: run} for name, run in eager(source, images).items()]
         classes = bundle.manifest.graph.explained or (0,)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from xrt.benchmarks.evaluation.plots import plot_roc
 from xrt.benchmarks.localisation import Pointing, pointing_game
-from xrt.benchmarks.plots import plot_roc
 from xrt.benchmarks.scoring import Scores, score_cases
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.cases import CaseTable

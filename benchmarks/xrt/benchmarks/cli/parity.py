@@ -1,0 +1,71 @@
+"""`xrt parity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xrt.benchmarks.cli.options import (
+    BackendOption,
+    BundleArgument,
+    CheckpointOption,
+    PrecisionOption,
+    WeightsOption,
+    batch_sizes_of,
+    require_torch,
+)
+from xrt.runtime.cli.output import JsonOption, say, write_json
+
+
+def parity(
+    bundle: BundleArgument,
+    images: Annotated[Path, typer.Option(metavar="DIR", help="Radiographs to compare on.")],
+    checkpoint: CheckpointOption = None,
+    weights: WeightsOption = None,
+    batch_sizes: Annotated[str, typer.Option(help="Comma-separated batch sizes of the bundle's runs.")] = "1,7",
+    limit: Annotated[int, typer.Option(min=1, help="Use at most so many images, spread evenly.")] = 64,
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
+    json: JsonOption = None,
+) -> None:
+    """Hold a bundle against its model on your images: torch autograd, and pytorch-grad-cam, at the same tensor.
+
+    Exits 1, with the figures, when a limit of the gate is missed or when too few maps are non-zero to prove anything.
+
+    Example: xrt parity pneumonia.xrt --images incoming/ --checkpoint runs/pm
+    """
+    require_torch("parity")
+    from xrt.benchmarks.parity import MIN_NONZERO, compare, compile_for, source_of
+    from xrt.runtime.bundle.reader import Bundle
+    from xrt.runtime.gate import LIMITS
+    from xrt.runtime.gate.evidence import folder_inputs
+    from xrt.runtime.opening import open_session
+
+    opened_bundle = Bundle.open(bundle)
+    spec = opened_bundle.manifest.preprocessing
+    inputs = folder_inputs(images, spec, limit=limit, skipped=lambda reason: say(f"left out: {reason}"))
+    say("tracing the model")
+    reference = compile_for(opened_bundle, source_of(opened_bundle, checkpoint, weights)).reference
+    opened = open_session(opened_bundle, backend=backend, precision=precision)
+    with opened.session:
+        rows = compare(opened_bundle, opened, reference, inputs.images, batch_sizes_of(batch_sizes), progress=say)
+    limits = LIMITS[opened.variant.precision]
+    columns = [*(name for name in limits if name != "auroc_drop"), "maps_nonzero"]
+    print(f"{len(inputs.images)} images, {opened.variant.file} on {opened.backend.name}")
+    print(f"{'reference':18} {'batch':>5}  " + " ".join(f"{name:>22}" for name in columns) + "  verdict")
+    for row in rows:
+        values = row.figures.as_dict()
+        print(
+            f"{row.reference:18} {row.batch_size:5}  "
+            + " ".join(f"{values[name]:22.3g}" for name in columns)
+            + f"  {row.verdict}"
+        )
+    bounds = " ".join(f"{limits[name]:22g}" if name in limits else f"{MIN_NONZERO:22g}" for name in columns)
+    print(f"{'limit':18} {'':5}  {bounds}")
+    write_json(json, [{**vars(row), "figures": row.figures.as_dict()} for row in rows])
+    if bad := [row for row in rows if row.verdict != "passed"]:
+        for row in bad:
+            say(f"{row.reference}, batch {row.batch_size}: {'; '.join(row.reasons)}")
+        raise typer.Exit(1)

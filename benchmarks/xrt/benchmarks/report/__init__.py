@@ -1,0 +1,5 @@
+"""Self-contained reports in HTML and Markdown."""
+
+from xrt.benchmarks.report.parts import Cell, Figure, Report, Section, Table
+
+__all__ = ["Cell", "Figure", "Report", "Section", "Table"]
