@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -11,16 +12,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from xrt.runtime.files import write_durably
+from xrt.train.phases import Phases
+
 Row = dict[str, float | int | None]
+COLUMNS = ("train_loss", "val_loss", "val_auroc", "val_accuracy", "val_recall", "val_precision", "val_f1")
+"""What is logged of every epoch."""
 
 
 class History(Callback):
-    """One row an epoch: losses, mean validation AUROC, learning rate at the end, seconds."""
+    """One row an epoch, also written to a CSV file: losses, validation figures, learning rate at the end, seconds."""
 
-    def __init__(self) -> None:
-        """Start with no rows."""
+    def __init__(self, file: Path | None = None) -> None:
+        """Start with no rows; `file` is written anew after every epoch, by the first process."""
         self.rows: list[Row] = []
-        self._started = 0.0
+        self.file = file
+        self._started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
@@ -30,24 +37,36 @@ class History(Callback):
         """Add the epoch's row. Validation has run by then."""
         logged = trainer.callback_metrics
         row: Row = {"epoch": trainer.current_epoch + 1}
-        for name in ("train_loss", "val_loss", "val_auroc"):
+        for name in COLUMNS:
             value = float(logged[name])
             row[name] = value if math.isfinite(value) else None
         row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         row["seconds"] = time.perf_counter() - self._started
         self.rows.append(row)
+        if self.file is not None and trainer.is_global_zero:
+            lines = [list(row), *([row[key] for key in row] for row in self.rows)]
+            text = "".join(",".join("" if cell is None else str(cell) for cell in line) + "\n" for line in lines)
+            write_durably(self.file, text.encode())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue them."""
+        self.rows = state_dict["rows"]
 
 
 class KeepBest(Callback):
-    """Keep a copy of the evaluated weights of the best epoch, and stop when `patience` epochs brought none.
+    """Keep a copy of the evaluated weights of the best epoch; end a phase when it is over or no longer gets better.
 
-    Better is a higher mean validation AUROC and, where that ties or is the recipe's wish, a lower validation
-    loss. A validation part in which no class has both kinds of cases has no AUROC: then the loss alone
-    decides.
+    Better is a higher monitored figure and, where that ties, a lower validation loss, which alone decides where it is
+    the figure. So it does where the figure is not defined: a validation part in which no class has both kinds of cases
+    has no AUROC.
     """
 
     def __init__(self, monitor: str, patience: int | None) -> None:
-        """`monitor` is `auroc` or `loss`."""
+        """`monitor` is `loss` or a figure of validation without its `val_`."""
         self.monitor = monitor
         self.patience = patience
         self.epoch = 0
@@ -56,14 +75,35 @@ class KeepBest(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the epoch just validated."""
-        loss, area = float(trainer.callback_metrics["val_loss"]), float(trainer.callback_metrics["val_auroc"])
-        score = (area if self.monitor == "auroc" and math.isfinite(area) else 0.0, -loss)
+        module: Any = pl_module
+        epoch = trainer.current_epoch + 1
+        value = float(trainer.callback_metrics[f"val_{self.monitor}"])
+        known = self.monitor != "loss" and math.isfinite(value)
+        score = (value if known else 0.0, -float(trainer.callback_metrics["val_loss"]))
         if self.state is None or score > self._score:
-            self._score, self.epoch = score, trainer.current_epoch + 1
-            evaluated: Any = pl_module.evaluated
-            self.state = {name: tensor.detach().clone() for name, tensor in evaluated.state_dict().items()}
-        elif self.patience is not None and trainer.current_epoch + 1 - self.epoch >= self.patience:
+            self._score, self.epoch = score, epoch
+            self.state = {name: tensor.detach().clone() for name, tensor in module.evaluated.state_dict().items()}
+        phases: Phases = module.phases
+        waited = epoch - max(self.epoch, phases.first_epoch)
+        if epoch - phases.first_epoch < phases.now.epochs and (self.patience is None or waited < self.patience):
+            return
+        if not phases.advance(epoch, trainer.global_step):
             trainer.should_stop = True
+            return
+        # The rate of the next batch was set when the last phase had still the say.
+        schedule: Any = trainer.lr_scheduler_configs[0].scheduler
+        for group, base, factor in zip(
+            trainer.optimizers[0].param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(schedule.last_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"epoch": self.epoch, "state": self.state, "score": self._score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with it."""
+        self.epoch, self.state, self._score = state_dict["epoch"], state_dict["state"], tuple(state_dict["score"])
 
 
 class ProgressLine(Callback):
@@ -83,7 +123,8 @@ class ProgressLine(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar."""
-        self._task = self._bar.add_task("training", total=int(trainer.estimated_stepping_batches))
+        total = int(trainer.estimated_stepping_batches)
+        self._task = self._bar.add_task("training", total=total, completed=trainer.global_step)
         self._bar.start()
 
     def on_train_batch_end(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from xrt.runtime.bundle.manifest import ClassSpec, InputStatistics, Part, Preprocessing, Sha256, Task
 from xrt.runtime.errors import ModelError
-from xrt.train.models import ARCHITECTURES, ModelSpec, Normalisation, build_model
+from xrt.train.models import ModelSpec, Normalisation, build_model, logit_weight
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
@@ -103,7 +103,8 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, CheckpointSpec]:
     spec = _read_spec(spec_file)
     state = _read_weights(weights, spec)
     _require_head(state, spec, str(weights))
-    model = build_model(spec.model, len(spec.logit_classes))
+    size = spec.preprocessing.height, spec.preprocessing.width
+    model = build_model(spec.model, len(spec.logit_classes), size)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -161,11 +162,7 @@ def _is_truncated(data: bytes) -> bool:
 
 
 def _require_head(state: dict[str, Tensor], spec: CheckpointSpec, what: str) -> None:
-    architecture = ARCHITECTURES.get(spec.model.architecture)
-    if architecture is None:
-        return
-    # With dropout, the head is the second of two layers.
-    for key in (f"{architecture.head}.weight", f"{architecture.head}.1.weight"):
+    for key in logit_weight(spec.model):
         if key in state and len(state[key]) != len(spec.logit_classes):
             names = ", ".join(c.name for c in spec.logit_classes)
             raise ModelError(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from xrt.runtime.cli.output import say
 from xrt.runtime.errors import MissingDependency
 
 
@@ -15,13 +16,23 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a YAML file.")],
     data: Annotated[Path, typer.Option(help="The labelled data set: a folder or a file.")],
     out: Annotated[Path, typer.Option(help="Directory for the run; it must not hold a finished one.")],
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the unfinished run in --out; the result is that of an unbroken one."),
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
     ] = None,
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures here.")] = None,
 ) -> None:
-    """Train a classifier and write its checkpoint, thresholds and figures."""
+    """Train a classifier and write its checkpoint, thresholds and figures.
+
+    A recipe says everything that decides the result: data, preprocessing, model, augmentation, loss, phases. Any of it
+    is changed by --set: `--set optim.lr=1e-4 --set model.architecture=densenet121 --set model.weights=file.pth`.
+
+    Example: xrt train pneumoniamnist --data pneumoniamnist.npz --out runs/pm
+    """
     from xrt.train.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
@@ -33,7 +44,7 @@ def train(
         raise MissingDependency(
             f"training needs {error.name}, which is not installed: pip install 'xrt-train[lightning]'"
         ) from error
-    run = fit(loaded, data, out)
+    run = fit(loaded, data, out, resume=resume, say=say)
     if json_ is not None:
         json_.parent.mkdir(parents=True, exist_ok=True)
         json_.write_text(json.dumps(run.metrics, indent=2) + "\n", encoding="utf-8")

@@ -12,11 +12,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
 
 from xrt.runtime.bundle.manifest import InputStatistics, Preprocessing
 from xrt.runtime.cases import CaseTable
 from xrt.runtime.errors import DataError, ImageError
+from xrt.train.augmentation import augment, mixed_seed
 from xrt.train.models.spec import Normalisation
+from xrt.train.sampling import Draw, EpochSampler
 
 Batch = tuple[Tensor, Tensor]
 
@@ -31,7 +34,7 @@ class CaseDataset(Dataset[Batch]):
         """Decode everything if `cached`. Raises DataError naming an image that cannot be read."""
         self.table = table
         self.preprocessing = preprocessing
-        self.targets = torch.from_numpy(table.labels)
+        self.targets: Float[Tensor, "n logits"] = torch.from_numpy(table.labels)
         self._images: Tensor | None = torch.from_numpy(self._decode(range(len(table)))) if cached else None
 
     def __len__(self) -> int:
@@ -44,10 +47,13 @@ class CaseDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Inputs uint8 [n, 1, H, W] and targets float32 [n, logits] of the cases at `indices`."""
-        rows = torch.as_tensor(indices)
+        return self.images(indices).unsqueeze(1), self.targets[torch.as_tensor(indices)]
+
+    def images(self, indices: Sequence[int]) -> UInt8[Tensor, "n h w"]:
+        """Inputs of the cases at `indices`, unchanged."""
         if self._images is not None:
-            return self._images[rows].unsqueeze(1), self.targets[rows]
-        return torch.from_numpy(self._decode(indices)).unsqueeze(1), self.targets[rows]
+            return self._images[torch.as_tensor(indices)]
+        return torch.from_numpy(self._decode(indices))
 
     def _decode(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n height width"]:
         images = np.empty((len(indices), self.preprocessing.height, self.preprocessing.width), np.uint8)
@@ -73,10 +79,44 @@ def fits_in_memory(images: int, preprocessing: Preprocessing, limit_mib: int) ->
     return images * preprocessing.height * preprocessing.width <= limit_mib * 2**20
 
 
-def loader(
-    dataset: CaseDataset, batch_size: int, *, workers: int, seed: int = 0, shuffle: bool = False
+class AugmentedDataset(Dataset[Batch]):
+    """The cases of another data set, changed at random; each change depends on (seed, epoch, index) alone."""
+
+    def __init__(self, cases: CaseDataset, transform: v2.Transform | None, seed: int) -> None:
+        """`transform` as `build_augmentation` makes it; None changes nothing."""
+        self.cases = cases
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """The number of cases."""
+        return len(self.cases)
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        """One case as a batch of one."""
+        return self.__getitems__([draw])
+
+    def __getitems__(self, draws: Sequence[Draw]) -> Batch:
+        """Inputs uint8 [n, 1, H, W] and targets float32 [n, logits] of the cases drawn."""
+        indices = [index for _, index in draws]
+        images = self.cases.images(indices)
+        if self.transform is not None:
+            seeds = [mixed_seed(self.seed, "augmentation", epoch, index) for epoch, index in draws]
+            images = augment(images, self.transform, seeds)
+        return images.unsqueeze(1), self.cases.targets[torch.as_tensor(indices)]
+
+
+def loader(dataset: CaseDataset, batch_size: int, *, workers: int) -> DataLoader[Batch]:
+    """Batches of `dataset` in order."""
+    return DataLoader(
+        dataset, batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0, collate_fn=_as_is
+    )
+
+
+def training_loader(
+    dataset: AugmentedDataset, sampler: EpochSampler, batch_size: int, *, workers: int
 ) -> DataLoader[Batch]:
-    """Batches of `dataset`: in order, or shuffled anew every epoch from `seed` with the last part batch left out.
+    """Batches in the sampler's order, with the last part batch left out.
 
     A part batch is kept when it is all there is: batch norm is noisy on a few images, but a tiny set must
     still train.
@@ -84,11 +124,12 @@ def loader(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        shuffle=shuffle,
-        drop_last=shuffle and len(dataset) >= batch_size,
+        sampler=sampler,
+        drop_last=len(sampler) >= batch_size,
         num_workers=workers,
         persistent_workers=workers > 0,
-        generator=torch.Generator().manual_seed(seed),
+        # Without one the loader draws from torch's global state, which dropout draws from as well.
+        generator=torch.Generator(),
         collate_fn=_as_is,
     )
 
@@ -121,15 +162,10 @@ def measure(dataset: CaseDataset, channels: int) -> tuple[Normalisation, InputSt
 
 
 def normalise(images: UInt8[Tensor, "n 1 h w"], normalisation: Normalisation) -> Float[Tensor, "n c h w"]:
-    """The model's input float32 [n, C, H, W] from uint8 [n, 1, H, W]; C is the number of means."""
-    return standardise(images.float() / 255, normalisation)
-
-
-def standardise(images: Float[Tensor, "n 1 h w"], normalisation: Normalisation) -> Float[Tensor, "n c h w"]:
-    """(image - mean) / std for float images in 0..1, grey repeated for every channel."""
-    mean = images.new_tensor(normalisation.mean).view(1, -1, 1, 1)
-    std = images.new_tensor(normalisation.std).view(1, -1, 1, 1)
-    return (images - mean) / std
+    """The model's input float32 [n, C, H, W], (pixel / 255 - mean) / std, from uint8; C is the number of means."""
+    mean = torch.tensor(normalisation.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(normalisation.std, device=images.device).view(1, -1, 1, 1)
+    return (images.float() / 255 - mean) / std
 
 
 def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:

@@ -6,9 +6,7 @@ import logging
 import platform
 import sys
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,20 +15,24 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from xrt.runtime.bundle.manifest import ClassSpec
 from xrt.runtime.cases import CaseTable, open_cases
-from xrt.runtime.errors import ModelError, UsageError
-from xrt.train.callbacks import History, KeepBest, ProgressLine
-from xrt.train.checkpoint import SPEC, CheckpointSpec, save_checkpoint
+from xrt.runtime.cases.table import Splits
+from xrt.runtime.errors import UsageError
+from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
 from xrt.train.data import CaseDataset, fits_in_memory, loader, measure
+from xrt.train.losses import build_loss
 from xrt.train.metrics import figures, probabilities
-from xrt.train.models import build_model, start_at_prevalence
+from xrt.train.models import Normalisation, build_model, start_at_prevalence
 from xrt.train.module import Classifier
-from xrt.train.recipe import Recipe
+from xrt.train.recipe_spec import Recipe
 from xrt.train.reports import write_reports
+from xrt.train.run_folder import RunFolder
 from xrt.train.thresholds import youden_threshold
+from xrt.train.training import threads, train
 
 _log = logging.getLogger("xrt.train")
 _PACKAGES = (
@@ -54,43 +56,40 @@ class Run:
     metrics: dict[str, Any]
 
 
-def fit(recipe: Recipe, data: str | Path, out: str | Path, *, progress: bool | None = None) -> Run:
+def fit(
+    recipe: Recipe,
+    data: str | Path,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Run:
     """Train as `recipe` says on the data set at `data` and write the run into the directory `out`.
 
     The weights of the epoch that is best on validation are kept, thresholds are chosen on validation alone,
     and the test part is read once, at the end; both with fp32 arithmetic, as the exported graph has. On a CPU
-    the result depends only on recipe, data, library versions and the number of threads. `progress` None shows
-    a bar if standard error is a terminal.
+    the result depends only on recipe, data, library versions and the number of threads, also when the run was killed
+    and taken up again (`resume`). `progress` None shows a bar if standard error is a terminal; `say` gets what is known
+    of the data before training.
 
-    Raises UsageError if `out` holds a finished run, DataError if the data does not fit, ModelError if the
-    model or its starting weights do not.
+    Raises UsageError if `out` holds a finished run, or an unfinished one that is not to be or cannot be resumed,
+    DataError if the data does not fit, ModelError if the model or its starting weights do not.
     """
-    out = Path(out)
-    if (out / SPEC).exists():
-        raise UsageError(f"{out} holds a finished run; give another directory (--out) or remove it")
+    folder = RunFolder(Path(out), writes=getattr(rank_zero_only, "rank", 0) == 0)
     began = time.perf_counter()
-    cases = open_cases(
-        data,
-        classes=recipe.data.classes,
-        ignore=recipe.data.ignore_labels,
-        allow_missing=recipe.data.allow_missing,
-    )
-    with _quiet_lightning(), _threads(recipe.training.threads):
+    cases, splits = open_splits(recipe, data)
+    with threads(recipe.training.threads) as count:
+        state = folder.begin(recipe, splits, count, resume=resume)
         lightning.seed_everything(recipe.training.seed, workers=True, verbose=False)
-        datasets = _datasets(cases, recipe)
+        datasets = _datasets(splits, recipe)
         _warn_of_absent_classes(datasets["train"].table)
         measured, statistics = measure(datasets["train"], recipe.model.channels)
         normalisation = measured if recipe.normalisation == "data" else recipe.normalisation
-        model = build_model(recipe.model, len(cases.logit_classes))
-        if cases.task != "multiclass":
-            start_at_prevalence(model, recipe.model, datasets["train"].targets)
-        if recipe.training.channels_last:
-            model = model.to(memory_format=torch.channels_last)
-        module = Classifier(model, recipe, normalisation, cases.task)
-        out.mkdir(parents=True, exist_ok=True)
+        module = _module(recipe, cases, datasets["train"], normalisation)
         loaded = time.perf_counter()
         show = sys.stderr.isatty() if progress is None else progress
-        history, best = _train(module, datasets, recipe, show)
+        history, best = train(module, datasets, recipe, folder, state, progress=show)
         trained = time.perf_counter()
         probability, targets = _predict(module, datasets["val"], recipe)
         classes = _classes_with_thresholds(cases, probability, targets)
@@ -102,7 +101,7 @@ def fit(recipe: Recipe, data: str | Path, out: str | Path, *, progress: bool | N
         "dataset": cases.summary(),
         "split": {name: dataset.table.summary() for name, dataset in datasets.items()},
         "device": str(module.device),
-        "threads": recipe.training.threads or torch.get_num_threads(),
+        "threads": count,
         "epochs": len(history.rows),
         "best_epoch": best.epoch,
         "seconds": {
@@ -129,53 +128,49 @@ def fit(recipe: Recipe, data: str | Path, out: str | Path, *, progress: bool | N
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_reports(out, metrics, history.rows)
-    return Run(out, save_checkpoint(out, module.evaluated, spec), metrics)
+    if folder.writes:
+        write_reports(folder.path, metrics, history.rows)
+        spec = save_checkpoint(folder.path, module.evaluated, spec)
+        folder.finish()
+    return Run(folder.path, spec, metrics)
 
 
-def _datasets(cases: CaseTable, recipe: Recipe) -> dict[str, CaseDataset]:
-    cached = fits_in_memory(len(cases), recipe.preprocessing, recipe.data.cache_mib)
-    splits = cases.split(recipe.data.proportions, seed=recipe.data.split_seed, official=recipe.data.official)
+def open_splits(recipe: Recipe, data: str | Path) -> tuple[CaseTable, Splits]:
+    """The cases that a recipe is about, and their parts. Raises DataError."""
+    spec = recipe.data
+    cases = open_cases(data, classes=spec.classes, ignore=spec.ignore_labels, allow_missing=spec.allow_missing)
+    return cases, cases.split(spec.proportions, seed=spec.split_seed, official=spec.official)
+
+
+def _datasets(splits: Splits, recipe: Recipe) -> dict[str, CaseDataset]:
+    cached = fits_in_memory(sum(map(len, splits)), recipe.preprocessing, recipe.data.cache_mib)
     return {
         name: CaseDataset(table, recipe.preprocessing, cached=cached)
         for name, table in (("train", splits.train), ("val", splits.val), ("test", splits.test))
     }
 
 
-def _train(
-    module: Classifier, datasets: dict[str, CaseDataset], recipe: Recipe, progress: bool
-) -> tuple[History, KeepBest]:
-    training = recipe.training
-    history, best = History(), KeepBest(training.monitor, training.patience)
-    trainer = lightning.Trainer(
-        max_epochs=training.epochs,
-        accelerator="auto",
-        devices=1,
-        precision="bf16-mixed" if training.precision == "bf16" else "32-true",
-        gradient_clip_val=recipe.optim.clip_norm,
-        callbacks=[history, best, *([ProgressLine()] if progress else [])],
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    try:
-        trainer.fit(
-            module,
-            loader(datasets["train"], training.batch_size, workers=training.workers, seed=training.seed, shuffle=True),
-            loader(datasets["val"], training.batch_size, workers=training.workers),
-        )
-    except SystemExit as error:
-        # Lightning turns Ctrl-C and SIGTERM into SystemExit, the latter with exit code 0: an unfinished run would
-        # look like a finished one.
-        raise ModelError(
-            f"training was stopped from outside in epoch {len(history.rows) + 1} of {training.epochs}; nothing was"
-            " written, start it again"
-        ) from error
-    assert best.state is not None
-    module.evaluated.load_state_dict(best.state)
-    return history, best
+def _module(recipe: Recipe, cases: CaseTable, training: CaseDataset, normalisation: Normalisation) -> Classifier:
+    size = recipe.preprocessing.height, recipe.preprocessing.width
+    loss = build_loss(recipe.loss, cases.task, training.targets)
+    monitored = _monitored(recipe, cases.logit_classes)
+    model = build_model(recipe.model, len(cases.logit_classes), size)
+    even = recipe.loss.weighting == "none" and recipe.training.sampling == "shuffled"
+    if cases.task != "multiclass" and even:
+        start_at_prevalence(model, recipe.model, training.targets)
+    if recipe.training.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    module = Classifier(model, recipe, normalisation, cases.task, loss, monitored)
+    module.phases.apply(model)
+    return module
+
+
+def _monitored(recipe: Recipe, names: tuple[str, ...]) -> list[int]:
+    """The columns of the classes that the monitored figure is about."""
+    wanted = recipe.training.monitor_classes or names
+    if unknown := [name for name in wanted if name not in names]:
+        raise UsageError(f"training.monitor_classes names {unknown[0]!r}; the logits speak for {', '.join(names)}")
+    return [names.index(name) for name in wanted]
 
 
 @torch.inference_mode()
@@ -226,27 +221,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's hints about hardware, workers and short epochs off the terminal."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
@@ -26,9 +26,9 @@ def auroc_by_class(probability: Float[Tensor, "n logits"], targets: Float[Tensor
     return areas
 
 
-def mean_auroc(areas: list[float | None]) -> float | None:
-    """The mean over the classes that have an area."""
-    known = [area for area in areas if area is not None]
+def mean_of_known(figures: list[float | None]) -> float | None:
+    """The mean over the classes that have a figure; None if none has."""
+    known = [figure for figure in figures if figure is not None]
     return sum(known) / len(known) if known else None
 
 
@@ -44,12 +44,8 @@ def figures(
     that of (image, class) pairs, or of images for argmax.
     """
     truth = targets.bool()
-    if thresholds is None:
-        called = torch.nn.functional.one_hot(probability.argmax(1), probability.shape[1]).bool()
-        accuracy = float((called & truth).any(1).double().mean())
-    else:
-        called = probability >= torch.tensor(thresholds, dtype=torch.float64)
-        accuracy = float((called == truth).double().mean())
+    called = called_at(probability, thresholds)
+    accuracy = accuracy_of(called, truth, "multiclass" if thresholds is None else "multilabel")
     areas = auroc_by_class(probability, targets)
     by_class = {
         name: {
@@ -61,7 +57,47 @@ def figures(
         }
         for j, name in enumerate(names)
     }
-    return {"images": len(truth), "auroc": mean_auroc(areas), "accuracy": accuracy, "classes": by_class}
+    return {"images": len(truth), "auroc": mean_of_known(areas), "accuracy": accuracy, "classes": by_class}
+
+
+def monitored(
+    probability: Float[Tensor, "n logits"], targets: Float[Tensor, "n logits"], task: Task, columns: list[int]
+) -> dict[str, float | None]:
+    """The figures that an epoch is judged by: mean AUROC, recall, precision and F1 of `columns`, and accuracy of all.
+
+    Decisions are at 0.5, or the argmax for a multiclass task; operating thresholds are chosen after training. A class
+    without the cases that a figure needs is left out of its mean; None if no class is left.
+    """
+    called = called_at(probability, None if task == "multiclass" else (0.5,) * probability.shape[1])
+    truth = targets.bool()
+    recalls, precisions, f1s = [], [], []
+    for j in columns:
+        hits = int((called[:, j] & truth[:, j]).sum())
+        present, calls = int(truth[:, j].sum()), int(called[:, j].sum())
+        recalls.append(hits / present if present else None)
+        precisions.append(hits / calls if calls else None)
+        f1s.append(2 * hits / (present + calls) if present else None)
+    areas = auroc_by_class(probability[:, columns], targets[:, columns])
+    return {
+        "auroc": mean_of_known(areas),
+        "accuracy": accuracy_of(called, truth, task),
+        "recall": mean_of_known(recalls),
+        "precision": mean_of_known(precisions),
+        "f1": mean_of_known(f1s),
+    }
+
+
+def called_at(probability: Float[Tensor, "n logits"], thresholds: tuple[float, ...] | None) -> Bool[Tensor, "n logits"]:
+    """Which (image, class) pairs are findings: at or above the thresholds, the argmax where there are none."""
+    if thresholds is None:
+        return torch.nn.functional.one_hot(probability.argmax(1), probability.shape[1]).bool()
+    return probability >= torch.tensor(thresholds, dtype=torch.float64)
+
+
+def accuracy_of(called: Bool[Tensor, "n logits"], truth: Bool[Tensor, "n logits"], task: Task) -> float:
+    """The share of right decisions: of images for a multiclass task, else of (image, class) pairs."""
+    right = (called & truth).any(1) if task == "multiclass" else called == truth
+    return float(right.double().mean())
 
 
 def _share(hits: Tensor) -> float | None:

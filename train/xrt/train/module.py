@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from xrt.runtime.bundle.manifest import Task
-from xrt.train.augmentation import augment
-from xrt.train.data import Batch, standardise
-from xrt.train.metrics import auroc_by_class, mean_auroc, probabilities
-from xrt.train.models import ARCHITECTURES, Normalisation
+from xrt.train.augmentation import mixed_seed
+from xrt.train.data import Batch, normalise
+from xrt.train.losses import Loss, smoothed
+from xrt.train.metrics import monitored, probabilities
+from xrt.train.models import Normalisation, head_path
 from xrt.train.optimisers import build_optimiser, build_schedule
-from xrt.train.recipe import Recipe
+from xrt.train.phases import Phases
+from xrt.train.recipe_spec import Recipe
 
 
 class Classifier(lightning.LightningModule):
     """A model under training. Batches are uint8 images [n, 1, H, W] and targets float32 [n, logits].
 
     `evaluated` is what validation measures and the checkpoint keeps: the averaged weights if the recipe asks
-    for them.
+    for them. `monitored` are the logits whose figures judge an epoch.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, normalisation: Normalisation, task: Task) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        normalisation: Normalisation,
+        task: Task,
+        loss: Loss,
+        monitored: list[int],
+    ) -> None:
         """`model` is trained in place."""
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.normalisation = normalisation
         self.task: Task = task
+        self.loss = loss
+        self.monitored = monitored
+        self.phases = Phases(recipe)
         self.average = _average(model, recipe.training.ema) if recipe.training.ema else None
         self._logits: list[Tensor] = []
         self._targets: list[Tensor] = []
+        self._epoch_loss: Tensor | float = 0.0
+        self._epoch_batches = 0
 
     @property
     def evaluated(self) -> nn.Module:
@@ -45,20 +60,39 @@ class Classifier(lightning.LightningModule):
 
     def forward(self, images: UInt8[Tensor, "n 1 h w"]) -> Float[Tensor, "n logits"]:
         """Logits of the evaluated model for unchanged images."""
-        return self.evaluated(self._input(images.float() / 255))
+        return self.evaluated(self._input(images))
+
+    def on_train_start(self) -> None:
+        """Take up the phase, also in the middle of an epoch."""
+        self.phases.apply(self.model)
+
+    def on_train_epoch_start(self) -> None:
+        """Take up the phase that begins here."""
+        self.phases.apply(self.model)
+        self._epoch_loss, self._epoch_batches = 0.0, 0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed dropout by place in the run, so that an interrupted run can be taken up."""
+        torch.manual_seed(mixed_seed(self.recipe.training.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        """The loss of one augmented batch."""
+        """The loss of one batch."""
         images, targets = batch
-        images = augment(images.float() / 255, self.recipe.augmentation)
-        loss = self._loss(self.model(self._input(images)).float(), targets, self.recipe.loss.label_smoothing)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
+        wanted = smoothed(targets, self.recipe.loss.label_smoothing, self.task)
+        loss = self.loss(self.model(self._input(images)).float(), wanted)
+        self._epoch_loss = self._epoch_loss + loss.detach().double()
+        self._epoch_batches += 1
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Move the averaged weights."""
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Make the step and move the averaged weights, before any callback sees the batch as done."""
+        super().optimizer_step(*arguments, **options)
         if self.average is not None:
             self.average.update_parameters(self.model)
+
+    def on_validation_epoch_start(self) -> None:
+        """Log `train_loss`, the mean over the epoch's batches. Validation comes first, then the callbacks."""
+        self.log("train_loss", float(self._epoch_loss) / max(1, self._epoch_batches))
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Collect logits; AUROC needs all of them at once."""
@@ -67,29 +101,34 @@ class Classifier(lightning.LightningModule):
         self._targets.append(targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val_loss` and `val_auroc`, the mean over the classes that have both kinds of cases."""
+        """Log `val_loss` and the figures of `monitored`; what is not defined is NaN."""
         logits, targets = torch.cat(self._logits), torch.cat(self._targets)
         self._logits, self._targets = [], []
-        self.log("val_loss", self._loss(logits, targets, 0.0))
-        area = mean_auroc(auroc_by_class(probabilities(logits, self.task), targets))
-        self.log("val_auroc", float("nan") if area is None else area)
+        self.log("val_loss", float(self.loss(logits, targets)))
+        probability = probabilities(logits.cpu(), self.task)
+        for name, value in monitored(probability, targets.cpu(), self.task, self.monitored).items():
+            self.log(f"val_{name}", math.nan if value is None else value)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and schedule, stepped every batch."""
-        head = ARCHITECTURES[self.recipe.model.architecture].head
-        optimiser = build_optimiser(self.model, head, self.recipe.optim)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = build_schedule(optimiser, self.recipe.optim, steps)
+        optimiser = build_optimiser(self.model, head_path(self.recipe.model), self.recipe.optim)
+        steps_per_epoch = math.ceil(int(self.trainer.estimated_stepping_batches) / self.phases.epochs)
+        schedule = build_schedule(optimiser, self.recipe.optim, self.phases, steps_per_epoch)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _input(self, images: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n c h w"]:
-        images = standardise(images, self.normalisation)
-        return images.to(memory_format=torch.channels_last) if self.recipe.training.channels_last else images
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the state dict does not: the phase, and the loss of the epoch so far."""
+        checkpoint["phases"] = self.phases.state_dict()
+        checkpoint["epoch_loss"] = (float(self._epoch_loss), self._epoch_batches)
 
-    def _loss(self, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-        if self.task == "multiclass":
-            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
-        return F.binary_cross_entropy_with_logits(logits, targets * (1 - smoothing) + smoothing / 2)
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        self.phases.load_state_dict(checkpoint["phases"])
+        self._epoch_loss, self._epoch_batches = checkpoint["epoch_loss"]
+
+    def _input(self, images: UInt8[Tensor, "n 1 h w"]) -> Float[Tensor, "n c h w"]:
+        inputs = normalise(images, self.normalisation)
+        return inputs.to(memory_format=torch.channels_last) if self.recipe.training.channels_last else inputs
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:
@@ -102,4 +141,7 @@ def _average(model: nn.Module, decay: float) -> AveragedModel:
         followed = min(decay, (1 + float(count)) / (10 + float(count)))
         return average.lerp(current, 1 - followed)
 
-    return AveragedModel(model, avg_fn=blend, use_buffers=True)
+    averaged = AveragedModel(model, avg_fn=blend, use_buffers=True)
+    # No gradients: several processes would wait for them.
+    averaged.requires_grad_(False)
+    return averaged

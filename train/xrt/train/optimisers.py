@@ -10,7 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from xrt.train.recipe import OptimSpec
+from xrt.train.phases import Phases
+from xrt.train.recipe_spec import OptimSpec
 
 _OPTIMISERS = {
     "adam": torch.optim.Adam,
@@ -20,11 +21,14 @@ _OPTIMISERS = {
 
 
 def build_optimiser(model: nn.Module, head: str, spec: OptimSpec) -> Optimizer:
-    """An optimiser over all parameters of `model` that need gradients; `head` is the path of its last layer."""
+    """An optimiser over all parameters of `model`; `head` is the path of its head.
+
+    Parameters that a phase of fine-tuning holds have no gradients and stay as they are.
+    """
     in_head = {id(p) for p in model.get_submodule(head).parameters()}
     groups = []
     for of_head, lr in ((False, spec.lr), (True, spec.lr * spec.head_factor)):
-        members = [p for p in model.parameters() if p.requires_grad and (id(p) in in_head) == of_head]
+        members = [p for p in model.parameters() if (id(p) in in_head) == of_head]
         # One dimension: biases and batch norm, whose size is not the network's complexity.
         for vectors, decay in ((False, spec.weight_decay), (True, 0.0)):
             chosen = [p for p in members if (p.ndim <= 1) == vectors]
@@ -32,22 +36,30 @@ def build_optimiser(model: nn.Module, head: str, spec: OptimSpec) -> Optimizer:
     return _OPTIMISERS[spec.name]([group for group in groups if group["params"]], lr=spec.lr)
 
 
-def build_schedule(optimiser: Optimizer, spec: OptimSpec, steps: int) -> LRScheduler:
-    """The factor on the learning rate at each of `steps` batches.
+def build_schedule(optimiser: Optimizer, spec: OptimSpec, phases: Phases, steps_per_epoch: int) -> LRScheduler:
+    """The learning rate at each batch: the phase's own peak, times the factor of the schedule within the phase."""
+
+    def factor(step: int) -> float:
+        phase = phases.now
+        # A schedule is built at step 0, also in a run that is taken up in a later phase.
+        share = max(0, step - phases.first_step) / (phase.epochs * steps_per_epoch)
+        return phase.lr / spec.lr * schedule_factor(spec, share)
+
+    return LambdaLR(optimiser, factor)
+
+
+def schedule_factor(spec: OptimSpec, share: float) -> float:
+    """The factor on the peak rate when `share`, 0..1, of a phase is over.
 
     `cosine` falls from 1 to 0; `onecycle` rises from 1/25 to 1 over the share `warmup` and then falls to 0,
     both along a cosine (Smith, arXiv 1708.07120).
     """
-
-    def factor(step: int) -> float:
-        if spec.schedule == "constant":
-            return 1.0
-        rise = spec.warmup * steps if spec.schedule == "onecycle" else 0.0
-        if step < rise:
-            return 1 / 25 + (1 - 1 / 25) * _cosine(1 - step / rise)
-        return _cosine((step - rise) / max(1.0, steps - rise))
-
-    return LambdaLR(optimiser, factor)
+    if spec.schedule == "constant":
+        return 1.0
+    rise = spec.warmup if spec.schedule == "onecycle" else 0.0
+    if share < rise:
+        return 1 / 25 + (1 - 1 / 25) * _cosine(1 - share / rise)
+    return _cosine((share - rise) / (1 - rise))
 
 
 def _cosine(share: float) -> float:

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a training run, as YAML with known keys only.
+"""Reading recipes: YAML with known keys only (`xrt.train.recipe_spec`).
 
 A recipe is one of the package's own (`recipes/*.yaml`), by name, or any YAML file, by path. `key=value`
 overrides reach every key (`optim.lr=1e-3`); values are YAML, so `null`, `true`, `[0.8, 0.1, 0.1]` mean what
@@ -10,109 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from xrt.runtime.bundle.manifest import Part, Preprocessing
 from xrt.runtime.errors import DataError, UsageError
-from xrt.train.augmentation import AugmentationSpec
-from xrt.train.models.spec import ModelSpec, Normalisation
-
-
-class DataSpec(Part):
-    """Which labels are learned and how the cases are split.
-
-    `classes` null takes the data set's own. `official` follows the publishers' split; otherwise patients are
-    dealt out by `split_seed`, train, val and test getting `proportions` of the images. `cache_mib` limits the
-    memory for preprocessed images; a larger set is decoded again every epoch.
-    """
-
-    classes: tuple[str, ...] | None = None
-    ignore_labels: tuple[str, ...] = ()
-    allow_missing: float = Field(default=0.05, ge=0, le=1)
-    official: bool = False
-    proportions: tuple[float, float, float] = (0.7, 0.15, 0.15)
-    split_seed: int = 0
-    cache_mib: int = Field(default=4096, ge=0)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> DataSpec:
-        if min(self.proportions) <= 0 or abs(sum(self.proportions) - 1) > 1e-6:
-            raise ValueError(f"proportions {self.proportions} must add up to 1 and each be above 0")
-        return self
-
-
-class OptimSpec(Part):
-    """The optimiser and its schedule. `lr` is the peak; `onecycle` and `cosine` are stepped every batch.
-
-    `head_factor` multiplies the rate of the linear head. Behind global average pooling a lesion that fills
-    one cell of 256 is diluted 256 times, so a head that shall see it needs large weights, and a common rate
-    takes long to get there. Biases and batch norm are spared from weight decay.
-    """
-
-    name: Literal["adam", "adamw", "sgd"] = "adamw"
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    head_factor: float = Field(default=1.0, gt=0)
-    schedule: Literal["constant", "cosine", "onecycle"] = "onecycle"
-    warmup: float = Field(default=0.3, gt=0, lt=1)
-    clip_norm: float | None = Field(default=None, gt=0)
-
-
-class LossSpec(Part):
-    """Cross-entropy for a multiclass task, otherwise binary cross-entropy a logit.
-
-    `label_smoothing` s moves targets 0 and 1 to s / 2 and 1 - s / 2 (for cross-entropy, to the uniform
-    distribution).
-    """
-
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-
-
-class TrainingSpec(Part):
-    """The run itself.
-
-    `ema` is the decay a batch of the averaged weights that are validated and kept (0: none). `precision` bf16
-    is autocast, with weights in fp32. `threads` null leaves torch's choice; another number of threads gives
-    other last digits. `patience` stops after so many epochs without a better `monitor`.
-    """
-
-    epochs: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=32, ge=2)
-    seed: int = 0
-    ema: float = Field(default=0.0, ge=0, lt=1)
-    precision: Literal["fp32", "bf16"] = "fp32"
-    channels_last: bool = True
-    threads: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=0, ge=0)
-    monitor: Literal["auroc", "loss"] = "auroc"
-    patience: int | None = Field(default=None, ge=1)
-
-
-class Recipe(Part):
-    """One training run. `explained_class` is the class, 0 or 1, that a binary model's heatmaps explain."""
-
-    name: str = Field(min_length=1)
-    description: str = ""
-    data: DataSpec = DataSpec()
-    preprocessing: Preprocessing
-    normalisation: Normalisation | Literal["data"] = "data"
-    model: ModelSpec = ModelSpec()
-    augmentation: AugmentationSpec = AugmentationSpec()
-    loss: LossSpec = LossSpec()
-    optim: OptimSpec = OptimSpec()
-    training: TrainingSpec = TrainingSpec()
-    explained_class: Literal[0, 1] = 1
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Recipe:
-        if self.normalisation != "data" and len(self.normalisation.mean) != self.model.channels:
-            raise ValueError(
-                f"normalisation has {len(self.normalisation.mean)} channels, the model {self.model.channels}"
-            )
-        return self
+from xrt.train.recipe_spec import Recipe
 
 
 def known_recipes() -> tuple[str, ...]:

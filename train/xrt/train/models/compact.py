@@ -9,14 +9,7 @@ Nothing in training ties a feature to the place of its cause: a kernel may put i
 heatmaps point beside the lesion, by several pixels at the coarse stages. `centred` holds the kernels of the later
 stages symmetric under half a turn, so that a symmetric lesion is answered at its centre.
 
-Two poolings are offered, for features a_ij at h x w positions:
-
-    average   mean of a_ij
-    lse       1 / r · log(mean of exp(r a_ij)), the smooth maximum of Wang et al., CVPR 2017 (arXiv
-    1705.02315)
-
-The derivatives of either by a_ij add up to 1 over the positions, so for both the Grad-CAM weight of a feature
-is its weight in the linear layer over h w: Grad-CAM equals CAM up to a constant. `lse` learns small lesions
+Two poolings are offered, the average and the log-sum-exp of `xrt.train.models.pooling`. `lse` learns small lesions
 in far fewer epochs, since `average` dilutes a lesion that fills one cell of 256 by 256.
 """
 
@@ -26,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from xrt.train.models.pooling import LogSumExpPool
 from xrt.train.models.spec import CompactSpec
 
 # Where the last batch norm starts. Most positions are then silent after the ReLU, and those that are not
@@ -57,23 +51,6 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Features to features of the same shape."""
         return self.relu(self.inner(x) + x)
-
-
-class LogSumExpPool(nn.Module):
-    """Pooling between the average (sharpness r towards 0) and the maximum (r large) of every channel."""
-
-    def __init__(self, sharpness: float) -> None:
-        """`sharpness` is r."""
-        super().__init__()
-        self.sharpness = sharpness
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 1 1"]:
-        """Features [n, c, h, w] to [n, c, 1, 1]."""
-        # Shifted by the maximum, or exp(r a) overflows float32 from r a = 88 on. The shift cancels in the
-        # derivative.
-        peak = x.detach().amax(dim=(2, 3), keepdim=True)
-        mean = torch.exp((x - peak) * self.sharpness).mean(dim=(2, 3), keepdim=True)
-        return peak + torch.log(mean) / self.sharpness
 
 
 def hold_symmetric(convolution: nn.Conv2d) -> None:

@@ -1,54 +1,80 @@
-"""`build_model`: one table of architectures, any number of outputs, grey or repeated input."""
+"""`build_model`: any architecture of the table, any head, any number of outputs, grey or repeated input."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
-import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from xrt.runtime.errors import ModelError
-from xrt.train.models.compact import Compact
+from xrt.train.models.architectures import Size, architecture_of, require_size
+from xrt.train.models.assembled import assemble
 from xrt.train.models.spec import ModelSpec
-from xrt.train.models.weights import load_starting_weights
+from xrt.train.models.weights import load_starting_state, load_starting_weights
+
+IMAGENET = "imagenet"
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """How to build a model of so many logits, and the module paths of its first convolution and its head.
-
-    `pretrained` is the name that torchvision has ImageNet weights under, or None.
-    """
-
-    build: Callable[[ModelSpec, int], nn.Module]
-    stem: str
-    head: str
-    pretrained: str | None = None
-
-
-def build_model(spec: ModelSpec, classes: int) -> nn.Module:
+def build_model(spec: ModelSpec, classes: int, size: Size | None = None) -> nn.Module:
     """A model that takes normalised images float32 [n, spec.channels, H, W] and gives logits [n, classes].
 
-    `classes` counts logits: 1 for a binary model. The model is in training mode; its random weights depend on
-    torch's global seed. Raises ModelError for an unknown architecture and for weights that cannot be had or
-    do not fit.
+    `classes` counts logits: 1 for a binary model. `size` is (H, W); models whose weights depend on it need it. The
+    model is in training mode; its random weights depend on torch's global seed. Raises ModelError for an unknown
+    architecture, for weights that cannot be had or do not fit, and for a head that the architecture cannot carry.
     """
-    if spec.architecture not in ARCHITECTURES:
-        raise ModelError(f"unknown architecture {spec.architecture!r}; known: {', '.join(ARCHITECTURES)}")
     if classes < 1:
         raise ModelError(f"a model needs at least one logit, not {classes}")
-    architecture = ARCHITECTURES[spec.architecture]
-    model = architecture.build(spec, classes)
-    if spec.weights is not None:
-        load_starting_weights(model, spec.weights, architecture.pretrained, architecture.stem, architecture.head)
+    architecture = architecture_of(spec)
+    model = architecture.build(spec, classes, size)
+    if isinstance(stem := model.get_submodule(architecture.stem), nn.Conv2d) and stem.in_channels != spec.channels:
+        _replace(model, architecture.stem, partial(_with_input_channels, channels=spec.channels))
+    if spec.weights == IMAGENET:
+        if architecture.pretrained is None:
+            raise ModelError(
+                f"{spec.architecture} has no ImageNet weights; train it from scratch (model.weights=null) or choose an"
+                " architecture of torchvision"
+            )
+        load_starting_state(model, architecture.pretrained(), IMAGENET, architecture.stem, architecture.head)
+    elif spec.weights is not None:
+        load_starting_weights(model, Path(spec.weights), architecture.stem, architecture.head)
+    if spec.head is not None:
+        if architecture.trunk is None:
+            raise ModelError(
+                f"{spec.architecture} has no last map that another head could stand on; use its own (model.head=null)"
+            )
+        image = (spec.channels, *require_size(size, "another head"))
+        return assemble(architecture.trunk(model), spec.head, image, classes, spec.dropout)
     if spec.dropout and architecture.pretrained is not None:
         # After the weights, whose names know nothing of this layer.
         _replace(model, architecture.head, lambda head: nn.Sequential(nn.Dropout(spec.dropout), head))
     return model
+
+
+def head_path(spec: ModelSpec) -> str:
+    """The module path of the model's head: its last layer, or the whole of a head of one's choice."""
+    return architecture_of(spec).head if spec.head is None else "head"
+
+
+def logit_weight(spec: ModelSpec) -> tuple[str, ...]:
+    """The names that the weight of the last layer, [logits, features], may have in the model's state dict."""
+    head = head_path(spec)
+    # With dropout, it is the second of two layers.
+    return (f"{head}.classifier.weight",) if spec.head is not None else (f"{head}.weight", f"{head}.1.weight")
+
+
+def last_block(spec: ModelSpec) -> tuple[str, ...]:
+    """The module paths of the last block of the trunk. Raises ModelError where the table names none."""
+    paths = architecture_of(spec).last_block
+    if not paths:
+        raise ModelError(
+            f"the last block of {spec.architecture} is not named in the table of architectures; name module paths"
+            " instead (training.phases)"
+        )
+    return paths if spec.head is None else tuple(f"trunk.{path}" for path in paths)
 
 
 @torch.no_grad()
@@ -57,20 +83,9 @@ def start_at_prevalence(model: nn.Module, spec: ModelSpec, targets: Float[Tensor
 
     Rare findings then need not be unlearned first (Lin et al., arXiv 1708.02002, section 4.1).
     """
-    head = model.get_submodule(ARCHITECTURES[spec.architecture].head)
-    bias = next(parameter for name, parameter in head.named_parameters() if name.endswith("bias"))
-    bias.copy_(targets.mean(dim=0).clamp(1e-3, 1 - 1e-3).logit())
-
-
-def _compact(spec: ModelSpec, outputs: int) -> nn.Module:
-    return Compact(spec.compact, spec.channels, outputs, spec.dropout)
-
-
-def _torchvision(name: str, stem: str, spec: ModelSpec, outputs: int) -> nn.Module:
-    model = torchvision.models.get_model(name, weights=None, num_classes=outputs)
-    if spec.channels != 3:
-        _replace(model, stem, partial(_with_input_channels, channels=spec.channels))
-    return model
+    last = [layer for layer in model.get_submodule(head_path(spec)).modules() if isinstance(layer, nn.Linear)]
+    if last and last[-1].bias is not None:
+        last[-1].bias.copy_(targets.mean(dim=0).clamp(1e-3, 1 - 1e-3).logit())
 
 
 def _with_input_channels(convolution: nn.Module, channels: int) -> nn.Module:
@@ -91,16 +106,3 @@ def _with_input_channels(convolution: nn.Module, channels: int) -> nn.Module:
 def _replace(model: nn.Module, path: str, change: Callable[[nn.Module], nn.Module]) -> None:
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, change(model.get_submodule(path)))
-
-
-def _of_torchvision(name: str, stem: str, head: str) -> Architecture:
-    return Architecture(partial(_torchvision, name, stem), stem, head, pretrained=name)
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "compact": Architecture(_compact, "features.0.0", "classifier"),
-    "resnet18": _of_torchvision("resnet18", "conv1", "fc"),
-    "resnet50": _of_torchvision("resnet50", "conv1", "fc"),
-    "densenet121": _of_torchvision("densenet121", "features.conv0", "classifier"),
-    "efficientnet_b0": _of_torchvision("efficientnet_b0", "features.0.0", "classifier.1"),
-}

@@ -36,19 +36,43 @@ class CompactSpec(Part):
         return self
 
 
-class ModelSpec(Part):
-    """One model: its architecture, input channels and starting weights.
+class SmallCnnSpec(Part):
+    """Size of `small_cnn`: the channels of its stages and of its hidden layer."""
 
-    `channels` is 1 for grey input or 3 for grey repeated, which pretrained weights expect. `weights` is null (random),
-    `imagenet` (torchvision's default for the architecture) or a file of weights for the same architecture.
-    `dropout` is the probability in front of the linear head.
+    widths: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(32, 64, 128), min_length=1)
+    hidden: int = Field(default=128, gt=0)
+
+
+class HeadSpec(Part):
+    """What stands on the trunk (see `xrt.train.models.heads`).
+
+    `linear` pools the average; `lse` pools log-sum-exp with r = `sharpness`, behind a 1 x 1 convolution to `transition`
+    channels unless that is null; `mlp` max-pools by `pool`, flattens all positions and has one layer of `hidden`.
+    """
+
+    kind: Literal["linear", "lse", "mlp"]
+    transition: int | None = Field(default=None, gt=0)
+    sharpness: float = Field(default=10.0, gt=0)
+    pool: int = Field(default=2, ge=1)
+    hidden: int = Field(default=64, gt=0)
+
+
+class ModelSpec(Part):
+    """One model: its architecture, head, input channels and starting weights.
+
+    `architecture` is a name of `xrt.train.models.ARCHITECTURES`, or `timm:NAME`. `channels` is 1 for grey input or 3
+    for grey repeated, which pretrained weights expect. `weights` is null (random), `imagenet` (the library's default
+    for the architecture) or a file of weights for the same architecture. `head` null keeps the architecture's own.
+    `dropout` is the probability in front of the last linear layer.
     """
 
     architecture: str = "compact"
     channels: Literal[1, 3] = 1
     weights: str | None = None
+    head: HeadSpec | None = None
     dropout: float = Field(default=0.0, ge=0, lt=1)
     compact: CompactSpec = CompactSpec()
+    small_cnn: SmallCnnSpec = SmallCnnSpec()
 
 
 class Normalisation(Part):

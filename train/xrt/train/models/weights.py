@@ -1,62 +1,58 @@
-"""Starting weights: torchvision's by name, or a local file of the same architecture.
+"""Starting weights: the library's by name, or a local file of the same architecture.
 
-Two layers may differ from the model's: the head, if it has another number of outputs, starts anew; the first
+Two layers may differ from the model's: the last, if it has another number of outputs, starts anew; the first
 convolution, if it was made for colour and the model is grey, is summed over its input channels, which gives
 the same activations for grey repeated three times.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from xrt.runtime.errors import ModelError
-from xrt.train.models.state_dict import read_state_dict
+from xrt.train.models.state_dict import fit_state_dict, read_state_dict
 
-IMAGENET = "imagenet"
+_POSITIONS = "encoder.pos_embedding"
 
 
-def load_starting_weights(model: nn.Module, weights: str, pretrained: str | None, stem: str, head: str) -> None:
-    """Load `weights` into `model`, in place. `pretrained` is torchvision's name of the model, if it has one.
+def load_starting_weights(model: nn.Module, file: Path, stem: str, head: str) -> None:
+    """Load a file of weights into `model`, in place. `stem` and `head` are its first convolution and last layer.
 
-    Raises ModelError if the weights cannot be had or are not of this architecture.
+    Raises ModelError if the file cannot be read or its weights are not of this architecture.
     """
-    if weights == IMAGENET:
-        if pretrained is None:
-            raise ModelError(
-                "this architecture has no ImageNet weights; train it from scratch (model.weights=null) or choose a"
-                " torchvision architecture"
-            )
-        state = _download(pretrained)
-    else:
-        state = read_state_dict(Path(weights))
-    own = model.state_dict()
+    load_starting_state(model, read_state_dict(file), str(file), stem, head)
+
+
+def load_starting_state(model: nn.Module, state: Mapping[str, Tensor], origin: str, stem: str, head: str) -> None:
+    """Load weights by name into `model`, in place; `origin` names them in errors. Raises ModelError."""
+    state, own = dict(state), model.state_dict()
     stem_key = f"{stem}.weight"
     if stem_key in state and state[stem_key].shape[1:2] == (3,) and own[stem_key].shape[1] == 1:
         state[stem_key] = state[stem_key].sum(dim=1, keepdim=True)
     for key in (f"{head}.weight", f"{head}.bias"):
         if key in state and state[key].shape != own[key].shape:
             state[key] = own[key]
-    problems = [f"{key} is missing" for key in own.keys() - state.keys()]
-    problems += [f"{key} is unknown" for key in state.keys() - own.keys()]
-    problems += [
-        f"{key} is {list(state[key].shape)} where the model has {list(own[key].shape)}"
-        for key in own.keys() & state.keys()
-        if state[key].shape != own[key].shape
-    ]
-    if problems:
+    if _POSITIONS in state and state[_POSITIONS].shape != own[_POSITIONS].shape:
+        # A vision transformer's places, for images of another size.
+        transformer: Any = model
+        state = interpolate_embeddings(transformer.image_size, transformer.patch_size, OrderedDict(state))
+    if left := fit_state_dict(model, state, origin):
         raise ModelError(
-            f"{weights} does not fit the model: {sorted(problems)[0]} ({len(problems)} differences). Give weights of"
-            " the same architecture and width (model.weights)."
+            f"{origin} does not fit the model: {left[0]} is unknown ({len(left)} differences). Give weights of the same"
+            " architecture and width (model.weights)."
         )
-    model.load_state_dict(state)
 
 
-def _download(name: str) -> dict[str, Tensor]:
+def torchvision_state(name: str) -> dict[str, Tensor]:
+    """ImageNet weights, downloaded by torchvision. Raises ModelError naming the file to fetch where that fails."""
     weights: Any = getattr(torchvision.models.get_model_weights(name), "DEFAULT")  # noqa: B009 (made at run time)
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))

@@ -1,0 +1,137 @@
+"""A run that is killed and taken up again ends with the weights, to the bit, of one that never was."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from xrt.runtime.errors import ModelError, UsageError
+from xrt.train.fit import Run, fit
+from xrt.train.module import Classifier
+from xrt.train.recipe import load_recipe
+from xrt.train.run_folder import RESUME, place
+
+# Everything that has a state: dropout, augmentation, averaged weights, momentum, a schedule, phases, balanced sampling.
+STATEFUL = [
+    "model.dropout=0.3",
+    "augmentation.rotation=10",
+    "optim.schedule=cosine",
+    "training.checkpoint_steps=3",
+    "training.sampling=balanced",
+]
+PHASED = "training.phases=[{epochs: 2, lr: 1e-2, train: [head]}, {epochs: 2, lr: 3e-3, train: [head, features.3]}]"
+
+
+class Killed(BaseException):
+    """What no handler expects, as a kill."""
+
+
+@pytest.fixture(scope="module")
+def settings(quick: list[str]) -> list[str]:
+    return [*(key for key in quick if not key.startswith("training.epochs")), *STATEFUL, PHASED]
+
+
+@pytest.fixture(scope="module")
+def unbroken(blobs: Path, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    torch.set_num_threads(1)
+    return fit(load_recipe("pneumoniamnist", settings), blobs, tmp_path_factory.mktemp("whole") / "run", progress=False)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    """Break the next training off at the start of its batch number `batches`."""
+    count = iter(range(batches, -1, -1))
+    begin = Classifier.on_train_batch_start
+
+    def break_off(module: Classifier, batch: object, batch_idx: int) -> None:
+        if next(count) == 0:
+            raise Killed
+        begin(module, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "on_train_batch_start", break_off)
+
+
+@pytest.mark.parametrize("batches", [2, 7, 17, 38])
+def test_it_ends_with_the_same_weights(
+    unbroken: Run,
+    blobs: Path,
+    settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batches: int,
+) -> None:
+    """Before the first state is saved; in the first epoch; after one; after the change of phases. An epoch has ten."""
+    recipe = load_recipe("pneumoniamnist", settings)
+    with monkeypatch.context() as patch:
+        stop_after(patch, batches)
+        with pytest.raises(Killed):
+            fit(recipe, blobs, tmp_path, progress=False)
+    saved = tmp_path / RESUME
+    assert saved.exists() == (batches >= 3)
+    if saved.exists():
+        epoch, done = place(torch.load(saved, weights_only=True))
+        assert 0 <= batches - (10 * epoch + done) <= 3, "no more than the span between two states is lost"
+    resumed = fit(recipe, blobs, tmp_path, resume=True, progress=False)
+    assert resumed.spec.weights_sha256 == unbroken.spec.weights_sha256
+    assert resumed.metrics["test"] == unbroken.metrics["test"]
+    without_seconds = [
+        [line.rsplit(",", 1)[0] for line in (run.directory / "metrics.csv").read_text().splitlines()]
+        for run in (unbroken, resumed)
+    ]
+    assert without_seconds[0] == without_seconds[1]
+    assert not saved.exists()
+
+
+def test_what_cannot_be_resumed(
+    blobs: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe("pneumoniamnist", settings)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(Killed):
+            fit(recipe, blobs, tmp_path, progress=False)
+    with pytest.raises(UsageError, match="holds an unfinished run; --resume continues it"):
+        fit(recipe, blobs, tmp_path, progress=False)
+    other = load_recipe("pneumoniamnist", [*settings, "optim.lr=0.5"])
+    with pytest.raises(UsageError, match=r"was begun with optim\.lr = 0\.01, now it is 0\.5; continue with the same"):
+        fit(other, blobs, tmp_path, resume=True, progress=False)
+    state = tmp_path / RESUME
+    state.write_bytes(state.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="truncated or damaged; remove it, and --resume starts the run anew"):
+        fit(recipe, blobs, tmp_path, resume=True, progress=False)
+
+
+@pytest.mark.slow
+def test_ten_real_kills(unbroken: Run, blobs: Path, settings: list[str], tmp_path: Path) -> None:
+    """SIGKILL at a random moment, ten times over, wherever the process is just then."""
+    draw = random.Random(0)
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    command = [sys.executable, "-m", "xrt.runtime.cli.app", "train", "pneumoniamnist", "--data", str(blobs), "--resume"]
+    kills = 0
+    while kills < 10:
+        process = subprocess.Popen(
+            [*command, "--out", str(tmp_path / "run"), *overrides], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        while not (tmp_path / "run" / "run.json").exists() and process.poll() is None:
+            time.sleep(0.05)
+        try:
+            process.wait(timeout=draw.uniform(0.5, 12))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            continue
+        assert process.returncode == 0, process.stderr and process.stderr.read().decode()
+        break
+    resumed = tmp_path / "run"
+    if not (resumed / "model.json").exists():
+        recipe = load_recipe("pneumoniamnist", settings)
+        fit(recipe, blobs, resumed, resume=True, progress=False)
+    assert (resumed / "model.safetensors").read_bytes() == (unbroken.directory / "model.safetensors").read_bytes()

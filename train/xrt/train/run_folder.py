@@ -1,0 +1,160 @@
+"""The folder of a run while it is trained: what was begun, and where to take it up after a kill.
+
+run.json      recipe, number of threads, and a hash of the cases and their parts: written first
+split.csv     the part of every case: train, val or test
+metrics.csv   one row an epoch, as epochs end
+resume.ckpt   weights, optimiser and place in the run, every so many batches; gone once the run is finished
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from xrt.runtime.cases.table import Splits
+from xrt.runtime.errors import ModelError, UsageError
+from xrt.runtime.files import write_durably
+from xrt.train.checkpoint import SPEC
+from xrt.train.recipe_spec import Recipe
+
+BEGUN, SPLIT, RESUME, HISTORY = "run.json", "split.csv", "resume.ckpt", "metrics.csv"
+
+
+class RunFolder:
+    """The folder of one run. Only the first of several processes writes."""
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        """`path` need not exist."""
+        self.path = path
+        self.writes = writes
+
+    def begin(self, recipe: Recipe, splits: Splits, threads: int, *, resume: bool) -> dict[str, Any] | None:
+        """Record what is begun; returns the state to take up, or None to start from scratch.
+
+        Raises UsageError if the folder holds a finished run, an unfinished one without `resume`, or one with other
+        settings, and ModelError if its state cannot be read.
+        """
+        if (self.path / SPEC).exists():
+            raise UsageError(f"{self.path} holds a finished run; give another directory (--out) or remove it")
+        table = _table(splits)
+        begun = {
+            "recipe": recipe.model_dump(mode="json"),
+            "threads": threads,
+            "cases_sha256": hashlib.sha256(table).hexdigest(),
+        }
+        if (self.path / BEGUN).exists():
+            if not resume:
+                raise UsageError(
+                    f"{self.path} holds an unfinished run; --resume continues it, or give another directory (--out)"
+                )
+            self._require_same(begun)
+            return self._state()
+        if self.writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_durably(self.path / SPLIT, table)
+            write_durably(self.path / BEGUN, (json.dumps(begun, indent=2) + "\n").encode())
+        return None
+
+    def finish(self) -> None:
+        """Remove what only an unfinished run needs."""
+        if self.writes:
+            (self.path / RESUME).unlink(missing_ok=True)
+
+    def _require_same(self, begun: dict[str, Any]) -> None:
+        file = self.path / BEGUN
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+            changed = [key for key in begun if before[key] != begun[key]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{file} is damaged; remove {self.path} and start the run again") from error
+        if "recipe" in changed:
+            old, new = (_flat(each["recipe"]) for each in (before, begun))
+            keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+            raise UsageError(
+                f"{self.path} was begun with {keys[0]} = {old.get(keys[0])!r}, now it is {new.get(keys[0])!r}"
+                + (f" ({len(keys)} keys differ)" if len(keys) > 1 else "")
+                + "; continue with the same recipe, or give another directory (--out)"
+            )
+        if "threads" in changed:
+            raise UsageError(
+                f"{self.path} was begun with {before['threads']} threads, now there are {begun['threads']}, which would"
+                f" give other numbers; continue with --set training.threads={before['threads']} from the start, or"
+                f" with OMP_NUM_THREADS={before['threads']}"
+            )
+        if changed:
+            raise UsageError(
+                f"{self.path} was begun on other cases than the data set has now; restore the data set, or give another"
+                " directory (--out)"
+            )
+
+    def _state(self) -> dict[str, Any] | None:
+        file = self.path / RESUME
+        if not file.exists():
+            return None
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file makes zip, pickle and torch raise whatever they like
+            raise ModelError(
+                f"{file} cannot be read, it is truncated or damaged; remove it, and --resume starts the run anew"
+            ) from error
+
+
+class SaveProgress(Callback):
+    """Write the state of the run into its folder every so many batches, never at the last batch of an epoch.
+
+    In the middle of an epoch a state is complete: nothing of validation is under way.
+    """
+
+    def __init__(self, folder: RunFolder, every: int) -> None:
+        """`every` is in batches."""
+        self.folder = folder
+        self.every = every
+        self._since = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time."""
+        self._since += 1
+        if self._since < self.every or batch_idx + 1 >= trainer.num_training_batches:
+            return
+        self._since = 0
+        file = self.folder.path / RESUME
+        unfinished = file.with_suffix(".part")
+        trainer.save_checkpoint(unfinished)
+        if self.folder.writes:
+            with unfinished.open("rb") as stream:
+                os.fsync(stream.fileno())
+            unfinished.replace(file)
+
+
+def place(state: dict[str, Any] | None) -> tuple[int, int]:
+    """The epoch and the number of its batches that are done, both from 0."""
+    if state is None:
+        return 0, 0
+    fit = state["loops"]["fit_loop"]
+    return fit["epoch_progress"]["current"]["processed"], fit["epoch_loop.batch_progress"]["current"]["ready"]
+
+
+def _table(splits: Splits) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["key", "part", "labels"])
+    for name, table in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
+        writer.writerows([case.key, name, "|".join(case.labels)] for case in table.cases)
+    return text.getvalue().encode()
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
