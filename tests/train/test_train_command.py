@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from xrt.runtime.errors import MissingDependency, UsageError
-from xrt.train.cli import train
+from xrt.train.cli.train import train
 
 app = typer.Typer()
 app.command()(train)

@@ -73,6 +73,12 @@ class KeepBest(Callback):
         self.state: dict[str, Tensor] | None = None
         self._score = (-math.inf, -math.inf)
 
+    @property
+    def value(self) -> float:
+        """The monitored figure of the best epoch."""
+        figure, negated_loss = self._score
+        return -negated_loss if self.monitor == "loss" else figure
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the epoch just validated."""
         module: Any = pl_module

@@ -104,6 +104,7 @@ def fit(
         "threads": count,
         "epochs": len(history.rows),
         "best_epoch": best.epoch,
+        "monitored": {"figure": recipe.training.monitor, "value": best.value},
         "seconds": {
             "data": loaded - began,
             "training": trained - loaded,

@@ -1,30 +1,26 @@
-"""`xrt train`. Heavy imports stay inside the function, so that `xrt --help` is quick."""
+"""`xrt train`."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from xrt.runtime.cli.output import say
-from xrt.runtime.errors import MissingDependency
+from xrt.runtime.cli.output import JsonOption, say, write_json
+from xrt.train.cli.options import DataOption, RecipeArgument, SetOption, needing
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a YAML file.")],
-    data: Annotated[Path, typer.Option(help="The labelled data set: a folder or a file.")],
+    recipe: RecipeArgument,
+    data: DataOption,
     out: Annotated[Path, typer.Option(help="Directory for the run; it must not hold a finished one.")],
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue the unfinished run in --out; the result is that of an unbroken one."),
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; repeatable."),
-    ] = None,
-    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures here.")] = None,
+    set_: SetOption = None,
+    json: JsonOption = None,
 ) -> None:
     """Train a classifier and write its checkpoint, thresholds and figures.
 
@@ -36,18 +32,10 @@ def train(
     from xrt.train.recipe import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
-    try:
+    with needing("lightning", "lightning", "matplotlib", "torchmetrics"):
         from xrt.train.fit import fit
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in ("lightning", "matplotlib", "torchmetrics"):
-            raise
-        raise MissingDependency(
-            f"training needs {error.name}, which is not installed: pip install 'xrt-train[lightning]'"
-        ) from error
     run = fit(loaded, data, out, resume=resume, say=say)
-    if json_ is not None:
-        json_.parent.mkdir(parents=True, exist_ok=True)
-        json_.write_text(json.dumps(run.metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(json, run.metrics)
     typer.echo(_table(run.metrics))
     typer.echo(f"checkpoint: {run.directory}")
 
