@@ -54,6 +54,17 @@ def test_urgency_decides_nothing(edited):
     assert opened(edited(lambda m: m["classes"][0].update(urgency=3.0))).certificate.verdict == "passed"
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_failure_without_a_reason_is_one_as_well(edited, backend):
+    def change(manifest):
+        for certificate in manifest["certificates"]:
+            if certificate["backend"] in ("onnxruntime", backend):
+                certificate.update(verdict="failed", reasons=[])
+
+    with pytest.raises(Uncertified, match=r"failed its certification.* \(failed, without a reason\)"):
+        opened(edited(change), backend="onnxruntime")
+
+
 def test_a_certificate_of_another_file(edited):
     def change(manifest):
         for certificate in manifest["certificates"]:

@@ -35,7 +35,7 @@ def require_certified(manifest: Manifest, variant: Variant) -> tuple[Certificate
             "preprocessing or outputs): new ones make a new bundle; copy this one again, or export it anew"
         )
     if not any(c.verdict == "passed" or c.forced for c in found):
-        raise Uncertified(f"{variant.file} failed its certification ({found[0].reasons[0]}): use another precision")
+        raise Uncertified(f"{variant.file} failed its certification ({_why(found[0])}): use another precision")
     return found
 
 
@@ -49,7 +49,7 @@ def matching(certificates: tuple[Certificate, ...], variant: Variant, backend: B
         if (c.file_sha256, c.backend, c.backend_version, c.execution_precision, c.device_class) == wanted:
             if c.verdict != "passed" and not c.forced:
                 raise Uncertified(
-                    f"{variant.file} failed its certification on {backend.name} ({c.reasons[0]}): use another back end "
+                    f"{variant.file} failed its certification on {backend.name} ({_why(c)}): use another back end "
                     "or precision"
                 )
             return c
@@ -71,6 +71,10 @@ def keep(certificate: Certificate, bundle: Bundle, variant: Variant, backend: Ba
         write_durably(_place(bundle, variant, backend), certificate.model_dump_json(indent=2).encode())
     except OSError:
         return
+
+
+def _why(certificate: Certificate) -> str:
+    return "; ".join(certificate.reasons) or f"{certificate.verdict}, without a reason"
 
 
 def _execution(variant: Variant, backend: Backend) -> tuple[str, ...]:
