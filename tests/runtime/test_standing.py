@@ -74,6 +74,15 @@ def test_a_certificate_of_another_file(edited):
         opened(edited(change))
 
 
+def test_later_certificates_name_the_decision_rules(edited):
+    def change(manifest):
+        for certificate in manifest["certificates"]:
+            del certificate["decisions_sha256"]
+
+    with pytest.raises(Uncertified, match=r"bundle\.json was changed after model\.fp32\.onnx was certified"):
+        opened(edited(change))
+
+
 def test_a_certificate_of_schema_1_names_no_decision_rules(edited):
     def change(manifest):
         manifest["schema_version"] = 1

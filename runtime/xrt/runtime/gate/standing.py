@@ -29,7 +29,8 @@ def require_certified(manifest: Manifest, variant: Variant) -> tuple[Certificate
     found = tuple(c for c in manifest.certificates if c.file_sha256 == variant.sha256)
     if not found:
         raise Uncertified(f"no certificate in bundle.json is for {variant.file}: export the bundle anew")
-    if any(c.decisions_sha256 not in (None, manifest.decisions_sha256) for c in found):
+    unrecorded = (None,) if manifest.schema_version == 1 else ()
+    if any(c.decisions_sha256 not in (manifest.decisions_sha256, *unrecorded) for c in found):
         raise Uncertified(
             f"bundle.json was changed after {variant.file} was certified (its classes, thresholds, temperatures, "
             "preprocessing or outputs): new ones make a new bundle; copy this one again, or export it anew"
