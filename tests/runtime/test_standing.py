@@ -148,8 +148,12 @@ def test_another_machine_certifies_itself_once(edited, cache):
     assert first.of_this_machine
     assert first.certificate.evidence.source == "known answers"
     assert opened(bundle).certificate == first.certificate
-    made.write_text("{")
-    assert opened(bundle).certificate.verdict == "passed"
+    another = first.certificate.model_copy(update={"file_sha256": "0" * 64})
+    for damaged in ("{", another.model_dump_json()):
+        made.write_text(damaged)
+        made_again = opened(bundle).certificate
+        assert made_again.verdict == "passed"
+        assert made_again.file_sha256 == first.certificate.file_sha256
     assert not opened(bundle).warning
 
 

@@ -45,9 +45,8 @@ def matching(certificates: tuple[Certificate, ...], variant: Variant, backend: B
 
     Raises Uncertified when it is one of failure and was not overruled.
     """
-    wanted = _execution(variant, backend)
     for c in certificates:
-        if (c.file_sha256, c.backend, c.backend_version, c.execution_precision, c.device_class) == wanted:
+        if _executed(c) == _execution(variant, backend):
             if c.verdict != "passed" and not c.forced:
                 raise Uncertified(
                     f"{variant.file} failed its certification on {backend.name} ({_why(c)}): use another back end "
@@ -63,7 +62,9 @@ def of_this_machine(bundle: Bundle, variant: Variant, backend: Backend) -> Certi
         kept = Certificate.model_validate_json(_place(bundle, variant, backend).read_bytes())
     except (OSError, ValidationError):
         return None
-    return kept if kept.verdict == "passed" else None
+    speaks = (*_executed(kept), kept.decisions_sha256)
+    wanted = (*_execution(variant, backend), bundle.manifest.decisions_sha256)
+    return kept if kept.verdict == "passed" and speaks == wanted else None
 
 
 def keep(certificate: Certificate, bundle: Bundle, variant: Variant, backend: Backend) -> None:
@@ -72,6 +73,10 @@ def keep(certificate: Certificate, bundle: Bundle, variant: Variant, backend: Ba
         write_durably(_place(bundle, variant, backend), certificate.model_dump_json(indent=2).encode())
     except OSError:
         return
+
+
+def _executed(c: Certificate) -> tuple[str, ...]:
+    return c.file_sha256, c.backend, c.backend_version, c.execution_precision, c.device_class
 
 
 def _why(certificate: Certificate) -> str:
