@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.errors import DataError
-from xrt.runtime.gate import Answers, measure
+from xrt.runtime.gate import Answers, certificate_of, measure
 from xrt.runtime.gate.auroc import auroc, mean_auroc
-from xrt.runtime.gate.evidence import gathered_inputs, phantom_inputs
+from xrt.runtime.gate.evidence import EvidenceImages, gathered_inputs, phantom_inputs
 
 SPEC = Preprocessing(height=32, width=32)
 
@@ -63,6 +64,25 @@ def test_what_labels_lose_is_measured(bundle):
     figures = measure(Answers(logits, {"cams": cams}), Answers(worse, {"cams": cams}), bundle.manifest, labels=labels)
     before = roc_auc_score(labels[:, 0], logits[:, 0])
     assert figures.auroc_drop == pytest.approx((2 * before - 1) / 3, abs=1e-9)
+
+
+def test_the_same_image_many_times_is_no_evidence(bundle):
+    rng = np.random.default_rng(0)
+    said = Answers(
+        rng.normal(size=(100, 3)).astype(np.float32), {"cams": rng.random(size=(100, 3, 4, 4), dtype=np.float32)}
+    )
+    different = rng.integers(0, 256, size=(100, 1, 8, 8), dtype=np.uint8)
+    repeated = different.copy()
+    repeated[99] = repeated[0]
+    found = [
+        certificate_of(
+            bundle.manifest.variants[0], OnnxRuntimeCpu(), said, said, bundle.manifest,
+            evidence=EvidenceImages(images, "folder", tuple(map(str, range(100)))), reference_name="itself",
+        )
+        for images in (different, repeated)
+    ]  # fmt: skip
+    assert [certificate.verdict for certificate in found] == ["passed", "insufficient"]
+    assert found[1].reasons == ("297 decisions on different images are insufficient evidence, 300 are needed",)
 
 
 def test_the_same_image_has_the_same_digest():
