@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -45,6 +47,22 @@ def test_labels_of_other_classes_are_not_used_and_said_so(phantom_folder):
     found = gathered_inputs(phantom_folder, SPEC, ["Mass", "Rickets"], "test", skipped=said.append)
     assert found.labels is None or found.labels[:, 1].max() == 0
     assert len(found.images) >= 1
+
+
+def test_odd_names_fit_in_a_report(phantom_folder, tmp_path):
+    image = min((phantom_folder / "images").iterdir()).read_bytes()
+    odd = {
+        b"r\xf6ntgen.png": r"r\xf6ntgen.png",
+        b"a\nb\x1b[31m.png": r"a\nb\x1b[31m.png",
+        "胸部.png".encode(): "胸部.png",
+    }
+    for name in odd:
+        (tmp_path / os.fsdecode(name)).write_bytes(image)
+    (tmp_path / os.fsdecode(b"\xff\n")).write_bytes(b"none")
+    said: list[str] = []
+    found = gathered_inputs(tmp_path, SPEC, ["Mass"], "test", skipped=said.append)
+    assert set(found.names) == set(odd.values())
+    assert said == [rf"{tmp_path}/\xff\n: not a PNG, JPEG, TIFF, BMP or DICOM image"]
 
 
 def test_neither_folder_nor_data_set(tmp_path):

@@ -14,7 +14,7 @@ from jaxtyping import Float32, UInt8
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.cases import CaseTable, open_cases, recognised
 from xrt.runtime.errors import DataError, ImageError
-from xrt.runtime.files import image_files
+from xrt.runtime.files import image_files, on_one_line
 from xrt.runtime.gate.limits import MIN_DECISIONS
 from xrt.runtime.imaging import read_radiograph
 from xrt.runtime.phantoms import generate
@@ -96,13 +96,13 @@ def _of_cases(
             images.append(table.load(index, spec))
             kept.append(index)
         except ImageError as error:
-            skipped(str(error))
+            skipped(on_one_line(str(error)))
     if not images:
         raise DataError(f"{table.name} holds no readable radiograph")
     return EvidenceImages(
         np.stack(images)[:, None],
-        f"{table.name}, {part} part" if official else table.name,
-        tuple(str(table.cases[i].key) for i in kept),
+        on_one_line(f"{table.name}, {part} part" if official else table.name),
+        tuple(on_one_line(table.cases[i].key) for i in kept),
         table.labels[kept],
     )
 
@@ -118,13 +118,13 @@ def folder_inputs(
     for path in _some(image_files(folder), limit):
         try:
             images.append(preprocess(read_radiograph(path, spec.unwindowed).pixels, spec)[0])
-            names.append(str(path.relative_to(folder)))
+            names.append(on_one_line(path.relative_to(folder)))
         except ImageError as error:
             if skipped:
-                skipped(str(error))
+                skipped(on_one_line(str(error)))
     if not images:
         raise DataError(f"{folder} holds no readable chest radiograph")
-    return EvidenceImages(np.stack(images)[:, None], folder.name, tuple(names))
+    return EvidenceImages(np.stack(images)[:, None], on_one_line(folder.name), tuple(names))
 
 
 T = TypeVar("T")
