@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import onnx
@@ -39,6 +40,14 @@ def test_variants_and_engines(export, tmp_path):
     assert [v.precision for v in Bundle.open(tmp_path / "a.xrt").manifest.variants] == ["fp32", "fp16"]
     assert (tmp_path / "gate" / "gate.html").is_file()
     assert len(json.loads((tmp_path / "j").read_text())["variants"]) == 2
+
+
+def test_a_bundle_may_have_any_name(export, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.xrt")
+    code, out, err = export("--out", path)
+    assert code in (0, None), err
+    assert "bundle: " in out
+    assert Bundle.open(path).manifest.name == r"caf\xe9"
 
 
 @pytest.mark.parametrize(
