@@ -26,7 +26,7 @@ from xrt.runtime.bundle.manifest import (
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.bundle.writer import check_destination, sha256_of, write_bundle
 from xrt.runtime.errors import PartlyRefused, RefusedByGate, UsageError
-from xrt.runtime.files import on_one_line
+from xrt.runtime.files import on_one_line, require_writable
 from xrt.runtime.gate.evidence import (
     CERTIFICATION_SEED,
     KNOWN_ANSWERS_COUNT,
@@ -64,6 +64,8 @@ def export_source(
     holds the bundle. A forced certificate keeps its verdict and the runtime warns.
     """
     check_destination(out)
+    if report is not None:
+        require_writable(report, report)
     wanted: list[Precision] = [p for p in PRECISIONS if p == "fp32" or p in precisions]
     calibration, evidence = _images(source, wanted, calibrate, certify, progress)
     progress("tracing the model and compiling its gradients")

@@ -58,6 +58,7 @@ def test_a_bundle_may_have_any_name(export, tmp_path):
         (["--precision", "int8", "--calibrate", "{tmp}/none"], 1, "neither a folder of radiographs nor a labelled"),
         (["--calibrate", "{tmp}"], 2, "--calibrate is for int8"),
         (["--tensorrt", "sm1"], 2, "sm1"),
+        (["--report", "{tmp}/model.onnx"], 2, "model.onnx is not a folder that this user may write to"),
     ],
 )
 def test_wrong_use_is_one_line_before_anything_is_made(export, tmp_path, arguments, code, message):
