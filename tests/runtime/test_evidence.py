@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
 from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.cases import open_cases
 from xrt.runtime.errors import DataError
 from xrt.runtime.gate import Answers, certificate_of, measure
 from xrt.runtime.gate.auroc import auroc, mean_auroc
@@ -40,6 +41,27 @@ def test_a_data_set_gives_its_labels(phantom_folder):
     assert "test part" in found.source
     training = gathered_inputs(phantom_folder, SPEC, ["Mass", "Nodule"], "train")
     assert not set(training.names) & set(found.names)
+
+
+@pytest.mark.parametrize(("task", "columns"), [("binary", [1]), ("multiclass", [0, 1]), ("multilabel", [0, 1])])
+def test_labels_are_those_of_the_model_s_logits(phantom_folder, tmp_path, task, columns):
+    """Whatever the data set's own task is: NIH is multilabel, this MedMNIST file binary."""
+    classes = ["No Finding", "Mass"]
+    found = gathered_inputs(phantom_folder, SPEC, classes, "test", task=task)
+    truth = np.array([[name in case.labels for name in classes] for case in _cases(phantom_folder, classes, found)])
+    np.testing.assert_array_equal(found.labels, truth[:, columns])
+    images, labels = np.zeros((3, 28, 28), np.uint8), np.array([[1], [0], [1]])
+    arrays = {
+        f"{part}_{kind}": a for part in ("train", "val", "test") for kind, a in (("images", images), ("labels", labels))
+    }
+    np.savez(tmp_path / "two.npz", **arrays)
+    found = gathered_inputs(tmp_path / "two.npz", SPEC, classes, "test", task=task)
+    np.testing.assert_array_equal(found.labels, np.array([[0, 1], [1, 0], [0, 1]])[:, columns])
+
+
+def _cases(folder, classes, found):
+    by_key = {case.key: case for case in open_cases(folder, classes=classes, ignore=None).cases}
+    return [by_key[name] for name in found.names]
 
 
 def test_labels_of_other_classes_are_not_used_and_said_so(phantom_folder):

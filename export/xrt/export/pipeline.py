@@ -122,7 +122,8 @@ def _images(
         needed = images_needed(1 if source.task == "multiclass" else source.logits)
         evidence = phantom_inputs(needed, CERTIFICATION_SEED, spec)
     else:
-        evidence = gathered_inputs(certify, spec, [c.name for c in source.classes], "test", skipped=progress)
+        names = [c.name for c in source.classes]
+        evidence = gathered_inputs(certify, spec, names, "test", task=source.task, skipped=progress)
     if calibration is not None:
         require_disjoint(calibration, evidence)
     return calibration, evidence

@@ -72,7 +72,7 @@ def certificate_of(
             images=figures.images,
             decisions=figures.decisions,
             reference=reference_name,
-            labelled=evidence.labels is not None,
+            labelled=figures.auroc_drop is not None,
         ),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.bundle.manifest import Preprocessing, Task
 from xrt.runtime.cases import CaseTable, open_cases, recognised
 from xrt.runtime.errors import DataError, ImageError
 from xrt.runtime.files import image_files, on_one_line
@@ -65,17 +65,20 @@ def gathered_inputs(
     classes: Sequence[str],
     part: Literal["train", "test"],
     *,
+    task: Task = "multilabel",
     limit: int | None = None,
     skipped: Callable[[str], None] = lambda reason: None,
 ) -> EvidenceImages:
     """The radiographs of a labelled data set of these classes, or those under any folder.
 
-    Of a data set with official parts, `part` is taken. What is left out, images or labels, is reported to `skipped`.
-    Raises DataError when there is no image, or when `path` is neither.
+    `classes` and `task` are the model's, whatever the data set's own task: of a binary one the single logit speaks for
+    the second class. Of a data set with official parts, `part` is taken. What is left out, images or labels, is
+    reported to `skipped`. Raises DataError when there is no image, or when `path` is neither.
     """
     if recognised(path):
         try:
-            return _of_cases(open_cases(path, classes=classes, ignore=None), spec, part, limit, skipped)
+            table = replace(open_cases(path, classes=classes, ignore=None), task=task)
+            return _of_cases(table, spec, part, limit, skipped)
         except DataError as error:
             if not path.is_dir():
                 raise
