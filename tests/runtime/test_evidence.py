@@ -14,7 +14,7 @@ from xrt.runtime.cases import open_cases
 from xrt.runtime.errors import DataError
 from xrt.runtime.gate import Answers, certificate_of, measure
 from xrt.runtime.gate.auroc import auroc, mean_auroc
-from xrt.runtime.gate.evidence import EvidenceImages, gathered_inputs, phantom_inputs
+from xrt.runtime.gate.evidence import EvidenceImages, folder_inputs, gathered_inputs, phantom_inputs
 
 SPEC = Preprocessing(height=32, width=32)
 
@@ -85,6 +85,15 @@ def test_odd_names_fit_in_a_report(phantom_folder, tmp_path):
     found = gathered_inputs(tmp_path, SPEC, ["Mass"], "test", skipped=said.append)
     assert set(found.names) == set(odd.values())
     assert said == [rf"{tmp_path}/\xff\n: not a PNG, JPEG, TIFF, BMP or DICOM image"]
+
+
+def test_what_is_left_out_makes_room_for_others(phantom_folder, tmp_path):
+    for number, image in enumerate(sorted((phantom_folder / "images").iterdir())[:6]):
+        (tmp_path / f"{number}.png").write_bytes(image.read_bytes())
+    for number in range(40):
+        (tmp_path / f"a{number}.txt").write_text("notes")
+    assert len(folder_inputs(tmp_path, SPEC, limit=5).images) == 5
+    assert folder_inputs(tmp_path, SPEC, limit=50).names == tuple(f"{number}.png" for number in range(6))
 
 
 def test_neither_folder_nor_data_set(tmp_path):

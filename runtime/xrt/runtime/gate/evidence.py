@@ -94,7 +94,9 @@ def _of_cases(
     official = [i for i, case in enumerate(table.cases) if case.split in _PARTS[part]]
     chosen = official or range(len(table))
     images, kept = [], []
-    for index in _some(chosen, limit):
+    for index in _in_turn(chosen, limit):
+        if len(images) == limit:
+            break
         try:
             images.append(table.load(index, spec))
             kept.append(index)
@@ -118,7 +120,9 @@ def folder_inputs(
     Raises DataError when there is none.
     """
     images, names = [], []
-    for path in _some(image_files(folder), limit):
+    for path in _in_turn(image_files(folder), limit):
+        if len(images) == limit:
+            break
         try:
             images.append(preprocess(read_radiograph(path, spec.unwindowed).pixels, spec)[0])
             names.append(on_one_line(path.relative_to(folder)))
@@ -133,9 +137,10 @@ def folder_inputs(
 T = TypeVar("T")
 
 
-def _some(items: Iterable[T], limit: int | None) -> list[T]:
-    """All items, or `limit` of them spread evenly."""
+def _in_turn(items: Iterable[T], limit: int | None) -> list[T]:
+    """All items; of more than `limit`, as many spread evenly first, then the others to replace them."""
     found = list(items)
     if limit is None or len(found) <= limit:
         return found
-    return [found[i] for i in np.linspace(0, len(found) - 1, limit).round().astype(int)]
+    first = dict.fromkeys(np.linspace(0, len(found) - 1, limit).round().astype(int).tolist())
+    return [found[i] for i in (*first, *(i for i in range(len(found)) if i not in first))]
