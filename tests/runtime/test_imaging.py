@@ -153,6 +153,12 @@ def test_the_verdict_can_be_overridden():
     assert decode_radiograph(dicom(GREY, Modality="CT"), any_body_part=True).pixels.shape == GREY.shape
 
 
+def test_a_file_that_its_header_rejects_is_named(tmp_path):
+    (tmp_path / "ct.dcm").write_bytes(dicom(GREY, Modality="CT"))
+    with pytest.raises(NotAChestRadiograph, match=r"ct\.dcm: Modality is CT"):
+        read_radiograph(tmp_path / "ct.dcm")
+
+
 def test_real_dicom_files(shared):
     folder = shared / "dicom"
     chest = read_radiograph(folder / "chest-cr-mono1-16bit-jpeg2000.dcm").pixels

@@ -54,12 +54,32 @@ def test_urgency_decides_nothing(edited):
     assert opened(edited(lambda m: m["classes"][0].update(urgency=3.0))).certificate.verdict == "passed"
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_failure_without_a_reason_is_one_as_well(edited, backend):
+    def change(manifest):
+        for certificate in manifest["certificates"]:
+            if certificate["backend"] in ("onnxruntime", backend):
+                certificate.update(verdict="failed", reasons=[])
+
+    with pytest.raises(Uncertified, match=r"failed its certification.* \(failed, without a reason\)"):
+        opened(edited(change), backend="onnxruntime")
+
+
 def test_a_certificate_of_another_file(edited):
     def change(manifest):
         for certificate in manifest["certificates"]:
             certificate["file_sha256"] = "0" * 64
 
     with pytest.raises(Uncertified, match=r"no certificate in bundle\.json is for model\.fp32\.onnx"):
+        opened(edited(change))
+
+
+def test_later_certificates_name_the_decision_rules(edited):
+    def change(manifest):
+        for certificate in manifest["certificates"]:
+            del certificate["decisions_sha256"]
+
+    with pytest.raises(Uncertified, match=r"bundle\.json was changed after model\.fp32\.onnx was certified"):
         opened(edited(change))
 
 
@@ -128,8 +148,12 @@ def test_another_machine_certifies_itself_once(edited, cache):
     assert first.of_this_machine
     assert first.certificate.evidence.source == "known answers"
     assert opened(bundle).certificate == first.certificate
-    made.write_text("{")
-    assert opened(bundle).certificate.verdict == "passed"
+    another = first.certificate.model_copy(update={"file_sha256": "0" * 64})
+    for damaged in ("{", another.model_dump_json()):
+        made.write_text(damaged)
+        made_again = opened(bundle).certificate
+        assert made_again.verdict == "passed"
+        assert made_again.file_sha256 == first.certificate.file_sha256
     assert not opened(bundle).warning
 
 

@@ -120,7 +120,7 @@ def _prepared(
     model = compile_source(source, Request())
     names, spec = [c.name for c in source.classes], source.preprocessing
     calibration = gathered_inputs(data, spec, names, "train", limit=CALIBRATION_IMAGES)
-    evidence = gathered_inputs(data, spec, names, "test", limit=600)
+    evidence = gathered_inputs(data, spec, names, "test", task=source.task, limit=600)
     manifest = Manifest.model_construct(
         task=source.task, classes=source.classes, preprocessing=spec, graph=model.graph, explained_class=1
     )

@@ -26,6 +26,7 @@ from xrt.runtime.bundle.manifest import (
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.bundle.writer import check_destination, sha256_of, write_bundle
 from xrt.runtime.errors import PartlyRefused, RefusedByGate, UsageError
+from xrt.runtime.files import on_one_line, require_writable
 from xrt.runtime.gate.evidence import (
     CERTIFICATION_SEED,
     KNOWN_ANSWERS_COUNT,
@@ -63,6 +64,8 @@ def export_source(
     holds the bundle. A forced certificate keeps its verdict and the runtime warns.
     """
     check_destination(out)
+    if report is not None:
+        require_writable(report, report)
     wanted: list[Precision] = [p for p in PRECISIONS if p == "fp32" or p in precisions]
     calibration, evidence = _images(source, wanted, calibrate, certify, progress)
     progress("tracing the model and compiling its gradients")
@@ -119,7 +122,8 @@ def _images(
         needed = images_needed(1 if source.task == "multiclass" else source.logits)
         evidence = phantom_inputs(needed, CERTIFICATION_SEED, spec)
     else:
-        evidence = gathered_inputs(certify, spec, [c.name for c in source.classes], "test", skipped=progress)
+        names = [c.name for c in source.classes]
+        evidence = gathered_inputs(certify, spec, names, "test", task=source.task, skipped=progress)
     if calibration is not None:
         require_disjoint(calibration, evidence)
     return calibration, evidence
@@ -128,7 +132,7 @@ def _images(
 def _manifest(source: Source, out: Path, graph: GraphSpec, variants: tuple[Variant, ...], known: bytes) -> Manifest:
     packages = ("xrt-runtime", "xrt-export", "torch", "onnx", "onnx-ir", "onnxscript")
     return Manifest(
-        name=out.stem,
+        name=on_one_line(out.stem),
         task=source.task,
         classes=source.classes,
         explained_class=source.explained_class,
@@ -140,10 +144,10 @@ def _manifest(source: Source, out: Path, graph: GraphSpec, variants: tuple[Varia
             file=KNOWN_ANSWERS_FILE, sha256=sha256_of(known), count=KNOWN_ANSWERS_COUNT, source="synthetic"
         ),
         provenance=Provenance(
-            source=source.origin,
-            weights=source.weights,
+            source=on_one_line(source.origin),
+            weights=on_one_line(source.weights) if source.weights else None,
             output=source.onnx_file.output if source.onnx_file else None,
-            notes=source.notes,
+            notes=tuple(map(on_one_line, source.notes)),
             checkpoint_sha256=source.sha256,
             dataset=source.dataset,
             recipe=source.recipe,

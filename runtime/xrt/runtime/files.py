@@ -41,6 +41,19 @@ def image_files(path: Path) -> Iterator[Path]:
     yield from map(Path, sorted(unlisted))
 
 
+def on_one_line(path: str | os.PathLike[str]) -> str:
+    """A path as a report can hold it: what is no UTF-8, or cannot be printed, as an escape."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def require_writable(folder: Path, path: Path) -> None:
+    """Raise UsageError, naming `path`, unless `folder` can be written to, or made."""
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"{path} cannot be written: {there} is not a folder that this user may write to")
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Write, sync and rename into place: after a crash the file is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import onnx
@@ -41,6 +42,14 @@ def test_variants_and_engines(export, tmp_path):
     assert len(json.loads((tmp_path / "j").read_text())["variants"]) == 2
 
 
+def test_a_bundle_may_have_any_name(export, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.xrt")
+    code, out, err = export("--out", path)
+    assert code in (0, None), err
+    assert "bundle: " in out
+    assert Bundle.open(path).manifest.name == r"caf\xe9"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -49,6 +58,7 @@ def test_variants_and_engines(export, tmp_path):
         (["--precision", "int8", "--calibrate", "{tmp}/none"], 1, "neither a folder of radiographs nor a labelled"),
         (["--calibrate", "{tmp}"], 2, "--calibrate is for int8"),
         (["--tensorrt", "sm1"], 2, "sm1"),
+        (["--report", "{tmp}/model.onnx"], 2, "model.onnx is not a folder that this user may write to"),
     ],
 )
 def test_wrong_use_is_one_line_before_anything_is_made(export, tmp_path, arguments, code, message):

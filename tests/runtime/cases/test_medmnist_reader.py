@@ -77,6 +77,8 @@ def test_resolution_suffix_keeps_the_names(medmnist_file: Callable[..., Path]) -
             {"test_images": np.zeros((1, 28, 28, 3), np.uint8)},
             r"test_images is uint8 \[1, 28, 28, 3\]; expected grey",
         ),
+        ({"test_images": np.zeros((1, 0, 0), np.uint8)}, r"test_images is uint8 \[1, 0, 0\]; expected grey"),
+        ({"val_labels": np.array([["a"], [0]], object)}, r"cannot be read as MedMNIST \(Object arrays"),
         ({"val_labels": np.zeros((3, 1), np.uint8)}, r"val_labels is uint8 \[3, 1\] for 2 images"),
         ({"val_labels": np.zeros((2, 2), np.uint8)}, r"the splits have \[1, 2\] label columns"),
     ],
@@ -84,6 +86,17 @@ def test_resolution_suffix_keeps_the_names(medmnist_file: Callable[..., Path]) -
 def test_faults_are_named(medmnist_file: Callable[..., Path], changes: Mapping[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_cases(medmnist_file(BINARY, **changes))
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"), [(b"PK\1\2", "is no data set that xrt knows"), (b"NUMPY", "cannot be read as MedMNIST")]
+)
+def test_a_damaged_archive_is_refused(medmnist_file: Callable[..., Path], mark: bytes, message: str) -> None:
+    path = medmnist_file(BINARY)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(mark, b"X" * len(mark)))
+    with pytest.raises(DataError, match=message):
+        open_cases(path)
 
 
 def test_a_missing_split_is_named(medmnist_file: Callable[..., Path]) -> None:

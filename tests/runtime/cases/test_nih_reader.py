@@ -154,3 +154,13 @@ def test_the_published_files() -> None:
     assert sum(map(len, splits)) == 42
     assert len(splits.test) == 11
     assert table.pixels(0).shape == (1024, 1024)
+
+
+@pytest.mark.parametrize("file", ["Data_Entry_2017.csv", "BBox_List_2017.csv", "test_list.txt"])
+def test_another_encoding_is_refused(nih_folder: Callable[..., Path], file: str) -> None:
+    root = nih_folder(boxes=BOXES, lists={"test_list.txt": ["00000001_000.png"]})
+    (root / file).write_bytes((root / file).read_bytes() + "größe".encode("latin-1"))
+    with pytest.raises(
+        DataError, match="cannot be read as NIH ChestX-ray14 .*'utf-8' codec.*: copy or correct its files"
+    ):
+        open_cases(root)

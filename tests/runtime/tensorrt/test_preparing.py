@@ -180,6 +180,8 @@ def test_the_command_fails_when_an_engine_is_refused(bundle_path, tmp_path):
         ({"backend": "openvino"}, "engines are built for tensorrt or tensorrt-rtx"),
         ({"targets": "sm90"}, "does not build for 'sm90'"),
         ({"targets": "sm86", "precision": "int8"}, "has no int8 variant, only fp32"),
+        ({"targets": ","}, "names separated by commas are wanted.* given ','"),
+        ({"targets": "sm86", "precision": ""}, "names separated by commas are wanted.* given ''"),
         ({"targets": "sm86", "max_batch": 0}, "1 image at least"),
     ],
 )

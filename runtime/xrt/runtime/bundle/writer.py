@@ -12,6 +12,7 @@ from pathlib import Path
 from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.bundle.reader import MANIFEST_NAME, Bundle
 from xrt.runtime.errors import BundleError, UsageError
+from xrt.runtime.files import require_writable
 
 
 def sha256_of(data: bytes) -> str:
@@ -23,9 +24,7 @@ def check_destination(path: Path) -> None:
     """Refuse a destination that exists, since bundles are immutable. Raises UsageError."""
     if path.suffix != ".xrt":
         raise UsageError(f"a bundle is a directory NAME.xrt, not {path.name}")
-    folder = next(p for p in (path.parent, *path.parent.absolute().parents) if p.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"{path} cannot be written: {folder} is not a folder that this user may write to")
+    require_writable(path.parent, path)
     if path.exists():
         raise UsageError(f"{path} exists, and bundles are immutable: choose another name or remove it first")
 

@@ -42,8 +42,11 @@ def recognises(path: Path) -> bool:
     """Whether `path` is an array file with images and labels."""
     if path.suffix != ".npz" or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return {"train_images.npy", "train_labels.npy"} <= set(archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"train_images.npy", "train_labels.npy"} <= set(archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def read(path: Path, options: ReadOptions) -> CaseTable:
@@ -87,7 +90,7 @@ def _arrays(path: Path) -> tuple[dict[str, UInt8[np.ndarray, "n h w"]], dict[str
                     raise DataError(f"{path} has no array {name!r}; a MedMNIST file has images and labels of"
                                     f" {', '.join(SPLITS)}")  # fmt: skip
             image, label = archive[names[0]], archive[names[1]]
-            if image.ndim != 3 or image.dtype != np.uint8:
+            if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape[1:]:
                 raise DataError(
                     f"{path}: {names[0]} is {image.dtype} {list(image.shape)}; expected grey uint8 [n, H, W]"
                 )

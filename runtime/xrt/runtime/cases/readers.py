@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,9 @@ from xrt.runtime.cases import medmnist, nih
 from xrt.runtime.cases.options import ReadOptions
 from xrt.runtime.cases.table import CaseTable
 from xrt.runtime.errors import DataError
+
+DAMAGE = (ValueError, OSError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error)
+"""What the readers of text, tables and archives raise on files that are damaged, or in another encoding."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ def open_cases(
     )
     for reader in READERS:
         if reader.recognises(path):
-            return reader.read(path, options)
+            try:
+                return reader.read(path, options)
+            except (*DAMAGE, MemoryError) as error:
+                reason = str(error) or type(error).__name__
+                raise DataError(
+                    f"{path} cannot be read as {reader.name} ({reason}): copy or correct its files"
+                ) from error
     known = "; ".join(f"{reader.name} is {reader.mark}" for reader in READERS)
     raise DataError(f"{path} is no data set that xrt knows, or its file of labels is missing. Layouts: {known}.")

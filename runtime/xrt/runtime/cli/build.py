@@ -72,9 +72,14 @@ def build(
 
 
 def listed(text: str | None) -> tuple[str, ...]:
-    """Names separated by commas, each once, in small letters."""
+    """Names separated by commas, each once, in small letters; none for None. Raises UsageError when a text has none."""
+    from xrt.runtime.errors import UsageError
+
     names = (name.strip().lower() for name in (text or "").split(","))
-    return tuple(dict.fromkeys(name for name in names if name))
+    found = tuple(dict.fromkeys(name for name in names if name))
+    if text is not None and not found:
+        raise UsageError(f"names separated by commas are wanted, such as sm86,sm89 or fp32,fp16; given {text!r}")
+    return found
 
 
 def _line(result: Prepared) -> str:

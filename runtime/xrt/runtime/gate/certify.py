@@ -43,7 +43,9 @@ def certificate_of(
     """
     comparison = compare(reference, candidate, manifest, labels=evidence.labels, peak=peak)
     figures, limits = comparison.figures, LIMITS[variant.precision]
-    verdict, reasons = judge(figures, limits, min_decisions=min_decisions)
+    # The same image again proves nothing more.
+    different = len(set(evidence.digests)) / len(evidence.images)
+    verdict, reasons = judge(figures, limits, min_decisions=min_decisions, different=different)
     worst = tuple(
         WorstCase(
             figure=w.figure,
@@ -70,7 +72,7 @@ def certificate_of(
             images=figures.images,
             decisions=figures.decisions,
             reference=reference_name,
-            labelled=evidence.labels is not None,
+            labelled=figures.auroc_drop is not None,
         ),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.bundle.manifest import Preprocessing, Task
 from xrt.runtime.cases import CaseTable, open_cases, recognised
 from xrt.runtime.errors import DataError, ImageError
-from xrt.runtime.files import image_files
+from xrt.runtime.files import image_files, on_one_line
 from xrt.runtime.gate.limits import MIN_DECISIONS
 from xrt.runtime.imaging import read_radiograph
 from xrt.runtime.phantoms import generate
@@ -65,17 +65,20 @@ def gathered_inputs(
     classes: Sequence[str],
     part: Literal["train", "test"],
     *,
+    task: Task = "multilabel",
     limit: int | None = None,
     skipped: Callable[[str], None] = lambda reason: None,
 ) -> EvidenceImages:
     """The radiographs of a labelled data set of these classes, or those under any folder.
 
-    Of a data set with official parts, `part` is taken. What is left out, images or labels, is reported to `skipped`.
-    Raises DataError when there is no image, or when `path` is neither.
+    `classes` and `task` are the model's, whatever the data set's own task: of a binary one the single logit speaks for
+    the second class. Of a data set with official parts, `part` is taken. What is left out, images or labels, is
+    reported to `skipped`. Raises DataError when there is no image, or when `path` is neither.
     """
     if recognised(path):
         try:
-            return _of_cases(open_cases(path, classes=classes, ignore=None), spec, part, limit, skipped)
+            table = replace(open_cases(path, classes=classes, ignore=None), task=task)
+            return _of_cases(table, spec, part, limit, skipped)
         except DataError as error:
             if not path.is_dir():
                 raise
@@ -91,18 +94,20 @@ def _of_cases(
     official = [i for i, case in enumerate(table.cases) if case.split in _PARTS[part]]
     chosen = official or range(len(table))
     images, kept = [], []
-    for index in _some(chosen, limit):
+    for index in _in_turn(chosen, limit):
+        if len(images) == limit:
+            break
         try:
             images.append(table.load(index, spec))
             kept.append(index)
         except ImageError as error:
-            skipped(str(error))
+            skipped(on_one_line(str(error)))
     if not images:
         raise DataError(f"{table.name} holds no readable radiograph")
     return EvidenceImages(
         np.stack(images)[:, None],
-        f"{table.name}, {part} part" if official else table.name,
-        tuple(str(table.cases[i].key) for i in kept),
+        on_one_line(f"{table.name}, {part} part" if official else table.name),
+        tuple(on_one_line(table.cases[i].key) for i in kept),
         table.labels[kept],
     )
 
@@ -115,24 +120,27 @@ def folder_inputs(
     Raises DataError when there is none.
     """
     images, names = [], []
-    for path in _some(image_files(folder), limit):
+    for path in _in_turn(image_files(folder), limit):
+        if len(images) == limit:
+            break
         try:
             images.append(preprocess(read_radiograph(path, spec.unwindowed).pixels, spec)[0])
-            names.append(str(path.relative_to(folder)))
+            names.append(on_one_line(path.relative_to(folder)))
         except ImageError as error:
             if skipped:
-                skipped(str(error))
+                skipped(on_one_line(str(error)))
     if not images:
         raise DataError(f"{folder} holds no readable chest radiograph")
-    return EvidenceImages(np.stack(images)[:, None], folder.name, tuple(names))
+    return EvidenceImages(np.stack(images)[:, None], on_one_line(folder.name), tuple(names))
 
 
 T = TypeVar("T")
 
 
-def _some(items: Iterable[T], limit: int | None) -> list[T]:
-    """All items, or `limit` of them spread evenly."""
+def _in_turn(items: Iterable[T], limit: int | None) -> list[T]:
+    """All items; of more than `limit`, as many spread evenly first, then the others to replace them."""
     found = list(items)
     if limit is None or len(found) <= limit:
         return found
-    return [found[i] for i in np.linspace(0, len(found) - 1, limit).round().astype(int)]
+    first = dict.fromkeys(np.linspace(0, len(found) - 1, limit).round().astype(int).tolist())
+    return [found[i] for i in (*first, *(i for i in range(len(found)) if i not in first))]

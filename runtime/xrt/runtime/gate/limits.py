@@ -47,9 +47,12 @@ Verdict = Literal["passed", "failed", "insufficient"]
 
 
 def judge(
-    figures: Figures, limits: Mapping[str, float], *, min_decisions: int = MIN_DECISIONS
+    figures: Figures, limits: Mapping[str, float], *, min_decisions: int = MIN_DECISIONS, different: float = 1.0
 ) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict and, unless it passed, the reasons: each names the figure, its value and its limit."""
+    """The verdict and, unless it passed, the reasons: each names the figure, its value and its limit.
+
+    `different` is the share of the images, 0..1, that repeat none before them; decisions on repeats are no evidence.
+    """
     reasons: list[str] = []
     if not figures.finite:
         reasons.append("an output holds NaN or infinity")
@@ -65,6 +68,7 @@ def judge(
             reasons.append(f"{name} is {value:.3g}, the limit is {limit:g}")
     if reasons:
         return "failed", tuple(reasons)
-    if figures.decisions < min_decisions:
-        return "insufficient", (f"{figures.decisions} decisions are insufficient evidence, {min_decisions} are needed",)
+    if (decisions := round(figures.decisions * different)) < min_decisions:
+        on = "" if different == 1 else " on different images"
+        return "insufficient", (f"{decisions} decisions{on} are insufficient evidence, {min_decisions} are needed",)
     return "passed", ()

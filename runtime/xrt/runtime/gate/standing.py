@@ -29,13 +29,14 @@ def require_certified(manifest: Manifest, variant: Variant) -> tuple[Certificate
     found = tuple(c for c in manifest.certificates if c.file_sha256 == variant.sha256)
     if not found:
         raise Uncertified(f"no certificate in bundle.json is for {variant.file}: export the bundle anew")
-    if any(c.decisions_sha256 not in (None, manifest.decisions_sha256) for c in found):
+    unrecorded = (None,) if manifest.schema_version == 1 else ()
+    if any(c.decisions_sha256 not in (manifest.decisions_sha256, *unrecorded) for c in found):
         raise Uncertified(
             f"bundle.json was changed after {variant.file} was certified (its classes, thresholds, temperatures, "
             "preprocessing or outputs): new ones make a new bundle; copy this one again, or export it anew"
         )
     if not any(c.verdict == "passed" or c.forced for c in found):
-        raise Uncertified(f"{variant.file} failed its certification ({found[0].reasons[0]}): use another precision")
+        raise Uncertified(f"{variant.file} failed its certification ({_why(found[0])}): use another precision")
     return found
 
 
@@ -44,12 +45,11 @@ def matching(certificates: tuple[Certificate, ...], variant: Variant, backend: B
 
     Raises Uncertified when it is one of failure and was not overruled.
     """
-    wanted = _execution(variant, backend)
     for c in certificates:
-        if (c.file_sha256, c.backend, c.backend_version, c.execution_precision, c.device_class) == wanted:
+        if _executed(c) == _execution(variant, backend):
             if c.verdict != "passed" and not c.forced:
                 raise Uncertified(
-                    f"{variant.file} failed its certification on {backend.name} ({c.reasons[0]}): use another back end "
+                    f"{variant.file} failed its certification on {backend.name} ({_why(c)}): use another back end "
                     "or precision"
                 )
             return c
@@ -62,7 +62,9 @@ def of_this_machine(bundle: Bundle, variant: Variant, backend: Backend) -> Certi
         kept = Certificate.model_validate_json(_place(bundle, variant, backend).read_bytes())
     except (OSError, ValidationError):
         return None
-    return kept if kept.verdict == "passed" else None
+    speaks = (*_executed(kept), kept.decisions_sha256)
+    wanted = (*_execution(variant, backend), bundle.manifest.decisions_sha256)
+    return kept if kept.verdict == "passed" and speaks == wanted else None
 
 
 def keep(certificate: Certificate, bundle: Bundle, variant: Variant, backend: Backend) -> None:
@@ -71,6 +73,14 @@ def keep(certificate: Certificate, bundle: Bundle, variant: Variant, backend: Ba
         write_durably(_place(bundle, variant, backend), certificate.model_dump_json(indent=2).encode())
     except OSError:
         return
+
+
+def _executed(c: Certificate) -> tuple[str, ...]:
+    return c.file_sha256, c.backend, c.backend_version, c.execution_precision, c.device_class
+
+
+def _why(certificate: Certificate) -> str:
+    return "; ".join(certificate.reasons) or f"{certificate.verdict}, without a reason"
 
 
 def _execution(variant: Variant, backend: Backend) -> tuple[str, ...]:

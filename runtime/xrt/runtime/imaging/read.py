@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xrt.runtime.errors import UnreadableImage
+from xrt.runtime.errors import ImageError, UnreadableImage
 from xrt.runtime.imaging.radiograph import DecodeLimits, Radiograph
 from xrt.runtime.imaging.raster import decode_raster
 
@@ -65,5 +65,5 @@ def read_radiograph(
         return decode_radiograph(
             data, suffix=path.suffix, unwindowed=unwindowed, any_body_part=any_body_part, limits=limits
         )
-    except UnreadableImage as error:
-        raise UnreadableImage(f"{path}: {error}") from error
+    except ImageError as error:
+        raise type(error)(f"{path}: {error}") from error
