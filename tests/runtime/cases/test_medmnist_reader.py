@@ -101,3 +101,14 @@ def test_the_published_file() -> None:
     table = open_cases(SHARED)
     assert [len(part) for part in table.split(official=True)] == [4708, 524, 624]
     assert table.pixels(0).shape == (28, 28)
+
+
+def test_known_names_in_another_order_are_not_swapped(medmnist_file: Callable[..., Path]) -> None:
+    table = open_cases(medmnist_file(BINARY), classes=["pneumonia", "normal"])
+    np.testing.assert_array_equal(table.labels[:4], [[0], [1], [0], [0]])
+
+
+def test_columns_hold_0_or_1(medmnist_file: Callable[..., Path]) -> None:
+    labels = {"train": np.array([[0, 2]]), "val": np.array([[0, 0]]), "test": np.array([[1, 0]])}
+    with pytest.raises(DataError, match="the labels have 2 columns and the value 2; columns hold 0 or 1"):
+        open_cases(medmnist_file(labels, name="own.npz"), classes=["a", "b"])
