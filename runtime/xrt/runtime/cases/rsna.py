@@ -7,7 +7,7 @@
 
 A `patientId` names one image, and NIH patients have several: only the mapping, which the RSNA publishes beside the
 challenge, says whose each image is. View, sex and age come from the DICOM headers, which are read when the set is
-opened: 0.4 ms an image, some ten seconds for all 26,684.
+opened: half a millisecond an image, ten to fifteen seconds for all 26,684.
 """
 
 from __future__ import annotations
