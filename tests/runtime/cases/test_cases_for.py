@@ -99,3 +99,9 @@ def test_images_without_label_cannot_be_of_one_of_two_classes(csv_file: Callable
         cases_for(model("binary", "normal", "Mass"), file)
     table = cases_for(model("binary", ("normal", ["*"]), ("ill", ["Mass"])), file)
     np.testing.assert_array_equal(table.labels, [[1], [0], [1]])
+
+
+def test_of_very_many_labels_the_first_are_named(tree: Callable[..., Path]) -> None:
+    root = tree(*(f"study{i:02d}/a.png" for i in range(50)))
+    with pytest.raises(DataError, match="but images of study00, .* study19 and 30 more; the model's"):
+        cases_for(model("multilabel", "Mass"), root)

@@ -63,6 +63,15 @@ def test_official_parts(tree: Callable[..., Path]) -> None:
     assert [len(part) for part in table.split(official=True)] == [2, 1, 1]
 
 
+def test_validation_is_split_off_training_where_there_is_none(tree: Callable[..., Path]) -> None:
+    parts = [("train", 8), ("test", 3)]
+    table = open_cases(tree(*(f"{part}/{c}/{i}.png" for part, n in parts for c in ("a", "b") for i in range(n))))
+    splits = table.split((0.5, 0.25, 0.25), official=True)
+    # 16 training images in the ratio of 2 to 1, one patient each: no part can be further from its share than one.
+    assert (len(splits.train), len(splits.val), len(splits.test)) in {(11, 5, 6), (10, 6, 6)}
+    assert {case.split for case in (*splits.train.cases, *splits.val.cases)} == {"train"}
+
+
 def test_two_names_for_validation(tree: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match="several folders for validation: keep one of valid, validation and val"):
         open_cases(tree("train/a/1.png", "val/a/1.png", "valid/a/1.png"))

@@ -112,3 +112,15 @@ def test_columns_hold_0_or_1(medmnist_file: Callable[..., Path]) -> None:
     labels = {"train": np.array([[0, 2]]), "val": np.array([[0, 0]]), "test": np.array([[1, 0]])}
     with pytest.raises(DataError, match="the labels have 2 columns and the value 2; columns hold 0 or 1"):
         open_cases(medmnist_file(labels, name="own.npz"), classes=["a", "b"])
+
+
+def test_damaged_files_and_pickles_are_refused(medmnist_file: Callable[..., Path]) -> None:
+    path = medmnist_file(BINARY)
+    data = bytearray(path.read_bytes())
+    data[300] ^= 1  # among the first array's pixels
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"pneumoniamnist\.npz cannot be read: Bad CRC-32 .*; download it again"):
+        open_cases(path)
+    pickled = medmnist_file(BINARY, name="own.npz", test_images=np.array([{}], dtype=object))
+    with pytest.raises(DataError, match="cannot be read: Object arrays cannot be loaded"):
+        open_cases(pickled, classes=["a", "b"])

@@ -9,7 +9,7 @@ from xrt.runtime.bundle.manifest import Task
 from xrt.runtime.cases.case import NO_FINDING, Case
 from xrt.runtime.cases.grouping import Claims, Groups, claimed, count_labels
 from xrt.runtime.cases.options import ReadOptions
-from xrt.runtime.cases.reading import Reading
+from xrt.runtime.cases.reading import Reading, some_of
 from xrt.runtime.cases.table import CaseTable
 from xrt.runtime.errors import DataError
 
@@ -38,7 +38,7 @@ def arrange(reading: Reading, options: ReadOptions, task: Task | None = None) ->
     if not cases:
         raise DataError(
             f"{reading.listed_in}: no image belongs to any of {', '.join(groups)}; the labels are"
-            f" {', '.join(sorted(count_labels(reading.cases))) or 'none'}. Name some of these (data.classes,"
+            f" {some_of(sorted(count_labels(reading.cases)))}. Name some of these (data.classes,"
             " data.groups)."
         )
     if task is None:
@@ -91,12 +91,11 @@ def _require_images(reading: Reading, allowed: float) -> None:
 
 
 def _require_known_labels(reading: Reading, accepted: set[str]) -> None:
-    strangers = {label: n for label, n in sorted(count_labels(reading.cases).items()) if label not in accepted}
-    if strangers:
-        listed = ", ".join(f"{label} ({count} images)" for label, count in strangers.items())
+    counts = sorted(count_labels(reading.cases).items())
+    if strangers := [f"{label} ({count} images)" for label, count in counts if label not in accepted]:
         raise DataError(
-            f"{reading.listed_in} has labels outside the classes asked for: {listed}. Add them to the classes"
-            " (data.classes), or to the ignored labels (data.ignore_labels) to count them as absent."
+            f"{reading.listed_in} has labels outside the classes asked for: {some_of(strangers)}. Add them to the"
+            " classes (data.classes), or to the ignored labels (data.ignore_labels) to count them as absent."
         )
 
 

@@ -25,7 +25,7 @@ NOTE = (
 
 def recognises(path: Path) -> bool:
     """Whether `path` is a folder in this layout; a class or two may have been left away."""
-    return (path / "COVID" / "images").is_dir() and (path / "Normal" / "images").is_dir()
+    return sum((path / label / "images").is_dir() for label in LABELS) > 1
 
 
 def read(path: Path, classes: tuple[str, ...] | None) -> Reading:

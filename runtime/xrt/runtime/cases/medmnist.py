@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -88,24 +89,32 @@ def _names(path: Path, count: int, classes: tuple[str, ...] | None, *, exclusive
 
 
 def _arrays(path: Path) -> tuple[dict[str, UInt8[np.ndarray, "n h w"]], dict[str, np.ndarray]]:
+    found = _content(path)
     images, labels = {}, {}
-    # Without pickle: an array file cannot run code.
-    with np.load(path, allow_pickle=False) as archive:
-        for split in SPLITS:
-            names = f"{split}_images", f"{split}_labels"
-            for name in names:
-                if name not in archive:
-                    raise DataError(f"{path} has no array {name!r}; a MedMNIST file has images and labels of"
-                                    f" {', '.join(SPLITS)}")  # fmt: skip
-            image, label = archive[names[0]], archive[names[1]]
-            if image.ndim != 3 or image.dtype != np.uint8:
+    for split in SPLITS:
+        names = f"{split}_images", f"{split}_labels"
+        for name in names:
+            if name not in found:
                 raise DataError(
-                    f"{path}: {names[0]} is {image.dtype} {list(image.shape)}; expected grey uint8 [n, H, W]"
+                    f"{path} has no array {name!r}; a MedMNIST file has images and labels of {', '.join(SPLITS)}"
                 )
-            if label.ndim != 2 or len(label) != len(image) or label.dtype.kind not in "ui" or label.min(initial=0) < 0:
-                raise DataError(
-                    f"{path}: {names[1]} is {label.dtype} {list(label.shape)} for {len(image)} images; expected whole"
-                    f" numbers from 0, [{len(image)}, 1] class indices or [{len(image)}, k] of 0 and 1"
-                )
-            images[split], labels[split] = image, label
+        image, label = found[names[0]], found[names[1]]
+        if image.ndim != 3 or image.dtype != np.uint8:
+            raise DataError(f"{path}: {names[0]} is {image.dtype} {list(image.shape)}; expected grey uint8 [n, H, W]")
+        fits = label.ndim == 2 and label.shape[1] > 0 and len(label) == len(image) and label.dtype.kind in "ui"
+        if not fits or label.min(initial=0) < 0:
+            raise DataError(
+                f"{path}: {names[1]} is {label.dtype} {list(label.shape)} for {len(image)} images; expected whole"
+                f" numbers from 0, [{len(image)}, 1] class indices or [{len(image)}, k] of 0 and 1"
+            )
+        images[split], labels[split] = image, label
     return images, labels
+
+
+def _content(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the file. Without pickle: an array file cannot run code."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}; download it again") from error

@@ -13,7 +13,7 @@ from xrt.runtime.cases.arranging import arrange, labels_of_classes
 from xrt.runtime.cases.case import NO_FINDING
 from xrt.runtime.cases.grouping import Claims, count_labels
 from xrt.runtime.cases.options import ReadOptions
-from xrt.runtime.cases.reading import Reading
+from xrt.runtime.cases.reading import Reading, some_of
 from xrt.runtime.cases.table import CaseTable
 from xrt.runtime.errors import DataError, UsageError
 
@@ -32,7 +32,12 @@ class Reader:
 READERS: tuple[Reader, ...] = (
     Reader("NIH ChestX-ray14", f"a folder with {nih.ENTRIES}", nih.recognises, nih.read),
     Reader("RSNA Pneumonia Detection Challenge", f"a folder with {rsna.TARGETS}", rsna.recognises, rsna.read),
-    Reader("COVID-19 Radiography", "a folder with COVID/images and Normal/images", covid.recognises, covid.read),
+    Reader(
+        "COVID-19 Radiography",
+        f"a folder with images/ in two or more of {', '.join(covid.LABELS)}",
+        covid.recognises,
+        covid.read,
+    ),
     Reader("MedMNIST", "a .npz file with train_images and train_labels", medmnist.recognises, medmnist.read),
     Reader("a list", "a .csv file with a column path and labels", listing.recognises, listing.read),
     Reader("class folders", "a folder with a folder of images for every class", folders.recognises, folders.read),
@@ -143,7 +148,7 @@ def _require_classes(reading: Reading, claims: Claims, task: Task) -> None:
         others.append("no label")
     if others and absent and not (independent and present):
         raise DataError(
-            f"{reading.listed_in} has no image of {', '.join(absent)}, but images of {', '.join(others)}; the model's"
+            f"{reading.listed_in} has no image of {', '.join(absent)}, but images of {some_of(others)}; the model's"
             f" classes are {', '.join(claims.names)}. Give a data set with these labels, or list its images with them"
             " in a CSV file of paths and labels."
         )

@@ -11,6 +11,7 @@ from xrt.runtime.cases.grouping import Groups, count_labels
 from xrt.runtime.cases.images import ImageSource
 
 _NEGATIVE = {"normal", "no finding", "no_finding", "nofinding", "negative", "healthy", "control", "0"}
+_SHOWN = 20  # labels that a message names: a folder of studies has thousands
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ def occurring(cases: Iterable[Case], order: Sequence[str] = ()) -> tuple[str, ..
     """The labels that some case has, without `No Finding`: those of `order` first, then the others by name."""
     present = set(count_labels(cases)) - {NO_FINDING}
     return (*(label for label in order if label in present), *sorted(present - set(order)))
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The names for a message; of very many, the first."""
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown or "none"
 
 
 def negative_first(labels: Iterable[str]) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def read(path: Path, classes: tuple[str, ...] | None) -> Reading:
     patients = _patients(path / MAPPING)
     headers = read_headers([path / key for key in present.values()])
     cases = [
-        _case(key, kinds[name], boxes[name], patients.get(name), header)
+        _case(key, kinds[name], boxes[name], patients.get(name, name), header)
         for (name, key), header in zip(present.items(), headers, strict=True)
     ]
     return Reading(
@@ -85,11 +85,11 @@ def read(path: Path, classes: tuple[str, ...] | None) -> Reading:
     )
 
 
-def _case(key: str, kind: str, boxes: tuple[Box, ...], patient: str | None, header: Header) -> Case:
+def _case(key: str, kind: str, boxes: tuple[Box, ...], patient: str, header: Header) -> Case:
     return Case(
         key=key,
         labels=(kind,),
-        patient=patient or key,
+        patient=patient,
         view=header.view,
         sex=header.sex,
         age=header.age,

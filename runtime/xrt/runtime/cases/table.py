@@ -84,8 +84,8 @@ class CaseTable:
 
         Without `official`, whole patients are dealt out so that the shares of images come as close to
         `proportions` as patients allow; the same seed gives the same split on any machine. With it, the
-        publishers' lists are followed, and where these give no validation part it is split off `train_val`,
-        by patient, in the ratio of the first two proportions. Raises DataError if there are no such lists, if
+        publishers' lists are followed, and where these give no validation part it is split off `train_val` or
+        `train`, by patient, in the ratio of the first two proportions. Raises DataError if there are no such lists, if
         they share a patient, or if a part would be empty.
         """
         deal = official_split if official else split_by_patient
