@@ -20,6 +20,13 @@ def test_covid_has_four_classes_and_no_masks(covid_phantoms: Path) -> None:
     assert table.pixels(0).shape == (64, 64)
 
 
+def test_covid_without_images(tmp_path: Path) -> None:
+    for name in ("COVID", "Normal"):
+        (tmp_path / name / "images").mkdir(parents=True)
+    with pytest.raises(DataError, match="lists no image; give the complete data set"):
+        open_cases(tmp_path)
+
+
 def test_covid_says_that_its_classes_come_from_different_places(tree: Callable[..., Path]) -> None:
     root = tree("COVID/images/a.png", "COVID/masks/a.png", "Normal/images/a.png", "Normal/masks/a.png")
     table = open_cases(root)

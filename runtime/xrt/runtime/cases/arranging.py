@@ -82,11 +82,13 @@ def _prepared(cases: Sequence[Case], options: ReadOptions) -> list[Case]:
 
 def _require_images(reading: Reading, allowed: float) -> None:
     missing, rows = reading.missing, len(reading.cases) + len(reading.missing)
+    if not rows:
+        raise DataError(f"{reading.listed_in} lists no image; give the complete data set")
     if not reading.cases or len(missing) > allowed * rows:
-        example = f" (for example {', '.join(missing[:3])})" if missing else ""
         raise DataError(
-            f"{reading.listed_in}: {len(missing)} of {rows} images are not on disk{example}, and {allowed:.0%} may be"
-            " missing. Unpack the rest of the images, or allow a larger share (data.allow_missing)."
+            f"{reading.listed_in}: {len(missing)} of {rows} images are not on disk (for example"
+            f" {', '.join(missing[:3])}), and {allowed:.0%} may be missing. Unpack the rest of the images, or allow a"
+            " larger share (data.allow_missing)."
         )
 
 
