@@ -77,6 +77,25 @@ def test_another_schema_version_is_refused(copy, version):
         Bundle.open(copy)
 
 
+def test_schema_2_is_still_read(copy):
+    manifest = json.loads((copy / "bundle.json").read_text())
+    for spec in manifest["classes"]:
+        del spec["labels"]
+    edit(copy, schema_version=2, classes=manifest["classes"])
+    assert [spec.labels for spec in Bundle.open(copy).manifest.classes] == [None] * 3
+
+
+def test_a_label_counts_as_one_class_only(copy):
+    manifest = json.loads((copy / "bundle.json").read_text())
+    manifest["classes"][0]["labels"] = ["Mass", "*"]
+    edit(copy, classes=manifest["classes"])
+    assert Bundle.open(copy).manifest.classes[0].labels == ("Mass", "*")
+    manifest["classes"][1]["labels"] = ["*"]
+    edit(copy, classes=manifest["classes"])
+    with pytest.raises(CorruptBundle, match=r"labels count as more than one class: \['\*'\]"):
+        Bundle.open(copy)
+
+
 def test_an_unknown_key_is_refused(copy):
     edit(copy, surprise=1)
     with pytest.raises(CorruptBundle, match="surprise"):

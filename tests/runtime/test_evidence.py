@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
-from xrt.runtime.bundle.manifest import Preprocessing
-from xrt.runtime.cases import open_cases
+from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing
+from xrt.runtime.cases import cases_for
 from xrt.runtime.errors import DataError
 from xrt.runtime.gate import Answers, certificate_of, measure
 from xrt.runtime.gate.auroc import auroc, mean_auroc
 from xrt.runtime.gate.evidence import EvidenceImages, folder_inputs, gathered_inputs, phantom_inputs
 
 SPEC = Preprocessing(height=32, width=32)
+
+
+def model(*names, task="multilabel"):
+    return SimpleNamespace(task=task, classes=tuple(ClassSpec(name=name) for name in names))
 
 
 def test_auroc_is_scikit_learn_s():
@@ -34,12 +39,12 @@ def test_a_class_of_one_kind_has_no_auroc():
 
 
 def test_a_data_set_gives_its_labels(phantom_folder):
-    found = gathered_inputs(phantom_folder, SPEC, ["Mass", "Nodule"], "test")
+    found = gathered_inputs(phantom_folder, SPEC, model("Mass", "Nodule"), "test")
     assert found.labels is not None
     assert found.labels.shape == (len(found.images), 2)
     assert len(found.names) == len(set(found.names)) == len(found.images)
     assert "test part" in found.source
-    training = gathered_inputs(phantom_folder, SPEC, ["Mass", "Nodule"], "train")
+    training = gathered_inputs(phantom_folder, SPEC, model("Mass", "Nodule"), "train")
     assert not set(training.names) & set(found.names)
 
 
@@ -47,28 +52,42 @@ def test_a_data_set_gives_its_labels(phantom_folder):
 def test_labels_are_those_of_the_model_s_logits(phantom_folder, tmp_path, task, columns):
     """Whatever the data set's own task is: NIH is multilabel, this MedMNIST file binary."""
     classes = ["No Finding", "Mass"]
-    found = gathered_inputs(phantom_folder, SPEC, classes, "test", task=task)
-    truth = np.array([[name in case.labels for name in classes] for case in _cases(phantom_folder, classes, found)])
+    two = model(*classes, task=task)
+    found = gathered_inputs(phantom_folder, SPEC, two, "test")
+    by_key = {case.key: case for case in cases_for(two, phantom_folder).cases}
+    truth = np.array([[name in by_key[key].labels for name in classes] for key in found.names])
     np.testing.assert_array_equal(found.labels, truth[:, columns])
     images, labels = np.zeros((3, 28, 28), np.uint8), np.array([[1], [0], [1]])
     arrays = {
         f"{part}_{kind}": a for part in ("train", "val", "test") for kind, a in (("images", images), ("labels", labels))
     }
     np.savez(tmp_path / "two.npz", **arrays)
-    found = gathered_inputs(tmp_path / "two.npz", SPEC, classes, "test", task=task)
+    found = gathered_inputs(tmp_path / "two.npz", SPEC, two, "test")
     np.testing.assert_array_equal(found.labels, np.array([[0, 1], [1, 0], [0, 1]])[:, columns])
 
 
-def _cases(folder, classes, found):
-    by_key = {case.key: case for case in open_cases(folder, classes=classes, ignore=None).cases}
-    return [by_key[name] for name in found.names]
+def test_a_class_that_no_image_has_is_absent(phantom_folder):
+    found = gathered_inputs(phantom_folder, SPEC, model("Mass", "Rickets"), "test")
+    assert found.labels is not None
+    assert found.labels[:, 1].max() == 0
 
 
 def test_labels_of_other_classes_are_not_used_and_said_so(phantom_folder):
     said: list[str] = []
-    found = gathered_inputs(phantom_folder, SPEC, ["Mass", "Rickets"], "test", skipped=said.append)
-    assert found.labels is None or found.labels[:, 1].max() == 0
-    assert len(found.images) >= 1
+    found = gathered_inputs(phantom_folder, SPEC, model("Scurvy", "Rickets"), "test", skipped=said.append)
+    assert found.labels is None
+    assert "has no image of Scurvy, Rickets, but images of Atelectasis" in said[0]
+    assert len(found.images) == 40
+
+
+def test_images_of_no_class_are_left_out_and_said_so(phantom_folder):
+    said: list[str] = []
+    found = gathered_inputs(
+        phantom_folder, SPEC, model("No Finding", "Mass", task="binary"), "train", skipped=said.append
+    )
+    assert found.labels is not None
+    assert found.labels.shape[1] == 1
+    assert "images of nih (NIH ChestX-ray14 layout) belong to no class of the model" in said[0]
 
 
 def test_odd_names_fit_in_a_report(phantom_folder, tmp_path):
@@ -82,7 +101,7 @@ def test_odd_names_fit_in_a_report(phantom_folder, tmp_path):
         (tmp_path / os.fsdecode(name)).write_bytes(image)
     (tmp_path / os.fsdecode(b"\xff\n")).write_bytes(b"none")
     said: list[str] = []
-    found = gathered_inputs(tmp_path, SPEC, ["Mass"], "test", skipped=said.append)
+    found = gathered_inputs(tmp_path, SPEC, model("Mass"), "test", skipped=said.append)
     assert set(found.names) == set(odd.values())
     assert said == [rf"{tmp_path}/\xff\n: not a PNG, JPEG, TIFF, BMP or DICOM image"]
 
@@ -99,7 +118,7 @@ def test_what_is_left_out_makes_room_for_others(phantom_folder, tmp_path):
 def test_neither_folder_nor_data_set(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"a\.npz is neither a folder of radiographs nor a labelled data set"):
-        gathered_inputs(tmp_path / "a.npz", SPEC, ["Mass"], "test")
+        gathered_inputs(tmp_path / "a.npz", SPEC, model("Mass"), "test")
 
 
 def test_what_labels_lose_is_measured(bundle):

@@ -118,9 +118,9 @@ def _prepared(
         fit(load_recipe(subject.data, list(subject.changes)), data, run)
     source = open_source(str(run))
     model = compile_source(source, Request())
-    names, spec = [c.name for c in source.classes], source.preprocessing
-    calibration = gathered_inputs(data, spec, names, "train", limit=CALIBRATION_IMAGES)
-    evidence = gathered_inputs(data, spec, names, "test", task=source.task, limit=600)
+    spec = source.preprocessing
+    calibration = gathered_inputs(data, spec, source, "train", limit=CALIBRATION_IMAGES)
+    evidence = gathered_inputs(data, spec, source, "test", limit=600)
     manifest = Manifest.model_construct(
         task=source.task, classes=source.classes, preprocessing=spec, graph=model.graph, explained_class=1
     )

@@ -115,15 +115,14 @@ def _images(
     if "int8" in wanted:
         if calibrate is None:
             raise UsageError(f"int8 is calibrated on radiographs: give {MIN_IMAGES} or more with --calibrate")
-        calibration = calibration_images(calibrate, spec, source.classes, progress)
+        calibration = calibration_images(calibrate, source, progress)
     elif calibrate is not None:
         raise UsageError("--calibrate is for int8: ask for it with --precision fp32,int8")
     if certify is None:
         needed = images_needed(1 if source.task == "multiclass" else source.logits)
         evidence = phantom_inputs(needed, CERTIFICATION_SEED, spec)
     else:
-        names = [c.name for c in source.classes]
-        evidence = gathered_inputs(certify, spec, names, "test", task=source.task, skipped=progress)
+        evidence = gathered_inputs(certify, spec, source, "test", skipped=progress)
     if calibration is not None:
         require_disjoint(calibration, evidence)
     return calibration, evidence

@@ -90,11 +90,11 @@ def test_a_damaged_cache_is_done_without(cache, tmp_path, monkeypatch):
 
 def test_too_few_images(compact_source, tmp_path, radiographs):
     with pytest.raises(UsageError, match=r"has 3 different readable radiographs; int8 is calibrated on 32 at least"):
-        calibration_images(radiographs(3), compact_source.preprocessing, compact_source.classes, print)
+        calibration_images(radiographs(3), compact_source, print)
     with pytest.raises(DataError, match="holds no readable chest radiograph"):
         empty = tmp_path / "empty"
         empty.mkdir()
-        calibration_images(empty, compact_source.preprocessing, compact_source.classes, print)
+        calibration_images(empty, compact_source, print)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xrt.runtime.phantoms import write as write_phantoms
+
 _COMMON = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
 HEADERS = {
     # As the NIH publishes it: the brackets hold commas that are not quoted.
@@ -77,3 +79,52 @@ def medmnist_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes small grey images at the given relative paths, and returns their root."""
+
+    def write(*names: str, root: str = "set") -> Path:
+        folder = tmp_path / root
+        for place, name in enumerate(names):
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((12, 10), place, np.uint8)).save(file)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def csv_file(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a CSV file and, beside it, the images that `images` names."""
+
+    def write(text: str | bytes, *, images: Sequence[str] = ("a.png", "b.png", "c.png")) -> Path:
+        folder = tmp_path / "own"
+        folder.mkdir()
+        for place, name in enumerate(images):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((12, 10), place, np.uint8)).save(folder / name)
+        file = folder / "list.csv"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return file
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def rsna_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen phantoms in the RSNA layout. Never change them in place: copy them."""
+    pytest.importorskip("pydicom")
+    folder = tmp_path_factory.mktemp("phantoms") / "rsna"
+    write_phantoms(folder, layout="rsna", count=16, seed=1, size=64, workers=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def covid_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight phantoms in the layout of the COVID-19 Radiography Database, two a class."""
+    folder = tmp_path_factory.mktemp("phantoms") / "covid"
+    write_phantoms(folder, layout="covid", count=8, seed=1, size=64, workers=0)
+    return folder

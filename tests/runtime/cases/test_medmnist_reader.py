@@ -114,3 +114,26 @@ def test_the_published_file() -> None:
     table = open_cases(SHARED)
     assert [len(part) for part in table.split(official=True)] == [4708, 524, 624]
     assert table.pixels(0).shape == (28, 28)
+
+
+def test_known_names_in_another_order_are_not_swapped(medmnist_file: Callable[..., Path]) -> None:
+    table = open_cases(medmnist_file(BINARY), classes=["pneumonia", "normal"])
+    np.testing.assert_array_equal(table.labels[:4], [[0], [1], [0], [0]])
+
+
+def test_columns_hold_0_or_1(medmnist_file: Callable[..., Path]) -> None:
+    labels = {"train": np.array([[0, 2]]), "val": np.array([[0, 0]]), "test": np.array([[1, 0]])}
+    with pytest.raises(DataError, match="the labels have 2 columns and the value 2; columns hold 0 or 1"):
+        open_cases(medmnist_file(labels, name="own.npz"), classes=["a", "b"])
+
+
+def test_damaged_files_and_pickles_are_refused(medmnist_file: Callable[..., Path]) -> None:
+    path = medmnist_file(BINARY)
+    data = bytearray(path.read_bytes())
+    data[300] ^= 1  # among the first array's pixels
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"pneumoniamnist\.npz cannot be read as MedMNIST \(Bad CRC-32 .*copy or correct"):
+        open_cases(path)
+    pickled = medmnist_file(BINARY, name="own.npz", test_images=np.array([{}], dtype=object))
+    with pytest.raises(DataError, match="cannot be read as MedMNIST \(Object arrays cannot be loaded"):
+        open_cases(pickled, classes=["a", "b"])

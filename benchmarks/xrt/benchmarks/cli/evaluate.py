@@ -32,12 +32,11 @@ def evaluate(
     from xrt.benchmarks.evaluation import evaluate as run
     from xrt.benchmarks.evaluation import select_part, write_evaluation
     from xrt.runtime.bundle.reader import Bundle
-    from xrt.runtime.cases import open_cases
+    from xrt.runtime.cases import cases_for
     from xrt.runtime.opening import open_session
 
     opened_bundle = Bundle.open(bundle)
-    names = [c.name for c in opened_bundle.manifest.classes]
-    table, part = select_part(open_cases(dataset, classes=names, ignore=None), split)
+    table, part = select_part(cases_for(opened_bundle.manifest, dataset), split)
     opened = open_session(opened_bundle, backend=backend, precision=precision)
     with opened.session, progress_bar() as bar:
         task = bar.add_task("evaluating", total=len(table))

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing
+from xrt.export.sources import Source
 from xrt.runtime.cache import cache_folder
 from xrt.runtime.errors import UsageError
 from xrt.runtime.files import write_durably
@@ -18,15 +18,12 @@ MIN_IMAGES = 32
 MAX_IMAGES = 512
 
 
-def calibration_images(
-    path: Path, spec: Preprocessing, classes: Sequence[ClassSpec], skipped: Callable[[str], None]
-) -> EvidenceImages:
+def calibration_images(path: Path, source: Source, skipped: Callable[[str], None]) -> EvidenceImages:
     """Radiographs of a folder, or of the training part of a data set.
 
     Raises UsageError when there are too few, DataError when there is none.
     """
-    names = [c.name for c in classes]
-    found = gathered_inputs(path, spec, names, "train", limit=MAX_IMAGES, skipped=skipped)
+    found = gathered_inputs(path, source.preprocessing, source, "train", limit=MAX_IMAGES, skipped=skipped)
     if len(set(found.digests)) < MIN_IMAGES:
         raise UsageError(
             f"{path} has {len(set(found.digests))} different readable radiographs; int8 is calibrated on {MIN_IMAGES} "

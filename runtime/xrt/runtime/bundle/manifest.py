@@ -8,8 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-SCHEMA_VERSION = 2
-"""2: certificates name the decision rules that they were measured under, and the worst cases."""
+SCHEMA_VERSION = 3
+"""2: certificates name the decision rules that they were measured under, and the worst cases.
+
+3: classes may name the labels of data sets that count as them.
+"""
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -39,13 +42,15 @@ class ClassSpec(Part):
 
     `threshold` applies to the calibrated probability sigmoid(logit / temperature); without one a class is never a
     finding. A multiclass model decides by argmax and has no thresholds. `urgency` weighs the class in the order of
-    the worklist (0: never urgent).
+    the worklist (0: never urgent). `labels` are the labels of a data set that count as this class; `*` stands for all
+    that no other class claims, and None for the label of the class's own name.
     """
 
     name: str = Field(min_length=1)
     threshold: float | None = Field(default=0.5, ge=0, le=1)
     urgency: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=1.0, gt=0)
+    labels: tuple[str, ...] | None = Field(default=None, min_length=1)
 
 
 class Preprocessing(Part):
@@ -249,6 +254,9 @@ class Manifest(Part):
         names = [c.name for c in self.classes]
         if len(set(names)) != len(names):
             raise ValueError(f"class names repeat: {names}")
+        counted = [label for c in self.classes for label in set(c.labels or (c.name,))]
+        if shared := sorted({label for label in counted if counted.count(label) > 1}):
+            raise ValueError(f"labels count as more than one class: {shared}")
         if self.task == "binary" and (len(self.classes) != 2 or self.explained_class not in (0, 1)):
             raise ValueError("a binary model names two classes and says which one its maps explain")
         if self.task == "multiclass" and len({c.temperature for c in self.classes}) > 1:

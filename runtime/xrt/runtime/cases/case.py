@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
+
+NO_FINDING = "No Finding"
+"""The label that there is none of the others; among independent labels it is a class only where it is asked for."""
+
+_UNITS = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}  # how many make a year
+OLDEST = 120  # years; public sets contain ages such as 414
 
 
 class Box(NamedTuple):
@@ -20,10 +27,10 @@ class Box(NamedTuple):
 class Case:
     """One labelled image.
 
-    `key` names it: the path relative to the table's root, or `split/row` inside an array file. `patient`
-    groups the images that must stay on one side of a split; a set that gives none makes every image its own
-    patient. `age` is in whole years. `split` is the part that the set's publishers put it in: `train`, `val`,
-    `train_val`, `test`, or None.
+    `key` names it: the path relative to the table's root, or `split/row` inside an array file. `labels` are those of
+    the table's classes that it has. `patient` groups the images that must stay on one side of a split; a set that
+    gives none makes every image its own patient. `age` is in whole years. `split` is the part that the set's
+    publishers put it in: `train`, `val`, `train_val`, `test`, or None.
     """
 
     key: str
@@ -34,3 +41,15 @@ class Case:
     age: int | None = None
     boxes: tuple[Box, ...] = ()
     split: str | None = None
+
+
+def whole_years(text: str) -> int | None:
+    """Whole years from `60`, or from a DICOM age string: `060Y`, `018M`, `003W`, `020D` (PS3.5, AS).
+
+    None for anything else, and for ages over 120, which public sets contain.
+    """
+    match = re.fullmatch(r"0*(\d+)([YMWD]?)", text.strip().upper())
+    if not match:
+        return None
+    years = int(int(match[1]) / _UNITS[match[2]])
+    return years if years <= OLDEST else None

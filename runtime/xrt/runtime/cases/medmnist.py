@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from xrt.runtime.bundle.manifest import Task
 from xrt.runtime.cases.case import Case
 from xrt.runtime.cases.images import ArrayImages
-from xrt.runtime.cases.options import ReadOptions
-from xrt.runtime.cases.table import CaseTable
+from xrt.runtime.cases.reading import Reading
 from xrt.runtime.errors import DataError
 
 SPLITS = ("train", "val", "test")
 # By the file's stem without its resolution (`pneumoniamnist_128`).
-CLASSES = {
+LABELS = {
     "pneumoniamnist": ("normal", "pneumonia"),
     "chestmnist": (
         "atelectasis",
@@ -49,55 +47,73 @@ def recognises(path: Path) -> bool:
         return False
 
 
-def read(path: Path, options: ReadOptions) -> CaseTable:
+def read(path: Path, classes: tuple[str, ...] | None) -> Reading:
     """Read images uint8 [n, H, W] and labels [n, 1] (class indices) or [n, k] (0 or 1) of every split.
 
-    Indices 0 and 1 make a binary table, more a multiclass one, [n, k] a multilabel one. No patients are
-    known, so every image counts as its own. Raises DataError.
+    Indices are exclusive labels, columns independent ones. Their names are known by the file's name; others than these
+    in `classes` name indices or columns by place. No patients are known. Raises DataError.
     """
     images, labels = _arrays(path)
     columns = {array.shape[1] for array in labels.values()}
     if len(columns) > 1:
         raise DataError(f"{path}: the splits have {sorted(columns)} label columns; all must have the same number")
     width = columns.pop()
-    highest = max(int(array.max()) for array in labels.values() if array.size)
-    count = width if width > 1 else max(2, highest + 1)
-    task: Task = "multilabel" if width > 1 else "binary" if count == 2 else "multiclass"
-    classes = options.classes or CLASSES.get(path.stem.lower().split("_")[0])
-    if classes is None:
-        raise DataError(f"{path}: the names of its {count} classes are not known; name them (data.classes)")
-    # An index that no image has may still be a class, so more names than indices are fine for multiclass
-    # only.
-    if len(classes) != count and not (width == 1 and len(classes) > count > 2):
-        raise DataError(f"{path} has {count} classes, but {len(classes)} are named: {', '.join(classes)}")
+    highest = max((int(array.max()) for array in labels.values() if array.size), default=0)
+    if width > 1 and highest > 1:
+        raise DataError(f"{path}: the labels have {width} columns and the value {highest}; columns hold 0 or 1")
+    names = _names(path, width if width > 1 else max(2, highest + 1), classes, exclusive=width == 1)
     cases = []
     for split, array in labels.items():
         for row, values in enumerate(array):
-            indices = np.flatnonzero(values) if width > 1 else values
+            indices = values if width == 1 else np.flatnonzero(values)
             key = f"{split}/{row}"
-            cases.append(Case(key, tuple(classes[int(i)] for i in indices), patient=key, split=split))
-    return CaseTable(path.stem, path, task, classes, tuple(cases), ArrayImages(images))
+            cases.append(Case(key, tuple(names[int(i)] for i in indices), patient=key, split=split))
+    return Reading(
+        name=path.stem,
+        root=path,
+        cases=tuple(cases),
+        images=ArrayImages(images),
+        labels=names,
+        exclusive=width == 1,
+        listed_in=path,
+    )
+
+
+def _names(path: Path, count: int, classes: tuple[str, ...] | None, *, exclusive: bool) -> tuple[str, ...]:
+    known = LABELS.get(path.stem.lower().split("_")[0])
+    names = known if known and set(classes or known) <= set(known) else classes
+    if names is None:
+        raise DataError(f"{path}: the names of its {count} classes are not known; name them (data.classes)")
+    # An index that no image has may still be a class, so more names than indices are fine.
+    if len(names) != count and not (exclusive and len(names) > count > 2):
+        raise DataError(f"{path} has {count} classes, but {len(names)} are named: {', '.join(names)}")
+    return names
 
 
 def _arrays(path: Path) -> tuple[dict[str, UInt8[np.ndarray, "n h w"]], dict[str, np.ndarray]]:
+    found = _content(path)
     images, labels = {}, {}
-    # Without pickle: an array file cannot run code.
-    with np.load(path, allow_pickle=False) as archive:
-        for split in SPLITS:
-            names = f"{split}_images", f"{split}_labels"
-            for name in names:
-                if name not in archive:
-                    raise DataError(f"{path} has no array {name!r}; a MedMNIST file has images and labels of"
-                                    f" {', '.join(SPLITS)}")  # fmt: skip
-            image, label = archive[names[0]], archive[names[1]]
-            if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape[1:]:
+    for split in SPLITS:
+        names = f"{split}_images", f"{split}_labels"
+        for name in names:
+            if name not in found:
                 raise DataError(
-                    f"{path}: {names[0]} is {image.dtype} {list(image.shape)}; expected grey uint8 [n, H, W]"
+                    f"{path} has no array {name!r}; a MedMNIST file has images and labels of {', '.join(SPLITS)}"
                 )
-            if label.ndim != 2 or len(label) != len(image) or label.dtype.kind not in "ui" or label.min(initial=0) < 0:
-                raise DataError(
-                    f"{path}: {names[1]} is {label.dtype} {list(label.shape)} for {len(image)} images; expected whole"
-                    f" numbers from 0, [{len(image)}, 1] class indices or [{len(image)}, k] of 0 and 1"
-                )
-            images[split], labels[split] = image, label
+        image, label = found[names[0]], found[names[1]]
+        if image.ndim != 3 or image.dtype != np.uint8 or 0 in image.shape[1:]:
+            raise DataError(f"{path}: {names[0]} is {image.dtype} {list(image.shape)}; expected grey uint8 [n, H, W]")
+        fits = label.ndim == 2 and label.shape[1] > 0 and len(label) == len(image) and label.dtype.kind in "ui"
+        if not fits or label.min(initial=0) < 0:
+            raise DataError(
+                f"{path}: {names[1]} is {label.dtype} {list(label.shape)} for {len(image)} images; expected whole"
+                f" numbers from 0, [{len(image)}, 1] class indices or [{len(image)}, k] of 0 and 1"
+            )
+        images[split], labels[split] = image, label
     return images, labels
+
+
+def _content(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of the file. Without pickle: an array file cannot run code."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}

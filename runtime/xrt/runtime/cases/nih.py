@@ -11,21 +11,19 @@ the rows have; other copies write `OriginalImageWidth`. Columns are therefore fo
 
 from __future__ import annotations
 
-import csv
-import re
+import os
 from pathlib import Path
 
-from xrt.runtime.cases.case import Box, Case
+from xrt.runtime.cases.case import Box, Case, whole_years
 from xrt.runtime.cases.images import FolderImages
-from xrt.runtime.cases.options import ReadOptions
-from xrt.runtime.cases.table import CaseTable
+from xrt.runtime.cases.reading import Reading, occurring
+from xrt.runtime.cases.rows import read_cells, read_rows, read_text
 from xrt.runtime.errors import DataError
 
 ENTRIES = "Data_Entry_2017.csv"
 BOXES = "BBox_List_2017.csv"
 LISTS = {"train_val": "train_val_list.txt", "test": "test_list.txt"}
-NO_FINDING = "No Finding"
-CLASSES = (
+LABELS = (
     "Atelectasis",
     "Cardiomegaly",
     "Effusion",
@@ -41,9 +39,13 @@ CLASSES = (
     "Pleural_Thickening",
     "Hernia",
 )
+NOTE = (
+    "The labels of NIH ChestX-ray14 were mined from radiology reports by text processing; nobody read the images for"
+    " them. Its publishers expect more than 90 % of them to be right (README of the data set; Wang et al., CVPR 2017,"
+    " arXiv 1705.02315), so up to one in ten may be wrong, in the test part too."
+)
 # The box list alone spells one label differently.
 _BOX_SPELLING = {"Infiltrate": "Infiltration"}
-_REQUIRED = ("Image Index", "Finding Labels", "Patient ID")
 
 
 def recognises(path: Path) -> bool:
@@ -51,84 +53,65 @@ def recognises(path: Path) -> bool:
     return (path / ENTRIES).is_file()
 
 
-def read(path: Path, options: ReadOptions) -> CaseTable:
-    """Read a folder in this layout as a multilabel table.
+def read(path: Path, classes: tuple[str, ...] | None) -> Reading:
+    """Read a folder in this layout: independent labels, in the order of the paper and then by name.
 
-    Without `options.classes` the classes are the labels that occur, in the order of the paper and then by
-    name. `No Finding` is a class only where it is asked for. Raises DataError.
+    Raises DataError for tables that do not hold together, an image listed twice or found in two folders.
     """
-    files = _image_files(path)
-    boxes = _boxes(path / BOXES)
-    official = _official_lists(path)
-    cases, missing = [], []
-    for row in _rows(path / ENTRIES):
+    _, rows = read_rows(path / ENTRIES, filled=("Image Index", "Finding Labels", "Patient ID"))
+    files, boxes, official = _image_files(path), _boxes(path / BOXES), _official_lists(path)
+    cases: dict[str, Case] = {}
+    missing: dict[str, None] = {}
+    for line, row in rows:
         name = row["Image Index"]
+        if name in cases or name in missing:
+            raise DataError(f"{path / ENTRIES}, line {line}: {name} is listed twice; remove one row")
         if name not in files:
-            missing.append(name)
+            missing[name] = None
             continue
-        labels = tuple(label.strip() for label in row["Finding Labels"].split("|") if label.strip())
-        case = Case(
+        cases[name] = Case(
             key=files[name],
-            labels=labels,
+            labels=tuple(label.strip() for label in row["Finding Labels"].split("|") if label.strip()),
             patient=row["Patient ID"],
             view=row.get("View Position") or None,
             sex=row.get("Patient Gender") or None,
-            age=_years(row.get("Patient Age") or ""),
+            age=whole_years(row.get("Patient Age", "")),
             boxes=boxes.get(name, ()),
             split=official.get(name),
         )
-        cases.append(case)
-    options.require_images(missing, len(cases) + len(missing), str(path / ENTRIES))
-    present = {label for case in cases for label in case.labels} - {NO_FINDING, *(options.ignore or ())}
-    classes = options.classes or (*(c for c in CLASSES if c in present), *sorted(present - set(CLASSES)))
-    if not classes:
-        raise DataError(f"{path / ENTRIES} has no label but {NO_FINDING!r}; name the classes (data.classes)")
-    options.require_known_labels(cases, {NO_FINDING, *classes}, str(path / ENTRIES))
-    # The folder's own name: phantoms and subsets come in this layout too, and must not pass for the data set.
-    name = f"{path.resolve().name} (NIH ChestX-ray14 layout)"
-    return CaseTable(name, path, "multilabel", classes, tuple(cases), FolderImages(path), len(missing))
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, skipinitialspace=True)
-        columns = [column.strip() for column in reader.fieldnames or ()]
-        for column in _REQUIRED:
-            if column not in columns:
-                raise DataError(f"{file} has no column {column!r}; its columns are {', '.join(columns) or 'none'}")
-        reader.fieldnames = columns
-        rows = []
-        seen: set[str] = set()
-        for number, row in enumerate(reader, 2):
-            if any(not row[column] for column in _REQUIRED):
-                raise DataError(f"{file}, line {number}: {', '.join(_REQUIRED)} must not be empty; complete the row")
-            if row["Image Index"] in seen:
-                raise DataError(f"{file}, line {number}: {row['Image Index']} is listed twice; remove one row")
-            seen.add(row["Image Index"])
-            rows.append(row)
-    if not rows:
-        raise DataError(f"{file} has a header but no rows; give the complete file")
-    return rows
+    return Reading(
+        # The folder's own name: phantoms and subsets come in this layout too, and must not pass for the data set.
+        name=f"{path.resolve().name} (NIH ChestX-ray14 layout)",
+        root=path,
+        cases=tuple(cases.values()),
+        images=FolderImages(path),
+        labels=occurring(cases.values(), LABELS),
+        exclusive=False,
+        listed_in=path / ENTRIES,
+        missing=tuple(missing),
+        notes=(NOTE,),
+    )
 
 
 def _image_files(root: Path) -> dict[str, str]:
-    """The path relative to `root` of every file in the image folders, by file name."""
-    folders = [root / "images", *sorted(root.glob("images_*/images")), *sorted(root.glob("images_*"))]
+    """The path relative to `root` of every file in the image folders, by file name.
+
+    Raises DataError if two different files have one name, since the table cannot say which is meant.
+    """
     files: dict[str, str] = {}
-    for folder in folders:
-        if folder.is_dir():
-            for file in folder.iterdir():
-                files.setdefault(file.name, file.relative_to(root).as_posix())
+    for folder in (root / "images", *sorted(root.glob("images_*/images")), *sorted(root.glob("images_*"))):
+        if not folder.is_dir():
+            continue
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_file():
+                    continue
+                found = Path(entry.path).relative_to(root).as_posix()
+                first = files.setdefault(entry.name, found)
+                # A flat folder of links to the parts is a common way to have both.
+                if first != found and not (root / first).samefile(entry.path):
+                    raise DataError(f"{root}: {first} and {found} have one name; remove one of them")
     return files
-
-
-def _years(text: str) -> int | None:
-    """Whole years from `60`, `060Y`, `018M` or `020D`; None for the impossible ages that the set contains."""
-    match = re.fullmatch(r"0*(\d+)([YMD]?)", text.strip())
-    if not match:
-        return None
-    years = int(match[1]) // {"": 1, "Y": 1, "M": 12, "D": 365}[match[2]]
-    return years if years <= 120 else None
 
 
 def _boxes(file: Path) -> dict[str, tuple[Box, ...]]:
@@ -136,19 +119,18 @@ def _boxes(file: Path) -> dict[str, tuple[Box, ...]]:
     boxes: dict[str, tuple[Box, ...]] = {}
     if not file.is_file():
         return boxes
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        for number, row in enumerate(csv.reader(stream), 1):
-            if number == 1 or not any(row):
-                continue
-            try:
-                name, label = row[0], row[1]
-                box = Box(_BOX_SPELLING.get(label, label), *(float(value) for value in row[2:6]))
-            except (IndexError, TypeError, ValueError):
-                raise DataError(
-                    f"{file}, line {number}: expected image, label, x, y, width, height, not {','.join(row)!r};"
-                    " correct or remove the row"
-                ) from None
-            boxes[name] = (*boxes.get(name, ()), box)
+    for line, cells in list(read_cells(file))[1:]:
+        try:
+            name, label, x, y, width, height = cells[:6]
+            box = Box(_BOX_SPELLING.get(label, label), float(x), float(y), float(width), float(height))
+            if not (box.width > 0 and box.height > 0 and box.x >= 0 and box.y >= 0):
+                raise ValueError
+        except ValueError:
+            raise DataError(
+                f"{file}, line {line}: expected image, label, x, y, width, height, not {','.join(cells)!r};"
+                " correct or remove the row"
+            ) from None
+        boxes[name] = (*boxes.get(name, ()), box)
     return boxes
 
 
@@ -158,7 +140,7 @@ def _official_lists(root: Path) -> dict[str, str]:
     for split, file in LISTS.items():
         if not (root / file).is_file():
             continue
-        for name in (root / file).read_text(encoding="utf-8-sig").split():
+        for name in read_text(root / file).split():
             if part.setdefault(name, split) != split:
                 raise DataError(f"{root}: {name} stands in {' and in '.join(LISTS.values())}; remove it from one")
     return part

@@ -28,7 +28,8 @@ def split_by_patient(cases: Sequence[Case], proportions: Sequence[float], seed: 
 def official_split(cases: Sequence[Case], proportions: Sequence[float], seed: int) -> Indices:
     """Indices of train, val and test as the data set's publishers list them.
 
-    Where they give `train_val`, val is split off it by patient in the ratio of the first two proportions.
+    Where they give `train_val`, or no validation part at all, val is split off `train_val` or `train` by patient in
+    the ratio of the first two proportions.
     Raises DataError if a case is in no list or a part would stay empty.
     """
     _require_proportions(proportions)
@@ -42,10 +43,13 @@ def official_split(cases: Sequence[Case], proportions: Sequence[float], seed: in
     for index, case in enumerate(cases):
         listed.setdefault(case.split, []).append(index)
     parts = {name: listed.get(name, []) for name in PARTS}
-    if "train_val" in listed:
+    undivided = listed.get("train_val", [])
+    if not undivided and not parts["val"]:
+        undivided, parts["train"] = parts["train"], []
+    if undivided:
         whole = proportions[0] + proportions[1]
         ratio = proportions[0] / whole, proportions[1] / whole
-        train, val = _deal(cases, listed["train_val"], ratio, seed)
+        train, val = _deal(cases, undivided, ratio, seed)
         parts["train"], parts["val"] = sorted(parts["train"] + train), sorted(parts["val"] + val)
     _require_filled(parts, cases, proportions)
     return parts

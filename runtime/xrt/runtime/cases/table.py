@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from xrt.runtime.bundle.manifest import Preprocessing, Task
+from xrt.runtime.cases.balancing import draw_evenly
 from xrt.runtime.cases.case import Case
 from xrt.runtime.cases.images import ImageSource
 from xrt.runtime.cases.splits import PARTS, official_split, require_disjoint, split_by_patient
+from xrt.runtime.errors import UsageError
 from xrt.runtime.preprocessing import preprocess
+
+_SHOWN = 5  # missing images that a summary names
 
 
 @dataclass(frozen=True)
 class CaseTable:
     """Labelled images of one data set.
 
-    `classes` gives the order. A `binary` table has two, negative first. `missing` counts rows that were left
-    out because their image file is not there.
+    `classes` gives the order; an image may have several in a `multilabel` table and has exactly one in the others. A
+    `binary` table has two, negative first. `missing` names the listed images that are not on disk, `left_out` counts
+    those that belong to no class. `notes` are caveats of the data set that every report repeats.
     """
 
     name: str
@@ -30,7 +38,9 @@ class CaseTable:
     classes: tuple[str, ...]
     cases: tuple[Case, ...]
     images: ImageSource = field(repr=False)
-    missing: int = 0
+    missing: tuple[str, ...] = ()
+    left_out: int = 0
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of cases."""
@@ -74,26 +84,70 @@ class CaseTable:
 
         Without `official`, whole patients are dealt out so that the shares of images come as close to
         `proportions` as patients allow; the same seed gives the same split on any machine. With it, the
-        publishers' lists are followed, and where these give no validation part it is split off `train_val`,
-        by patient, in the ratio of the first two proportions. Raises DataError if there are no such lists, if
+        publishers' lists are followed, and where these give no validation part it is split off `train_val` or
+        `train`, by patient, in the ratio of the first two proportions. Raises DataError if there are no such lists, if
         they share a patient, or if a part would be empty.
         """
         deal = official_split if official else split_by_patient
         parts = deal(self.cases, tuple(proportions), seed)
         return Splits(**{name: self.subset(indices) for name, indices in parts.items()})
 
-    def summary(self) -> dict[str, object]:
-        """Counts for a report: images, patients, missing files, boxes, and images and prevalence of every class."""
-        counts = {name: sum(name in case.labels for case in self.cases) for name in self.classes}
+    def balanced(self, per_class: int | None = None, *, seed: int = 0) -> CaseTable:
+        """A subset with equally many images of every class; None takes as many as the rarest class has.
+
+        The same seed draws the same images on any machine. Raises UsageError for a multilabel table, in which an
+        image counts for several classes, and for less than one image a class; DataError if a class has too few.
+        """
+        if self.task == "multilabel":
+            raise UsageError(
+                f"{self.name} is multilabel, so its classes cannot be balanced by choosing images; make exclusive"
+                " classes of its labels (data.groups)"
+            )
+        return self.subset(draw_evenly(self.cases, self.classes, per_class, seed))
+
+    def co_occurrence(self) -> Int64[np.ndarray, "classes classes"]:
+        """How many images have both class i and class j, [k, k]; on the diagonal, how many have class i."""
+        rows = [[name in case.labels for name in self.classes] for case in self.cases]
+        members = np.array(rows, dtype=np.int64).reshape(len(self.cases), len(self.classes))
+        return members.T @ members
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for a report.
+
+        Images, patients, missing and left-out images, boxes; images and prevalence of every class (None without
+        images) and how often two occur together; official parts, views, sexes and ages where they are known.
+        """
+        together = self.co_occurrence()
+        n = len(self.cases)
+        ages = sorted(case.age for case in self.cases if case.age is not None)
         return {
             "name": self.name,
             "task": self.task,
-            "images": len(self.cases),
+            "images": n,
             "patients": len({case.patient for case in self.cases}),
-            "missing": self.missing,
+            "missing": len(self.missing),
+            "missing_images": list(self.missing[:_SHOWN]),
+            "left_out": self.left_out,
             "boxes": sum(len(case.boxes) for case in self.cases),
-            "classes": {name: {"images": n, "prevalence": n / max(1, len(self.cases))} for name, n in counts.items()},
+            "classes": {
+                name: {"images": int(count), "prevalence": int(count) / n if n else None}
+                for name, count in zip(self.classes, together.diagonal(), strict=True)
+            },
+            "co_occurrence": together.tolist(),
+            "parts": _counted(case.split for case in self.cases),
+            "views": _counted(case.view for case in self.cases),
+            "sexes": _counted(case.sex for case in self.cases),
+            "ages": {"known": len(ages), "lowest": ages[0], "median": median(ages), "highest": ages[-1]}
+            if ages
+            else None,
+            "notes": list(self.notes),
         }
+
+
+def _counted(values: Iterable[str | None]) -> dict[str, int]:
+    """How often each value occurs, by name; `unknown` counts those without one, if any value is known."""
+    counts = Counter("unknown" if value is None else value for value in values)
+    return dict(sorted(counts.items())) if set(counts) - {"unknown"} else {}
 
 
 @dataclass(frozen=True)

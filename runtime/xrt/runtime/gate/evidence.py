@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from xrt.runtime.bundle.manifest import Preprocessing, Task
-from xrt.runtime.cases import CaseTable, open_cases, recognised
+from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.cases import CaseTable, cases_for, recognised
+from xrt.runtime.cases.readers import Classifier
 from xrt.runtime.errors import DataError, ImageError
 from xrt.runtime.files import image_files, on_one_line
 from xrt.runtime.gate.limits import MIN_DECISIONS
@@ -62,23 +63,21 @@ def phantom_inputs(count: int, seed: int, spec: Preprocessing) -> EvidenceImages
 def gathered_inputs(
     path: Path,
     spec: Preprocessing,
-    classes: Sequence[str],
+    model: Classifier,
     part: Literal["train", "test"],
     *,
-    task: Task = "multilabel",
     limit: int | None = None,
     skipped: Callable[[str], None] = lambda reason: None,
 ) -> EvidenceImages:
-    """The radiographs of a labelled data set of these classes, or those under any folder.
+    """The radiographs of a labelled data set that has the classes of `model`, or those under any folder.
 
-    `classes` and `task` are the model's, whatever the data set's own task: of a binary one the single logit speaks for
-    the second class. Of a data set with official parts, `part` is taken. What is left out, images or labels, is
-    reported to `skipped`. Raises DataError when there is no image, or when `path` is neither.
+    The labels are arranged for the model's task, whatever the data set's own. Of a data set with official parts, `part`
+    is taken. What is left out, images or labels, is reported to `skipped`. Raises DataError when there is no image, or
+    when `path` is neither.
     """
     if recognised(path):
         try:
-            table = replace(open_cases(path, classes=classes, ignore=None), task=task)
-            return _of_cases(table, spec, part, limit, skipped)
+            return _of_cases(cases_for(model, path), spec, part, limit, skipped)
         except DataError as error:
             if not path.is_dir():
                 raise
@@ -91,6 +90,9 @@ def gathered_inputs(
 def _of_cases(
     table: CaseTable, spec: Preprocessing, part: str, limit: int | None, skipped: Callable[[str], None]
 ) -> EvidenceImages:
+    for count, why in ((len(table.missing), "are not on disk"), (table.left_out, "belong to no class of the model")):
+        if count:
+            skipped(f"{count} images of {table.name} {why}")
     official = [i for i, case in enumerate(table.cases) if case.split in _PARTS[part]]
     chosen = official or range(len(table))
     images, kept = [], []

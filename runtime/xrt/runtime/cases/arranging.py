@@ -1,0 +1,111 @@
+"""From a data set's labels to the classes that were asked for, the same way for every layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from xrt.runtime.bundle.manifest import Task
+from xrt.runtime.cases.case import NO_FINDING, Case
+from xrt.runtime.cases.grouping import Claims, Groups, claimed, count_labels
+from xrt.runtime.cases.options import ReadOptions
+from xrt.runtime.cases.reading import Reading, some_of
+from xrt.runtime.cases.table import CaseTable
+from xrt.runtime.errors import DataError
+
+PHANTOMS = "phantoms.csv"
+_SYNTHETIC = (
+    "These are synthetic phantoms in the layout of the data set, not patients; figures say nothing about people."
+)
+_NO_PATIENTS = (
+    "No patient is known, so every image counts as its own: images of one patient may stand on both sides of a split,"
+    " and test figures may be too good."
+)
+
+
+def arrange(reading: Reading, options: ReadOptions, task: Task | None = None) -> CaseTable:
+    """The table of a reading.
+
+    Classes are the groups asked for, else the classes asked for, else the set's own. They are exclusive where groups
+    were asked for or the set's labels are; a `task` decides that instead. Raises DataError if too many images are
+    missing, labels are in no class and not ignored, an image belongs to two exclusive classes, or none to any.
+    """
+    _require_images(reading, options.allow_missing)
+    groups = labels_of_classes(reading, options)
+    claims = Claims(groups)
+    exclusive = task != "multilabel" if task else options.groups is not None or reading.exclusive
+    cases = claimed(_prepared(reading.cases, options), claims, exclusive=exclusive)
+    if not cases:
+        raise DataError(
+            f"{reading.listed_in}: no image belongs to any of {', '.join(groups)}; the labels are"
+            f" {some_of(sorted(count_labels(reading.cases)))}. Name some of these (data.classes,"
+            " data.groups)."
+        )
+    if task is None:
+        task = "multilabel" if not exclusive else "binary" if len(groups) == 2 else "multiclass"
+    left_out = len(reading.cases) - len(cases)
+    notes = _notes(reading, cases, options)
+    return CaseTable(
+        reading.name, reading.root, task, tuple(groups), tuple(cases), reading.images, reading.missing, left_out, notes
+    )
+
+
+def labels_of_classes(reading: Reading, options: ReadOptions) -> Groups:
+    """The classes in their order, and the labels that count as each.
+
+    Raises DataError if there is none, or labels are in none and not ignored.
+    """
+    made = options.groups or reading.groups
+    if made and (options.groups or options.classes is None or set(options.classes) == set(made)):
+        return {name: made[name] for name in options.classes or made}
+    classes = options.classes or tuple(label for label in reading.labels if label not in (options.ignore or ()))
+    if not classes:
+        raise DataError(f"{reading.listed_in} has no label but {NO_FINDING!r}; name the classes (data.classes)")
+    if options.ignore is not None:
+        accepted = {*classes, *options.ignore} | (set() if reading.exclusive else {NO_FINDING})
+        _require_known_labels(reading, accepted)
+    return {name: (name,) for name in classes}
+
+
+def _prepared(cases: Sequence[Case], options: ReadOptions) -> list[Case]:
+    """The cases with the patients that the pattern finds, and without ignored labels."""
+    ignored = set(options.ignore or ())
+    return [
+        replace(
+            case,
+            patient=options.patient(case.key, case.patient),
+            labels=tuple(label for label in case.labels if label not in ignored),
+        )
+        for case in cases
+    ]
+
+
+def _require_images(reading: Reading, allowed: float) -> None:
+    missing, rows = reading.missing, len(reading.cases) + len(reading.missing)
+    if not rows:
+        raise DataError(f"{reading.listed_in} lists no image; give the complete data set")
+    if not reading.cases or len(missing) > allowed * rows:
+        raise DataError(
+            f"{reading.listed_in}: {len(missing)} of {rows} images are not on disk (for example"
+            f" {', '.join(missing[:3])}), and {allowed:.0%} may be missing. Unpack the rest of the images, or allow a"
+            " larger share (data.allow_missing)."
+        )
+
+
+def _require_known_labels(reading: Reading, accepted: set[str]) -> None:
+    counts = sorted(count_labels(reading.cases).items())
+    if strangers := [f"{label} ({count} images)" for label, count in counts if label not in accepted]:
+        raise DataError(
+            f"{reading.listed_in} has labels outside the classes asked for: {some_of(strangers)}. Add them to the"
+            " classes (data.classes), or to the ignored labels (data.ignore_labels) to count them as absent."
+        )
+
+
+def _notes(reading: Reading, cases: Sequence[Case], options: ReadOptions) -> tuple[str, ...]:
+    notes = [_SYNTHETIC] if (reading.root / PHANTOMS).is_file() else list(reading.notes)
+    if all(case.patient == case.key for case in cases):
+        notes.append(_NO_PATIENTS)
+    known = {*reading.labels, *count_labels(reading.cases)}
+    if unknown := sorted(Claims(options.groups or {}).labels - known):
+        notes.append(f"The groups name labels that no image has: {', '.join(unknown)}.")
+    return tuple(notes)

@@ -1,0 +1,35 @@
+"""Equally many images of every class, drawn the same way on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from xrt.runtime.cases.case import Case
+from xrt.runtime.errors import DataError, UsageError
+
+
+def draw_evenly(cases: Sequence[Case], classes: Sequence[str], per_class: int | None, seed: int) -> list[int]:
+    """Indices of `per_class` cases of each of the exclusive `classes`, in the order of the cases.
+
+    None takes as many as the rarest class has. Those first by a hash of seed and key are drawn. Raises UsageError for
+    less than one, DataError if a class has too few or none.
+    """
+    if per_class is not None and per_class < 1:
+        raise UsageError(f"{per_class} images a class are asked for; give 1 or more (data.balanced)")
+    members: dict[str, list[int]] = {name: [] for name in classes}
+    for index, case in enumerate(cases):
+        members[case.labels[0]].append(index)
+    rarest = min(members, key=lambda name: len(members[name]))
+    wanted = max(1, len(members[rarest])) if per_class is None else per_class
+    if len(members[rarest]) < wanted:
+        raise DataError(
+            f"class {rarest!r} has {len(members[rarest])} images and {wanted} of each class are asked for; ask for"
+            " fewer (data.balanced), or leave the class out (data.classes)"
+        )
+
+    def drawn(index: int) -> bytes:
+        # Not the hash that deals out splits, so that being drawn says nothing about the part.
+        return hashlib.sha256(f"balanced/{seed}/{cases[index].key}".encode()).digest()
+
+    return sorted(index for indices in members.values() for index in sorted(indices, key=drawn)[:wanted])
