@@ -11,7 +11,18 @@ import torch
 from torch import nn
 
 from xrt.runtime.errors import ModelError
-from xrt.train.models import ARCHITECTURES, CompactSpec, ModelSpec, build_model, start_at_prevalence
+from xrt.train.models import (
+    ARCHITECTURES,
+    CompactSpec,
+    HeadSpec,
+    ModelSpec,
+    architecture_of,
+    build_model,
+    head_path,
+    last_block,
+    logit_weight,
+    start_at_prevalence,
+)
 from xrt.train.models.compact import Compact
 from xrt.train.models.pooling import LogSumExpPool
 
@@ -152,3 +163,129 @@ def test_weights_that_run_code_are_not_loaded(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read as weights"):
         build_model(ModelSpec(weights=str(tmp_path / "weights.pth")), 2)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121", "efficientnet_b0", "compact", "timm:resnet10t"])
+@pytest.mark.parametrize("kind", ["linear", "lse", "mlp"])
+def test_any_trunk_under_any_head(architecture: str, kind: str) -> None:
+    torch.manual_seed(0)
+    head = {"kind": kind, "transition": 24 if kind == "lse" else None, "hidden": 16}
+    spec = ModelSpec.model_validate({"architecture": architecture, "head": head, "dropout": 0.5})
+    model = build_model(spec, 3, (64, 64))
+    maps = model.get_submodule("trunk")(torch.randn(2, 1, 64, 64))
+    assert maps.ndim == 4
+    assert model(torch.randn(2, 1, 64, 64)).shape == (2, 3)
+    assert model.state_dict()[logit_weight(spec)[0]].shape[0] == 3
+    if kind == "lse":
+        assert model.get_submodule("head.transition").weight.shape == (24, maps.shape[1], 1, 1)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "densenet121", "vgg16", "efficientnet_b0"])
+def test_the_trunk_is_the_architectures_own(architecture: str) -> None:
+    """Under a linear head it gives what the whole model gives."""
+    torch.manual_seed(0)
+    whole = build_model(ModelSpec(architecture=architecture, channels=3), 2, (64, 64)).eval()
+    trunk = architecture_of(ModelSpec(architecture=architecture)).trunk
+    assert trunk is not None
+    seen: list[torch.Tensor] = []
+    pooling = whole.get_submodule("features" if architecture == "densenet121" else "avgpool")
+    pooling.register_forward_hook(
+        lambda module, inputs, output: seen.append(output if module is not pooling else inputs[0])
+    )
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        whole(x)
+        maps = trunk(whole).eval()(x)
+        expected = torch.relu(whole.get_submodule("features")(x)) if architecture == "densenet121" else seen[0]
+    # The same modules in the same order.
+    assert torch.equal(maps, expected)
+
+
+def test_the_head_of_the_covid_study() -> None:
+    """VGG16's maps of 299 px are 9 x 9; max-pooled by 2, flattened, 64, 4."""
+    spec = ModelSpec.model_validate({"architecture": "vgg16", "channels": 3, "head": {"kind": "mlp"}})
+    head = build_model(spec, 4, (299, 299)).get_submodule("head")
+    assert [type(layer).__name__ for layer in head.children()] == [
+        "MaxPool2d", "Flatten", "Linear", "ReLU", "Dropout", "Linear"
+    ]  # fmt: skip
+    assert head.get_submodule("hidden").weight.shape == (64, 512 * 4 * 4)
+    assert head.get_submodule("classifier").weight.shape == (4, 64)
+
+
+def test_the_small_network_of_the_third_study() -> None:
+    model = build_model(ModelSpec(architecture="small_cnn", dropout=0.5), 1, (224, 224))
+    widths = [layer.out_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    lines = [(layer.in_features, layer.out_features) for layer in model.modules() if isinstance(layer, nn.Linear)]
+    assert (widths, lines) == ([32, 64, 128], [(128 * 28 * 28, 128), (128, 1)])
+    assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.5]
+
+
+def test_heads_that_do_not_fit() -> None:
+    with pytest.raises(ModelError, match="vit_b_16 has no last map that another head could stand on"):
+        build_model(ModelSpec(architecture="vit_b_16", head=HeadSpec(kind="linear")), 2, (224, 224))
+    with pytest.raises(ModelError, match="which is no map"):
+        build_model(ModelSpec(architecture="timm:vit_tiny_patch16_224", head=HeadSpec(kind="linear")), 2, (224, 224))
+    with pytest.raises(ModelError, match="last map is 2 x 2, smaller than the head's pooling of 3"):
+        build_model(ModelSpec(architecture="resnet18", head=HeadSpec(kind="mlp", pool=3)), 2, (64, 64))
+    with pytest.raises(ModelError, match="square images whose side is a multiple of 16, not 64 x 80"):
+        build_model(ModelSpec(architecture="vit_b_16"), 2, (64, 80))
+    with pytest.raises(ModelError, match=r"another head depends on the size of the images"):
+        build_model(ModelSpec(architecture="resnet18", head=HeadSpec(kind="linear")), 2)
+
+
+def test_timm_models() -> None:
+    spec = ModelSpec(architecture="timm:vit_tiny_patch16_224", channels=1)
+    assert build_model(spec, 5, (64, 64))(torch.zeros(1, 1, 64, 64)).shape == (1, 5)
+    assert head_path(spec) == "head"
+    with pytest.raises(ModelError, match=r"timm has no model 'resnet51'; near it: "):
+        build_model(ModelSpec(architecture="timm:resnet51"), 2)
+
+
+def test_timm_weights_from_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    donor = build_model(ModelSpec(architecture="timm:resnet10t", channels=3), 1000)
+    safetensors.torch.save_file(donor.state_dict(), tmp_path / "model.safetensors")
+    spec = ModelSpec(architecture="timm:resnet10t", channels=1, weights=str(tmp_path / "model.safetensors"))
+    model = build_model(spec, 2)
+    assert torch.equal(model.get_parameter("layer1.0.conv1.weight"), donor.get_parameter("layer1.0.conv1.weight"))
+
+
+def test_without_network_timm_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    def refuse(*_: object, **options: object) -> None:
+        raise OSError("no route to the hub")
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, **o: refuse() if o.get("pretrained") else create(*a, **o))
+    message = r"timm:resnet18 cannot be downloaded \(no route to the hub\)\. Fetch model\.safetensors of timm/resnet18"
+    with pytest.raises(ModelError, match=message):
+        build_model(ModelSpec(architecture="timm:resnet18", weights="imagenet"), 2)
+
+
+def test_a_transformers_places_are_interpolated(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    donor = build_model(ModelSpec(architecture="vit_b_16", channels=3), 2, (32, 32))
+    torch.save(donor.state_dict(), tmp_path / "vit.pth")
+    spec = ModelSpec(architecture="vit_b_16", channels=3, weights=str(tmp_path / "vit.pth"))
+    model = build_model(spec, 2, (64, 64))
+    places, before = (m.get_parameter("encoder.pos_embedding") for m in (model, donor))
+    assert places.shape == (1, 17, 768)
+    assert torch.equal(places[:, 0], before[:, 0])
+
+
+def test_last_blocks_exist_and_hold_the_last_convolution_of_the_trunk() -> None:
+    for name, entry in ARCHITECTURES.items():
+        if not entry.last_block:
+            continue
+        spec = ModelSpec(architecture=name)
+        model = build_model(spec, 2, (64, 64))
+        inside = {id(m) for path in last_block(spec) for m in model.get_submodule(path).modules()}
+        body = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.MultiheadAttention)]
+        assert id(body[-1]) in inside, name
+        assert id(body[0]) not in inside, name
+
+
+def test_an_architecture_without_named_blocks() -> None:
+    with pytest.raises(ModelError, match="last block of compact is not named"):
+        last_block(ModelSpec())

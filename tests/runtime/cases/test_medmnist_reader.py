@@ -132,8 +132,8 @@ def test_damaged_files_and_pickles_are_refused(medmnist_file: Callable[..., Path
     data = bytearray(path.read_bytes())
     data[300] ^= 1  # among the first array's pixels
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"pneumoniamnist\.npz cannot be read as MedMNIST \(Bad CRC-32 .*copy or correct"):
+    with pytest.raises(DataError, match=r"pneumoniamnist\.npz cannot be read as MedMNIST \(Bad CRC-32"):
         open_cases(path)
     pickled = medmnist_file(BINARY, name="own.npz", test_images=np.array([{}], dtype=object))
-    with pytest.raises(DataError, match="cannot be read as MedMNIST \(Object arrays cannot be loaded"):
+    with pytest.raises(DataError, match=r"cannot be read as MedMNIST \(Object arrays cannot be loaded"):
         open_cases(pickled, classes=["a", "b"])

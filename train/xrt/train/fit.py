@@ -6,7 +6,7 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from xrt.runtime.bundle.manifest import ClassSpec
-from xrt.runtime.cases import CaseTable, open_cases
+from xrt.runtime.cases import CaseTable, describe, open_cases
 from xrt.runtime.cases.table import Splits
 from xrt.runtime.errors import UsageError
 from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
@@ -79,9 +79,9 @@ def fit(
     folder = RunFolder(Path(out), writes=getattr(rank_zero_only, "rank", 0) == 0)
     began = time.perf_counter()
     cases, splits = open_splits(recipe, data)
+    say(f"{describe(cases)}\n{', '.join(f'{name} {len(table)}' for name, table in splits.named().items())} images")
     with threads(recipe.training.threads) as count:
         state = folder.begin(recipe, splits, count, resume=resume)
-        lightning.seed_everything(recipe.training.seed, workers=True, verbose=False)
         datasets = _datasets(splits, recipe)
         _warn_of_absent_classes(datasets["train"].table)
         measured, statistics = measure(datasets["train"], recipe.model.channels)
@@ -92,7 +92,7 @@ def fit(
         history, best = train(module, datasets, recipe, folder, state, progress=show)
         trained = time.perf_counter()
         probability, targets = _predict(module, datasets["val"], recipe)
-        classes = _classes_with_thresholds(cases, probability, targets)
+        classes = _classes_with_thresholds(cases, recipe.data.groups or {}, probability, targets)
         thresholds = _thresholds(cases, classes)
         validation = figures(probability, targets, cases.logit_classes, thresholds)
         test = figures(*_predict(module, datasets["test"], recipe), cases.logit_classes, thresholds)
@@ -139,22 +139,30 @@ def fit(
 def open_splits(recipe: Recipe, data: str | Path) -> tuple[CaseTable, Splits]:
     """The cases that a recipe is about, and their parts. Raises DataError."""
     spec = recipe.data
-    cases = open_cases(data, classes=spec.classes, ignore=spec.ignore_labels, allow_missing=spec.allow_missing)
+    cases = open_cases(
+        data,
+        classes=spec.classes,
+        ignore=spec.ignore_labels,
+        allow_missing=spec.allow_missing,
+        groups=spec.groups,
+        patient_pattern=spec.patient_pattern,
+    )
+    if spec.per_class is not None:
+        cases = cases.balanced(None if spec.per_class == "all" else spec.per_class, seed=spec.split_seed)
     return cases, cases.split(spec.proportions, seed=spec.split_seed, official=spec.official)
 
 
 def _datasets(splits: Splits, recipe: Recipe) -> dict[str, CaseDataset]:
     cached = fits_in_memory(sum(map(len, splits)), recipe.preprocessing, recipe.data.cache_mib)
-    return {
-        name: CaseDataset(table, recipe.preprocessing, cached=cached)
-        for name, table in (("train", splits.train), ("val", splits.val), ("test", splits.test))
-    }
+    return {name: CaseDataset(table, recipe.preprocessing, cached=cached) for name, table in splits.named().items()}
 
 
 def _module(recipe: Recipe, cases: CaseTable, training: CaseDataset, normalisation: Normalisation) -> Classifier:
     size = recipe.preprocessing.height, recipe.preprocessing.width
     loss = build_loss(recipe.loss, cases.task, training.targets)
     monitored = _monitored(recipe, cases.logit_classes)
+    # Here, so that the start depends on the seed alone and not on how the data was read.
+    lightning.seed_everything(recipe.training.seed, workers=True, verbose=False)
     model = build_model(recipe.model, len(cases.logit_classes), size)
     even = recipe.loss.weighting == "none" and recipe.training.sampling == "shuffled"
     if cases.task != "multiclass" and even:
@@ -184,10 +192,12 @@ def _predict(module: Classifier, dataset: CaseDataset, recipe: Recipe) -> tuple[
     return probabilities(logits, module.task), targets
 
 
-def _classes_with_thresholds(cases: CaseTable, probability: Tensor, targets: Tensor) -> tuple[ClassSpec, ...]:
-    """Classes with the operating thresholds that validation gives; 0.5, with a warning, where it gives none."""
+def _classes_with_thresholds(
+    cases: CaseTable, groups: Mapping[str, tuple[str, ...]], probability: Tensor, targets: Tensor
+) -> tuple[ClassSpec, ...]:
+    """Classes with their labels and the operating thresholds that validation gives; 0.5, with a warning, without."""
     if cases.task == "multiclass":
-        return tuple(ClassSpec(name=name, threshold=None) for name in cases.classes)
+        return tuple(ClassSpec(name=name, threshold=None, labels=groups.get(name)) for name in cases.classes)
     chosen: dict[str, float] = {}
     for column, name in enumerate(cases.logit_classes):
         threshold = youden_threshold(probability[:, column].numpy(), targets[:, column].numpy())
@@ -196,7 +206,9 @@ def _classes_with_thresholds(cases: CaseTable, probability: Tensor, targets: Ten
         else:
             chosen[name] = threshold
     # The first class of a binary model has no logit; its entry keeps the default and decides nothing.
-    return tuple(ClassSpec(name=name, threshold=chosen.get(name, 0.5)) for name in cases.classes)
+    return tuple(
+        ClassSpec(name=name, threshold=chosen.get(name, 0.5), labels=groups.get(name)) for name in cases.classes
+    )
 
 
 def _thresholds(cases: CaseTable, classes: tuple[ClassSpec, ...]) -> tuple[float, ...] | None:

@@ -56,16 +56,28 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set takes key=value, for example optim.lr=1e-3, not {override!r}")
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        # A key that holds no mapping is replaced by one; validation then judges the result.
-        if not isinstance(tree.get(parent), dict):
-            tree[parent] = {}
-        tree = tree[parent]
     try:
-        tree[last] = _number(yaml.safe_load(value))
+        content = _number(yaml.safe_load(value))
     except yaml.YAMLError as error:
         raise UsageError(f"--set {key}: {value!r} is not a YAML value") from error
+    *parents, last = key.strip().split(".")
+    node: Any = tree
+    for parent in parents:
+        place = _place(node, parent, key)
+        # A key that holds nothing to go into is replaced by a mapping; validation then judges the result.
+        if not isinstance(node[place] if isinstance(node, list) else node.get(place), dict | list):
+            node[place] = {}
+        node = node[place]
+    node[_place(node, last, key)] = content
+
+
+def _place(node: dict[str, Any] | list[Any], part: str, key: str) -> Any:
+    """A part of a dotted key: a name in a mapping, a number from 0 in a list."""
+    if isinstance(node, dict):
+        return part
+    if not part.isdigit() or int(part) >= len(node):
+        raise UsageError(f"--set {key}: {part!r} is no place in a list of {len(node)}; places count from 0")
+    return int(part)
 
 
 def _number(value: Any) -> Any:

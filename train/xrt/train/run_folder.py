@@ -148,7 +148,7 @@ def _table(splits: Splits) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["key", "part", "labels"])
-    for name, table in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
+    for name, table in splits.named().items():
         writer.writerows([case.key, name, "|".join(case.labels)] for case in table.cases)
     return text.getvalue().encode()
 

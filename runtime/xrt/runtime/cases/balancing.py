@@ -16,7 +16,7 @@ def draw_evenly(cases: Sequence[Case], classes: Sequence[str], per_class: int | 
     less than one, DataError if a class has too few or none.
     """
     if per_class is not None and per_class < 1:
-        raise UsageError(f"{per_class} images a class are asked for; give 1 or more (data.balanced)")
+        raise UsageError(f"{per_class} images a class are asked for; give 1 or more (data.per_class)")
     members: dict[str, list[int]] = {name: [] for name in classes}
     for index, case in enumerate(cases):
         members[case.labels[0]].append(index)
@@ -25,7 +25,7 @@ def draw_evenly(cases: Sequence[Case], classes: Sequence[str], per_class: int | 
     if len(members[rarest]) < wanted:
         raise DataError(
             f"class {rarest!r} has {len(members[rarest])} images and {wanted} of each class are asked for; ask for"
-            " fewer (data.balanced), or leave the class out (data.classes)"
+            " fewer (data.per_class), or leave the class out (data.classes)"
         )
 
     def drawn(index: int) -> bytes:

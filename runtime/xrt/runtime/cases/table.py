@@ -165,3 +165,7 @@ class Splits:
     def __iter__(self) -> Iterator[CaseTable]:
         """Train, val, test."""
         return iter((self.train, self.val, self.test))
+
+    def named(self) -> dict[str, CaseTable]:
+        """The tables by the names of their parts."""
+        return {name: getattr(self, name) for name in PARTS}
