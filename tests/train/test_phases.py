@@ -49,7 +49,7 @@ def test_only_the_named_parts_learn() -> None:
 def test_an_unknown_part_is_named() -> None:
     phases = Phases(recipe([{"epochs": 1, "lr": 1e-3, "train": ["layer5"]}]))
     with pytest.raises(UsageError, match="names 'layer5', which the model does not have; it begins with conv1, bn1"):
-        phases.apply(build_model(ModelSpec(architecture="resnet18"), 2))
+        phases.check(build_model(ModelSpec(architecture="resnet18"), 2))
 
 
 def test_names_of_parts_under_another_head() -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from xrt.runtime.bundle.manifest import ClassSpec
@@ -32,7 +31,7 @@ from xrt.train.recipe_spec import Recipe
 from xrt.train.reports import write_reports
 from xrt.train.run_folder import RunFolder
 from xrt.train.thresholds import youden_threshold
-from xrt.train.training import threads, train
+from xrt.train.training import first_process, threads, train
 
 _log = logging.getLogger("xrt.train")
 _PACKAGES = (
@@ -76,10 +75,11 @@ def fit(
     Raises UsageError if `out` holds a finished run, or an unfinished one that is not to be or cannot be resumed,
     DataError if the data does not fit, ModelError if the model or its starting weights do not.
     """
-    folder = RunFolder(Path(out), writes=getattr(rank_zero_only, "rank", 0) == 0)
+    folder = RunFolder(Path(out), writes=first_process())
     began = time.perf_counter()
     cases, splits = open_splits(recipe, data)
-    say(f"{describe(cases)}\n{', '.join(f'{name} {len(table)}' for name, table in splits.named().items())} images")
+    if folder.writes:
+        say(f"{describe(cases)}\n{', '.join(f'{name} {len(table)}' for name, table in splits.named().items())} images")
     with threads(recipe.training.threads) as count:
         state = folder.begin(recipe, splits, count, resume=resume)
         datasets = _datasets(splits, recipe)
@@ -170,7 +170,7 @@ def _module(recipe: Recipe, cases: CaseTable, training: CaseDataset, normalisati
     if recipe.training.channels_last:
         model = model.to(memory_format=torch.channels_last)
     module = Classifier(model, recipe, normalisation, cases.task, loss, monitored)
-    module.phases.apply(model)
+    module.phases.check(model)
     return module
 
 

@@ -43,21 +43,25 @@ class Phases:
         return True
 
     def apply(self, model: nn.Module) -> None:
-        """Let the modules of the phase learn, and hold all others: no gradients, batch norm and dropout at rest.
-
-        Raises UsageError for a path that the model does not have.
-        """
+        """Let the modules of the phase learn, and hold all others: no gradients, batch norm and dropout at rest."""
         model.requires_grad_(False).eval()
         for path in module_paths(self.now.train, self._model):
+            model.get_submodule(path).requires_grad_().train()
+
+    def check(self, model: nn.Module) -> None:
+        """Raise UsageError if any phase names a module that the model does not have.
+
+        Nothing is held yet: several processes only exchange gradients of what can learn when they begin.
+        """
+        for path in (path for spec in self.specs for path in module_paths(spec.train, self._model)):
             try:
-                part = model.get_submodule(path)
+                model.get_submodule(path)
             except AttributeError as error:
                 known = ", ".join(name for name, _ in model.named_children())
                 raise UsageError(
                     f"training.phases names {path!r}, which the model does not have; it begins with {known}, and head,"
                     " last_block and all are names of their own"
                 ) from error
-            part.requires_grad_().train()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the run is."""

@@ -42,6 +42,9 @@ class RunFolder:
         Raises UsageError if the folder holds a finished run, an unfinished one without `resume`, or one with other
         settings, and ModelError if its state cannot be read.
         """
+        if not self.writes:
+            # The first process has looked and written already.
+            return self._state() if resume else None
         if (self.path / SPEC).exists():
             raise UsageError(f"{self.path} holds a finished run; give another directory (--out) or remove it")
         table = _table(splits)
@@ -57,10 +60,9 @@ class RunFolder:
                 )
             self._require_same(begun)
             return self._state()
-        if self.writes:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_durably(self.path / SPLIT, table)
-            write_durably(self.path / BEGUN, (json.dumps(begun, indent=2) + "\n").encode())
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_durably(self.path / SPLIT, table)
+        write_durably(self.path / BEGUN, (json.dumps(begun, indent=2) + "\n").encode())
         return None
 
     def finish(self) -> None:

@@ -13,6 +13,7 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
 from xrt.train.augmentation import build_augmentation
@@ -117,18 +118,25 @@ def _kept(folder: RunFolder) -> str:
     return f"batch {batches} of epoch {epoch + 1}"
 
 
+def first_process() -> bool:
+    """Whether this is the first, or only, process of a training; the others write and print nothing."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning's hints about hardware, workers and short epochs off the terminal."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

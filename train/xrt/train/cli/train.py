@@ -34,7 +34,10 @@ def train(
     loaded = load_recipe(recipe, set_ or ())
     with needing("lightning", "lightning", "matplotlib", "torchmetrics"):
         from xrt.train.fit import fit
+        from xrt.train.training import first_process
     run = fit(loaded, data, out, resume=resume, say=say)
+    if not first_process():
+        return
     write_json(json, run.metrics)
     typer.echo(_table(run.metrics))
     typer.echo(f"checkpoint: {run.directory}")
