@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from xrt.benchmarks.cli.options import BackendOption, BundleArgument, PrecisionOption
-from xrt.benchmarks.cli.selecting import DatasetArgument, LimitOption, SplitOption
-from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
+from xrt.benchmarks.cli.selecting import DatasetArgument, LimitOption, SplitOption, UnreadableOption, report_unscored
+from xrt.runtime.cli.output import JsonOption, progress_bar, write_json
 
 
 def explain(
@@ -40,9 +40,7 @@ def explain(
     ] = 8,
     limit: LimitOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a run of the graph.")] = 16,
-    allow_unreadable: Annotated[
-        float, typer.Option(min=0, max=1, help="The share of images that may be unreadable before it is an error.")
-    ] = 0.05,
+    allow_unreadable: UnreadableOption = 0.05,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
     json: JsonOption = None,
@@ -94,7 +92,4 @@ def explain(
     print(f"{done.figures['files']} heatmaps: {out}")
     write_json(out / "metrics.json", done.figures)
     write_json(json, done.figures)
-    if done.unscored:
-        first = done.unscored[0]
-        say(f"{len(done.unscored)} images could not be scored, the first: {first.key}: {first.reason}")
-        raise typer.Exit(3)
+    report_unscored(done.unscored)

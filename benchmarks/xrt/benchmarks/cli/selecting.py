@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
+from xrt.runtime.cli.output import say
 from xrt.runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xrt.benchmarks.scoring import Unscored
     from xrt.runtime.bundle.reader import Bundle
     from xrt.runtime.cases import CaseTable
 
@@ -23,6 +27,12 @@ SplitOption = Annotated[
 LimitOption = Annotated[
     Optional[int],  # noqa: UP045 (typer)
     typer.Option(min=1, metavar="N", help="At most N cases, evenly spaced through the part."),
+]
+UnreadableOption = Annotated[
+    float,
+    typer.Option(
+        "--allow-unreadable", min=0, max=1, help="The share of images that may be unreadable before it is an error."
+    ),
 ]
 
 
@@ -48,3 +58,10 @@ def numbers_of(text: str, option: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{option} takes numbers, such as 0.2,0.4; not {text!r}") from None
+
+
+def report_unscored(unscored: Sequence[Unscored]) -> None:
+    """Say what could not be scored and exit with 3, if there is anything."""
+    if unscored:
+        say(f"{len(unscored)} images could not be scored, the first: {unscored[0].key}: {unscored[0].reason}")
+        raise typer.Exit(3)

@@ -26,6 +26,7 @@ COMMANDS = {
     "benchmark": "xrt-benchmarks",
     "evaluate": "xrt-benchmarks",
     "explain": "xrt-benchmarks",
+    "faithfulness": "xrt-benchmarks",
     "doctor": "xrt-runtime",
 }
 EPILOG = "Exit codes: 0 done; 1 failed, or refused by the gate; 2 wrong usage; 3 finished, but some inputs failed."
