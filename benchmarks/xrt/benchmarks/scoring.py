@@ -234,4 +234,4 @@ def _preview(pixels: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "preview_h p
     if factor == 1:
         return pixels
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0))

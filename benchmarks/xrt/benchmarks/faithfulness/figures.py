@@ -12,14 +12,14 @@ from xrt.benchmarks.localisation.grouping import groups
 from xrt.benchmarks.localisation.intervals import Interval, mean_intervals
 
 
-def aopc(curve: Float[np.ndarray, "*walks points"]) -> Float[np.ndarray, "*walks"]:
-    """The mean over steps 0..L of the drop from the first point (Samek et al. 2017; of one image)."""
+def aopc(curve: Float[np.ndarray, "walks points"]) -> Float[np.ndarray, " walks"]:
+    """Of every curve, the mean over steps 0..L of the drop from its first point (Samek et al. 2017)."""
     return (curve[..., :1] - curve).mean(axis=-1)
 
 
 def area_under(
-    curve: Float[np.ndarray, "*walks points"], share: Float[np.ndarray, " points"]
-) -> Float[np.ndarray, "*walks"]:
+    curve: Float[np.ndarray, "walks points"], share: Float[np.ndarray, " points"]
+) -> Float[np.ndarray, " walks"]:
     """The area under the curve over the share of the cells that are replaced, by trapezia."""
     return ((curve[..., 1:] + curve[..., :-1]) / 2 * np.diff(share)).sum(axis=-1)
 

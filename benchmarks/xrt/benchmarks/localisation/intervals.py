@@ -35,13 +35,15 @@ def mean_intervals(
     `images` says which image each finding belongs to. NaN is a figure that is not defined for a finding; it is left
     out of its column.
     """
+    if not len(values):
+        return [Interval(None)] * values.shape[1]
     defined = ~np.isnan(values)
     labels, cluster = np.unique(images, return_inverse=True)
     sums, counts = np.zeros((2, len(labels), values.shape[1]))
     np.add.at(sums, cluster, np.where(defined, values, 0.0))
     np.add.at(counts, cluster, defined)
     # How often each image is drawn decides everything, so no index is drawn one by one.
-    share = np.full(len(labels), 1 / max(1, len(labels)))
+    share = np.full(len(labels), 1 / len(labels))
     drawn = np.random.default_rng(seed).multinomial(len(labels), share, RESAMPLES)
     with np.errstate(invalid="ignore"):
         means = (drawn @ sums) / (drawn @ counts)
