@@ -46,7 +46,7 @@ class Panels:
 
     def draw(
         self, image: ScoredImage, cam: Float32[np.ndarray, "h w"], *, boxed: bool = False, opacity: float = MAX_OPACITY
-    ) -> UInt8[np.ndarray, "h w 3"]:
+    ) -> UInt8[np.ndarray, "preview_h preview_w 3"]:
         """The overlay of a map on the whole stored image."""
         height, width = image.input.shape
         box = self.box(image, cam) if boxed else None
