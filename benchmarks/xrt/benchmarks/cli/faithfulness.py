@@ -26,7 +26,7 @@ def faithfulness(
     sigma: Annotated[float, typer.Option(help="Standard deviation of the noise, as a share of the grey range.")] = 0.1,
     correct_only: Annotated[bool, typer.Option("--correct-only", help="Only findings that the labels name.")] = False,
     steps: Annotated[
-        int, typer.Option(min=2, help="Steps of a walk at most; as many as the map has cells replace one at a time.")
+        int, typer.Option(min=2, help="Steps of a walk at most. As many as the map has cells: one cell at a time.")
     ] = 16,
     random_orders: Annotated[int, typer.Option(min=1, help="Random orders an image, as the baseline.")] = 2,
     least_first: Annotated[
@@ -86,6 +86,7 @@ def faithfulness(
             options,
             progress=lambda done, _: bar.update(task, completed=done),
         )
+    # The report's writer is called here: write_report(out, write_faithfulness(out, result)).
     write_faithfulness(out, result)
     left_out = "".join(f", {count} left out ({reason})" for reason, count in result.left_out.items())
     print(f"{len(result.curves)} findings of {result.images} images{left_out}; {table.name}, part {part}")
@@ -101,6 +102,6 @@ def faithfulness(
             if row.kind in ("all", "area"):
                 columns = f"{row.hits!s:>24} {row.hits_shuffled!s:>24} {row.chance!s:>26}"
                 print(f"{row.name:38} {columns}  {row.count} findings, IoU {row.iou}")
-    print(f"report: {out}")
+    print(f"tables and figures: {out}")
     write_json(json, result.as_dict())
     report_unscored(result.unscored)
