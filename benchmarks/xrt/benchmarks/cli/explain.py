@@ -90,7 +90,6 @@ def explain(
     for row in done.figures["classes"]:
         print(f"{row['class']:24} " + " ".join(f"{value:9}" for key, value in row.items() if key != "class"))
     print(f"{done.figures['files']} heatmaps: {out}")
-    write_json(out / "metrics.json", done.figures)
     # The report's writer is called here: write_report(out, done.report).
     write_json(json, done.figures)
     report_unscored(done.unscored)

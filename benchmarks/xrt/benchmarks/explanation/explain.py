@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,7 @@ def explain(
         "classes": [dict(zip(rows.columns, row, strict=True)) for row in rows.rows],
         "maps": [dict(zip(t.columns, row, strict=True)) for t in sections[0].tables[1:] for row in t.rows],
     }
+    replace_file(out / "metrics.json", (json.dumps(figures, indent=2) + "\n").encode())
     subtitle = f"{bundle.manifest.name} ({opened.variant.file}) on {table.name}, part {part}, {len(found.table)} images"
     return Explanation(figures, tuple(unscored), Report("Explanations", subtitle, tuple(sections)))
 
