@@ -20,12 +20,15 @@ COMMANDS = {
     "demo": "xrt-benchmarks[torch]",
     "phantoms": "xrt-runtime",
     "train": "xrt-train[lightning]",
+    "search": "xrt-train[search]",
     "export": "xrt-export",
     "build": "xrt-runtime",
     "parity": "xrt-benchmarks[torch]",
     "triage": "xrt-runtime",
     "benchmark": "xrt-benchmarks",
     "evaluate": "xrt-benchmarks",
+    "explain": "xrt-benchmarks",
+    "faithfulness": "xrt-benchmarks",
     "doctor": "xrt-runtime",
 }
 EPILOG = "Exit codes: 0 done; 1 failed, or refused by the gate; 2 wrong usage; 3 finished, but some inputs failed."

@@ -1,0 +1,1 @@
+"""Heatmaps at scale: of every finding, of the most certain and the most mistaken cases, and on average."""

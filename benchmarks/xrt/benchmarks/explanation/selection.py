@@ -1,0 +1,50 @@
+"""Which cases to look at: the most certain of every class, the most mistaken, and a few examples for all to share."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def top_cases(probability: Float[np.ndarray, " n"], count: int) -> list[int]:
+    """The `count` cases of highest probability, highest first; of equals, the earlier in the table."""
+    return [int(i) for i in np.argsort(-probability, kind="stable")[:count]]
+
+
+def hard_cases(
+    probability: Float[np.ndarray, " n"],
+    predicted: Bool[np.ndarray, " n"],
+    labelled: Bool[np.ndarray, " n"],
+    count: int,
+) -> tuple[list[int], list[int]]:
+    """Confident and wrong: false positives by falling probability, and false negatives by rising probability."""
+    false_positives = np.flatnonzero(predicted & ~labelled)
+    false_negatives = np.flatnonzero(~predicted & labelled)
+    return (
+        [int(false_positives[i]) for i in top_cases(probability[false_positives], count)],
+        [int(false_negatives[i]) for i in top_cases(-probability[false_negatives], count)],
+    )
+
+
+def examples(
+    probability: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"], count: int
+) -> list[tuple[int, int]]:
+    """(case, class) pairs, each case once: the classes in turn give their most certain case that is labelled so.
+
+    A class without labelled cases gives its most certain ones.
+    """
+    queues = []
+    for c in range(probability.shape[1]):
+        candidates = np.flatnonzero(labelled[:, c]) if labelled[:, c].any() else np.arange(len(probability))
+        queues.append(iter([int(candidates[i]) for i in top_cases(probability[candidates, c], len(candidates))]))
+    chosen: dict[int, int] = {}
+    turns = list(enumerate(queues))
+    while turns and len(chosen) < count:
+        remaining = []
+        for c, queue in turns:
+            case = next((case for case in queue if case not in chosen), None)
+            if case is not None and len(chosen) < count:
+                chosen[case] = c
+                remaining.append((c, queue))
+        turns = remaining
+    return list(chosen.items())

@@ -1,0 +1,160 @@
+"""What `xrt faithfulness` leaves behind: tables, curves and the sections of a report."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from xrt.benchmarks.faithfulness.measure import FaithfulnessResult
+from xrt.benchmarks.faithfulness.plots import plot_curves, plot_groups
+from xrt.benchmarks.localisation.intervals import Interval
+from xrt.benchmarks.report import Cell, Figure, Report, Section, Table
+
+_TITLES = {"noise": "Gaussian noise of σ = {:g} of the grey range, added", "blur": "a Gaussian blur of half a cell"}
+_TITLES |= {"uniform": "uniformly random grey", "mean": "the image's mean grey"}
+
+
+def write_faithfulness(out: Path, result: FaithfulnessResult) -> Report:
+    """Write metrics.json, faithfulness.csv, localisation.csv, curves.csv and figures into `out`; the report's parts."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
+    _write_rows(out / "faithfulness.csv", result.faithfulness)
+    if result.localisation:
+        _write_rows(out / "localisation.csv", result.localisation)
+    _write_curves(out / "curves.csv", result)
+    sections = [_faithfulness(result)]
+    if result.localisation:
+        sections.append(_localisation(result))
+    for section in sections:
+        for figure in section.figures:
+            (out / figure.file).write_bytes(figure.png)
+    made = result.provenance
+    subtitle = f"{made['bundle']} ({made['variant']}) on {made['dataset']}, part {made['part']}, {result.images} images"
+    return Report("Faithfulness of heatmaps", subtitle, tuple(sections))
+
+
+def _faithfulness(result: FaithfulnessResult) -> Section:
+    options = result.options
+    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in result.left_out.items())
+    changed = _TITLES[options.perturbation].format(options.sigma)
+    text = (
+        f"{len(result.curves)} predicted findings of {result.images} images"
+        f"{', labelled so' if options.correct_only else ''}{f' ({left_out})' if left_out else ''}. The"
+        f" {result.grid[0]} × {result.grid[1]} cells of {result.provenance['cams']} are replaced in"
+        f" {len(result.counts) - 1} steps, the hottest first in MoRF (the coolest in LeRF), by {changed}. AOPC is the"
+        " mean drop of the probability, or of the logit, over the steps (Samek et al. 2017). Deletion replaces cells"
+        " by the image's mean grey, insertion puts them back into the blurred image; AUC is the area under the"
+        " probability (Petsiuk et al. 2018).",
+        f"Beside the heatmap's order stand {options.random_orders} random orders an image, with the same noise."
+        " Intervals are 95 %, by bootstrap over images; differences are paired.",
+    )
+    columns = ("group", "measure", "better", "findings", "heatmap", "random", "difference")
+    tables = []
+    for title, kinds in _TABLES:
+        rows = tuple(
+            (row.name, row.measure, row.better, row.count, *_cells(row.map, row.random, row.difference))
+            for row in result.faithfulness
+            if row.kind in kinds
+        )
+        if rows:
+            tables.append(Table(title, columns, rows))
+    main = next(row.measure for row in result.faithfulness if row.kind == "all")
+    shown = [row for row in result.faithfulness if row.measure == main and row.kind != "class and contrast"]
+    series = [(f"{r.name} ({r.count})", (("heatmap's order", r.map), ("random orders", r.random))) for r in shown]
+    note = "With 95 % intervals; in brackets the number of findings."
+    figures = (
+        Figure("Curves against steps", "curves.png", plot_curves(result), "Bands: 95 % intervals over images."),
+        Figure(f"{main}, by group", "aopc.png", plot_groups(series, f"{main} (higher is better)"), note),
+    )
+    return Section("Faithfulness", text, tuple(tables), figures)
+
+
+_TABLES = (
+    ("All findings", ("all",)),
+    ("By class", ("class",)),
+    ("By area and contrast", ("area", "contrast")),
+    ("By class and contrast", ("class and contrast",)),
+)
+
+
+def _localisation(result: FaithfulnessResult) -> Section:
+    text = (
+        "Predicted findings with a reader's box. Pointing: the map's maximum lies in a box (Zhang et al. 2018)."
+        " IoU: intersection over union of the boxes with the one that screening draws, around the map's maximum above"
+        " Otsu's threshold. Chance is a map that is the same everywhere: both figures are then the share of the image"
+        " that the boxes cover. Shuffled maps are those of all other images of the class.",
+        f"{result.missed} boxed lesions are not predicted, and so not counted.",
+    )
+    columns = (
+        "group",
+        "findings",
+        "chance",
+        "pointing",
+        "shuffled",
+        "difference",
+        "IoU",
+        "IoU shuffled",
+        "IoU difference",
+    )
+    tables = []
+    for title, kinds in _TABLES:
+        rows = tuple(
+            (row.name, row.count, *_cells(*(getattr(row, f.name) for f in fields(row)[3:])))
+            for row in result.localisation
+            if row.kind in kinds
+        )
+        if rows:
+            tables.append(Table(title, columns, rows))
+    series = [
+        (f"{r.name} ({r.count})", (("heatmaps", r.hits), ("shuffled heatmaps", r.hits_shuffled), ("chance", r.chance)))
+        for r in result.localisation
+        if r.kind != "class and contrast"
+    ]
+    note = "With 95 % intervals; in brackets the number of findings."
+    figure = Figure(
+        "Pointing game, by group", "pointing.png", plot_groups(series, "maximum inside the reader's box (share)"), note
+    )
+    return Section("Localisation", text, tuple(tables), (figure,))
+
+
+def _cells(*intervals: Interval) -> tuple[Cell, ...]:
+    return tuple(None if interval.point is None else str(interval) for interval in intervals)
+
+
+def _write_rows(path: Path, rows: Sequence[object]) -> None:
+    """A column for every field of the rows, three for every interval."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        for number, row in enumerate(rows):
+            record = {}
+            for field in fields(row):  # type: ignore[arg-type]
+                value = getattr(row, field.name)
+                if isinstance(value, Interval):
+                    record |= {
+                        field.name: value.point,
+                        f"{field.name}_low": value.low,
+                        f"{field.name}_high": value.high,
+                    }
+                else:
+                    record[field.name] = value
+            if number == 0:
+                writer.writerow(record)
+            writer.writerow(record.values())
+
+
+def _write_curves(path: Path, result: FaithfulnessResult) -> None:
+    """Mean curves over all findings: one row a point."""
+    probability = np.mean([f.probability for f in result.curves], axis=0)
+    logit = np.mean([f.logit for f in result.curves], axis=0)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "order", "cells", "probability", "logit"))
+        for i, name in enumerate(result.paths):
+            for j, order in enumerate(("heatmap", "random")):
+                for point, count in enumerate(result.counts):
+                    writer.writerow((name, order, count, probability[i, j, point], logit[i, j, point]))
