@@ -22,6 +22,7 @@ from torch import Tensor
 from xrt.runtime.bundle.manifest import ClassSpec
 from xrt.runtime.cases import CaseTable, open_cases
 from xrt.runtime.errors import ModelError, UsageError
+from xrt.runtime.operating import youden_threshold
 from xrt.train.callbacks import History, KeepBest, ProgressLine
 from xrt.train.checkpoint import SPEC, CheckpointSpec, save_checkpoint
 from xrt.train.data import CaseDataset, fits_in_memory, loader, measure
@@ -30,7 +31,6 @@ from xrt.train.models import build_model, start_at_prevalence
 from xrt.train.module import Classifier
 from xrt.train.recipe import Recipe
 from xrt.train.reports import write_reports
-from xrt.train.thresholds import youden_threshold
 
 _log = logging.getLogger("xrt.train")
 _PACKAGES = (
