@@ -41,16 +41,19 @@ def confusions(predictions: Predictions) -> tuple[Confusion, ...]:
     matrices = []
     for j, name in enumerate(predictions.names):
         counts = confusion_matrix(truth[:, j], decided[:, j], labels=[False, True])
-        negative = predictions.table.classes[0] if predictions.task == "binary" else f"no {name}"
-        matrices.append(Confusion(name, (negative, name), _plain(counts)))
+        labels = predictions.table.classes if predictions.task == "binary" else ("absent", "present")
+        matrices.append(Confusion(name, labels, _plain(counts)))
     return tuple(matrices)
 
 
 def report_lines(predictions: Predictions) -> tuple[ReportLine, ...]:
     """Precision, recall and F1 of every class and their averages, by scikit-learn."""
     truth, decided, names = predictions.truth, predictions.decisions, predictions.names
-    if len(names) == 1:
-        truth, decided = (np.column_stack([~part, part]) for part in (truth, decided))
+    if predictions.task == "multiclass":
+        known = truth.any(axis=1)
+        truth, decided = truth[known].argmax(axis=1), decided[known].argmax(axis=1)
+    elif len(names) == 1:
+        truth, decided = truth[:, 0].astype(int), decided[:, 0].astype(int)
         first = predictions.table.classes[0] if predictions.task == "binary" else f"no {names[0]}"
         names = (first, *names)
     # Numbers in place of names: a class may be called "macro avg".

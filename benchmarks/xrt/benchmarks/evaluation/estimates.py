@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -24,11 +23,15 @@ class Estimate:
     high: float | None = None
 
     def __str__(self) -> str:
+        return f"{self:.3f}"
+
+    def __format__(self, spec: str) -> str:
+        """The three numbers, each formatted by `spec`."""
         if self.value is None:
             return "not defined"
         if self.low is None or self.high is None:
-            return f"{self.value:.3f} [not defined]"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+            return f"{self.value:{spec}} [not defined]"
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
 UNDEFINED = Estimate(None)
@@ -74,8 +77,3 @@ def percentile(value: float | None, resampled: Float[np.ndarray, " r"]) -> Estim
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(usable, [tail, 100 - tail])
     return Estimate(float(value), float(low), float(high))
-
-
-def row_of(estimate: Estimate) -> dict[str, Any]:
-    """The three numbers by name."""
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}

@@ -42,7 +42,7 @@ def roc_png(predictions: Predictions, evaluation: Evaluation) -> bytes:
         axes.plot(x, y, label=f"{_short(c.name)}  {_interval(c.figures.auroc)}", **_style(j))
         if c.figures.specificity.value is not None and c.figures.sensitivity.value is not None:
             point = 1 - c.figures.specificity.value, c.figures.sensitivity.value
-            axes.plot(*point, "o", color=_style(j)["color"], markersize=5, markeredgecolor="white", zorder=5)
+            axes.plot(*point, "o", color=_style(j)["color"], markersize=8, markeredgecolor="white", zorder=5)
     _unit_square(axes, "1 − specificity", "sensitivity")
     _legend(axes, "AUROC [95 % interval]")
     return _png(figure)
@@ -56,7 +56,7 @@ def pr_png(predictions: Predictions, evaluation: Evaluation) -> bytes:
             continue
         precision, recall, _ = precision_recall_curve(predictions.truth[:, j], predictions.probability[:, j])
         label = f"{_short(c.name)}  {_interval(c.figures.average_precision)}"
-        axes.plot(recall, precision, label=label, drawstyle="steps-pre", **_style(j))
+        axes.plot(recall, precision, label=label, drawstyle="steps-post", **_style(j))
         prevalence = c.positives / (c.positives + c.negatives)
         axes.plot(1.0, prevalence, "_", color=_style(j)["color"], markersize=14, markeredgewidth=2, clip_on=False)
     _unit_square(axes, "recall (sensitivity)", "precision")
@@ -74,7 +74,8 @@ def models_png(predictions: Predictions, others: Sequence[Predictions]) -> bytes
             area = ranking(each.truth[:, k], each.probability[:, k])[0]
             if area is not None:
                 x, y, _ = roc_curve(each.truth[:, k], each.probability[:, k])
-                axes.plot(x, y, label=f"{_short(each.model.name, 26)}  {area:.3f}", **_style(m))
+                style = {**_style(m), "linestyle": _DASHES[m % len(_DASHES)]}
+                axes.plot(x, y, label=f"{_short(each.model.name, 26)}  {area:.3f}", **style)
         _unit_square(axes, "1 − specificity", "sensitivity")
         axes.set_title(_short(name), fontsize=10)
         if axes.get_legend_handles_labels()[0]:
@@ -91,7 +92,8 @@ def reliability_png(before: Predictions, after: Predictions | None) -> bytes:
     figure, panels = _panels(len(names), side=3.3)
     for j, (name, axes) in enumerate(zip(names, panels, strict=True)):
         axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (1, 3)))
-        for m, (label, each) in enumerate((("as reported", before), ("temperature fitted", after))):
+        reach = []
+        for m, (label, each) in enumerate((("as the model gives it", before), ("temperature fitted", after))):
             if each is None:
                 continue
             yes, p = confidence(each) if multiclass else (each.truth[:, j], each.probability[:, j])
@@ -99,13 +101,16 @@ def reliability_png(before: Predictions, after: Predictions | None) -> bytes:
             mean, share = np.array([row[0] for row in rows]), np.array([row[1] / row[2] for row in rows])
             spread = np.array([_wilson_error(row[1], row[2]) for row in rows]).T
             style = _style(m)
+            reach += [float(mean.max()), float((share + spread[1]).max())]
             axes.errorbar(
                 mean, share, yerr=spread, fmt="os"[m], markersize=4, linewidth=1, capsize=0, color=style["color"],
                 linestyle=style["linestyle"], label=label,
             )  # fmt: skip
-        _unit_square(axes, "mean probability", "share of positives")
+        # A rare class lives in a corner of the square: show that corner.
+        _unit_square(axes, "mean probability", "share of positives", min(1.01, 1.1 * max(reach)))
         axes.set_title(_short(name), fontsize=10)
-        axes.legend(loc="upper left", frameon=False, fontsize=7.5)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     return _png(figure)
 
 
@@ -175,8 +180,9 @@ def _style(index: int) -> dict:
     }
 
 
-def _unit_square(axes: Axes, x: str, y: str) -> None:
-    axes.set(xlabel=x, ylabel=y, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+def _unit_square(axes: Axes, x: str, y: str, upper: float = 1.01) -> None:
+    limits = (-0.01 * upper, upper)
+    axes.set(xlabel=x, ylabel=y, xlim=limits, ylim=limits, aspect="equal")
     axes.grid(color="#e6eaee", linewidth=0.8)
     axes.set_axisbelow(True)
 

@@ -6,14 +6,17 @@ from xrt.benchmarks.evaluation import plots
 from xrt.benchmarks.evaluation.calibration import BINS
 from xrt.benchmarks.evaluation.cards import data_set_card, model_card
 from xrt.benchmarks.evaluation.comparison import Comparison
-from xrt.benchmarks.evaluation.estimates import MIN_USABLE
+from xrt.benchmarks.evaluation.estimates import Estimate
 from xrt.benchmarks.evaluation.evaluation import Evaluation, Study
 from xrt.benchmarks.evaluation.figures import Figures
+from xrt.benchmarks.evaluation.methods import methods
 from xrt.benchmarks.evaluation.subgroups import MIN_IMAGES
+from xrt.benchmarks.evaluation.thresholds import OperatingPoint
 from xrt.benchmarks.report import Cell, Figure, Report, Section, Table
 from xrt.runtime.bundle.manifest import IntendedUse
 
-_DECISION_COLUMNS = ("accuracy", "precision", "sensitivity", "specificity", "f1", "npv")
+_DECISIONS = ("accuracy", "precision", "sensitivity", "specificity", "f1", "npv")
+_DECISION_COLUMNS = ("accuracy", "precision", "sensitivity", "specificity", "F1", "NPV")
 
 
 def build_report(evaluation: Evaluation, study: Study) -> Report:
@@ -32,7 +35,7 @@ def build_report(evaluation: Evaluation, study: Study) -> Report:
             study.predictions.table, evaluation.part, study.ruled.validation.table if study.ruled.validation else None
         ),
         model_card(study.predictions),
-        _methods(evaluation),
+        methods(evaluation),
     ]
     return Report(
         title=f"{evaluation.model}: evaluation",
@@ -41,15 +44,20 @@ def build_report(evaluation: Evaluation, study: Study) -> Report:
     )
 
 
+def _shown(estimate: Estimate, spec: str = ".3f") -> str:
+    """An estimate that breaks over two lines before its interval, and nowhere else."""
+    return f"{estimate:{spec}}".replace(", ", ",\u00a0")
+
+
 def _summary(e: Evaluation) -> Section:
     multiclass = not e.operating
     rows: list[tuple[Cell, ...]] = [
-        ("AUROC, mean of the classes", str(e.mean.auroc)),
-        ("Average precision, mean of the classes", str(e.mean.average_precision)),
-        ("Accuracy, of images" if multiclass else "Accuracy, mean of the classes", str(e.accuracy)),
-        ("Sensitivity, mean of the classes", str(e.mean.sensitivity)),
-        ("Specificity, mean of the classes", str(e.mean.specificity)),
-        ("Expected calibration error, mean of the classes", str(e.mean.ece)),
+        ("AUROC, mean of the classes", _shown(e.mean.auroc)),
+        ("Average precision, mean of the classes", _shown(e.mean.average_precision)),
+        ("Accuracy, of images" if multiclass else "Accuracy, mean of the classes", _shown(e.accuracy)),
+        ("Sensitivity, mean of the classes", _shown(e.mean.sensitivity)),
+        ("Specificity, mean of the classes", _shown(e.mean.specificity)),
+        ("Expected calibration error, mean of the classes", _shown(e.mean.ece)),
     ]
     if len(e.classes) == 1:
         rows = [(str(name).replace(", mean of the classes", ""), value) for name, value in rows]
@@ -72,7 +80,7 @@ def _summary(e: Evaluation) -> Section:
 def _acceptance(e: Evaluation) -> Section | None:
     if e.acceptance is None:
         return None
-    rows = tuple((j.requirement, str(j.found), j.verdict) for j in e.acceptance.judged)
+    rows = tuple((j.requirement, _shown(j.found), j.verdict) for j in e.acceptance.judged)
     note = (
         "A lower limit is met when the lower bound of the 95 % interval reaches it, and missed when even the upper "
         "bound does not; an upper limit mirrors this. In between, the evidence is insufficient."
@@ -86,7 +94,7 @@ def _acceptance(e: Evaluation) -> Section | None:
 
 def _discrimination(e: Evaluation, study: Study) -> Section:
     def row(name: str, images: Cell, figures: Figures) -> tuple[Cell, ...]:
-        return name, images, str(figures.auroc), str(figures.average_precision)
+        return name, images, _shown(figures.auroc), _shown(figures.average_precision)
 
     rows = [row(c.name, c.positives, c.figures) for c in e.classes]
     if len(rows) > 1:
@@ -126,15 +134,13 @@ def _operating(e: Evaluation) -> Section:
     if e.operating:
         chosen = "chosen on the validation cases, measured on the reported ones" if e.validation else "as given"
         note = "" if e.validation else "No validation cases were given, so no threshold was chosen: see --validation."
-        points = tuple(
-            (p.name, p.rule, p.threshold, *(str(getattr(p, name)) for name in _DECISION_COLUMNS)) for p in e.operating
-        )
+        points = tuple((p.name, p.rule, p.threshold, *_decisions(p)) for p in e.operating)
         tables.append(Table(f"Thresholds, {chosen}", ("class", "rule", "threshold", *_DECISION_COLUMNS), points, note))
     return Section("Operating points", (), tuple(tables))
 
 
-def _decisions(figures: Figures) -> tuple[str, ...]:
-    return tuple(str(getattr(figures, name)) for name in _DECISION_COLUMNS)
+def _decisions(figures: Figures | OperatingPoint) -> tuple[str, ...]:
+    return tuple(_shown(getattr(figures, name)) for name in _DECISIONS)
 
 
 def _confusion(e: Evaluation) -> Section:
@@ -160,7 +166,7 @@ def _calibration(e: Evaluation, study: Study) -> Section:
         ("As the model gives them", e.calibration),
         ("With temperatures fitted on the validation cases", e.recalibrated),
     ):
-        cells = tuple((c.name, c.temperature, str(c.ece), str(c.ece_mass), str(c.brier), c.nll) for c in rows)
+        cells = tuple((c.name, c.temperature, _shown(c.ece), _shown(c.ece_mass), _shown(c.brier), c.nll) for c in rows)
         if cells:
             columns = ("class", "temperature", "ECE, equal width", "ECE, equal mass", "Brier score", "NLL (nats)")
             tables.append(Table(title, columns, cells))
@@ -179,8 +185,8 @@ def _subgroups(e: Evaluation) -> Section | None:
         return None
     columns = ("by", "group", "class", "images", "positive", "prevalence", "AUROC", "sensitivity", "specificity")
     rows = tuple(
-        (s.by, s.group, s.name, s.images, s.positives, s.prevalence, str(s.auroc), str(s.sensitivity),
-         str(s.specificity))
+        (s.by, s.group, s.name, s.images, s.positives, s.prevalence, _shown(s.auroc), _shown(s.sensitivity),
+         _shown(s.specificity))
         for s in e.subgroups
     )  # fmt: skip
     note = (
@@ -212,11 +218,21 @@ def _comparison(c: Comparison, note: str) -> Table:
     columns = ("class", f"AUROC, {c.model}", f"AUROC, {c.other}", "difference", "more", "fewer", "become right",
                "become wrong", "kappa")  # fmt: skip
     rows: list[tuple[Cell, ...]] = [
-        (r.name, r.auroc, r.other_auroc, str(r.auroc_difference), r.gained, r.lost, r.mended, r.broken, r.kappa)
+        (
+            r.name,
+            r.auroc,
+            r.other_auroc,
+            _shown(r.auroc_difference, "+.4f"),
+            r.gained,
+            r.lost,
+            r.mended,
+            r.broken,
+            r.kappa,
+        )
         for r in c.classes
     ]
     if len(rows) > 1:
-        rows.append(("mean", "", "", str(c.mean_auroc_difference), "", "", "", "", ""))
+        rows.append(("mean", "", "", _shown(c.mean_auroc_difference, "+.4f"), "", "", "", "", ""))
     return Table(f"{c.other} ({c.other_executed}) beside {c.model}", columns, tuple(rows), note)
 
 
@@ -238,28 +254,5 @@ def _localisation(e: Evaluation) -> Section | None:
                 rows,
                 note,
             ),
-        ),
-    )
-
-
-def _methods(e: Evaluation) -> Section:
-    return Section(
-        "Methods",
-        (
-            f"Intervals are at 95 %. Those of AUROC, average precision, F1, Brier score, calibration errors, means and "
-            f"differences are percentile intervals of {e.resamples} bootstrap resamples (seed {e.seed}) that draw "
-            "patients with replacement and take all their images; classes, subgroups and models share the resamples. "
-            f"A resample in which a figure is not defined is left out; where under {100 * MIN_USABLE:.0f} % "
-            "remain, there is no interval.",
-            "Accuracy, sensitivity, specificity, precision and NPV are shares of images with Wilson's score interval "
-            "(JASA 1927), counts divided by the design effect of several images a patient (Rao & Scott, Biometrics "
-            "1992). Without patients' names every image is its own patient, and intervals may be too narrow.",
-            "AUROC counts ties half; average precision does not interpolate; both as in scikit-learn. A class with one "
-            "kind of case has neither: not defined.",
-            "Thresholds are midpoints between adjacent scores of the validation cases: Youden's J (Cancer 1950), the "
-            "highest F1, or the best specificity at a fixed sensitivity and the other way round. Temperatures minimise "
-            "the negative log likelihood of the validation cases (Guo et al. 2017, arXiv 1706.04599). No reported case "
-            "is among them. Where validation gives no threshold, the model's own is kept.",
-            f"The expected calibration error has {BINS} bins. It is biased upwards on few images.",
         ),
     )

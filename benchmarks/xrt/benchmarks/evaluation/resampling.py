@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
-_CHUNK = 4_000_000
+_CHUNK = 1_000_000
 """Weights held at once: a chunk stays near the processor's caches."""
 
 

@@ -19,19 +19,15 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float32
-
 from xrt.runtime.backends import BACKENDS, Backend, Session, SessionOptions
 from xrt.runtime.bundle.manifest import SCHEMA_VERSION, Certificate, ClassSpec, Manifest, Variant
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.bundle.writer import check_destination, write_bundle
 from xrt.runtime.errors import BackendError, BundleError, PartlyRefused, RefusedByGate, UsageError
 from xrt.runtime.gate.answers import Answers, answer
+from xrt.runtime.gate.carrying import carried_over
 from xrt.runtime.gate.certify import certificate_of, replayed
 from xrt.runtime.gate.evidence import EvidenceImages
-from xrt.runtime.gate.figures import upper_bound
-from xrt.runtime.gate.limits import MIN_DECISIONS
 from xrt.runtime.gate.standing import require_certified
 
 Progress = Callable[[str], None]
@@ -143,7 +139,7 @@ def _certify_plain(
         with session:
             found = answer(session, evidence.images)
             vouched = replayed(session, known, manifest, variant, backend)
-        certificate = _carried_over(vouched, found.logits, before, manifest, evidence)
+        certificate = carried_over(vouched, found.logits, before, manifest, evidence)
         certificates.append(certificate)
         if certificate.verdict == "passed" and expected is None:
             expected, reference = found, f"{variant.file} on {backend.name} {backend.version()}, fp32"
@@ -179,63 +175,6 @@ def _certify_other(
             )
         )
     return certificates
-
-
-def _carried_over(
-    vouched: Certificate,
-    logits: Float32[np.ndarray, "n logits"],
-    before: tuple[Certificate, ...],
-    manifest: Manifest,
-    evidence: EvidenceImages,
-) -> Certificate:
-    """What the known answers say under the new rules, with the decisions that the certified logit error leaves open.
-
-    Every open decision counts as a flip: the reference may decide it the other way.
-    """
-    strongest = max(before, key=lambda c: c.evidence.decisions)
-    errors = [float(c.figures["logit_error"] or 0.0) for c in (*before, vouched)]
-    wrong = undecided(logits, max(errors) * (1 + float(np.abs(logits).max())), manifest)
-    count, decisions = int(wrong.sum()), wrong.size
-    verdict, reasons = vouched.verdict, list(vouched.reasons)
-    if count:
-        verdict = "failed"
-        reasons.append(
-            f"{count} of {decisions} decisions lie within the certified logit error of a threshold and could flip, the "
-            "limit is 0"
-        )
-    elif verdict == "passed" and decisions < MIN_DECISIONS:
-        verdict = "insufficient"
-        reasons.append(f"{decisions} decisions are insufficient evidence, {MIN_DECISIONS} are needed")
-    flips = {"decisions": decisions, "flips": count / decisions, "flips_upper": upper_bound(count, decisions)}
-    source = (
-        f"known answers under new decision rules, and how near {evidence.source} comes to the thresholds; logits "
-        f"and maps passed before on {strongest.evidence.source} ({strongest.evidence.decisions} decisions)"
-    )
-    rests_on = vouched.evidence.model_copy(update={"source": source, "images": len(logits), "decisions": decisions})
-    return vouched.model_copy(
-        update={
-            "verdict": verdict,
-            "reasons": tuple(reasons),
-            "figures": {**vouched.figures, **flips, "images": len(logits)},
-            "evidence": rests_on,
-        }
-    )
-
-
-def undecided(logits: Float32[np.ndarray, "n logits"], error: float, manifest: Manifest) -> np.ndarray:
-    """Which decisions could be another if every logit were off by up to `error`.
-
-    Bool [n, logits]; [n] for a multiclass task, which makes one decision an image.
-    """
-    if manifest.task == "multiclass":
-        highest = np.sort(logits, axis=1)[:, -2:]
-        return highest[:, -1] - highest[:, 0] <= 2 * error if logits.shape[1] > 1 else np.zeros(len(logits), dtype=bool)
-    thresholds = np.array([c.threshold for c in manifest.logit_classes], dtype=np.float64)
-    temperatures = np.array([c.temperature for c in manifest.logit_classes])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # A class without a threshold (NaN), or with one at 0 or 1, cannot flip.
-        places = temperatures * np.log(thresholds / (1 - thresholds))
-        return np.abs(logits - places) <= error
 
 
 def _earlier(bundle: Bundle, variant: Variant) -> tuple[Certificate, ...]:
