@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 
 from xrt.runtime.bundle.manifest import Certificate, Manifest
 from xrt.runtime.gate.evidence import EvidenceImages
@@ -47,13 +47,14 @@ def carried_over(
         update={
             "verdict": verdict,
             "reasons": tuple(reasons),
-            "figures": {**vouched.figures, **flips, "images": len(logits)},
+            # The certified error goes along, or a chain of bundles would forget all but the known answers'.
+            "figures": {**vouched.figures, **flips, "images": len(logits), "logit_error": max(errors)},
             "evidence": rests_on,
         }
     )
 
 
-def undecided(logits: Float32[np.ndarray, "n logits"], error: float, manifest: Manifest) -> Bool[np.ndarray, ...]:
+def undecided(logits: Float32[np.ndarray, "n logits"], error: float, manifest: Manifest) -> np.ndarray:
     """Which decisions could be another if every logit were off by up to `error`.
 
     Bool [n, logits]; [n] for a multiclass task, which makes one decision an image.
