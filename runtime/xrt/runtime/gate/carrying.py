@@ -42,7 +42,9 @@ def carried_over(
         f"known answers under new decision rules, and how near {evidence.source} comes to the thresholds; logits "
         f"and maps passed before on {strongest.evidence.source} ({strongest.evidence.decisions} decisions)"
     )
-    rests_on = vouched.evidence.model_copy(update={"source": source, "images": len(logits), "decisions": decisions})
+    rests_on = strongest.evidence.model_copy(
+        update={"source": source, "images": len(logits), "decisions": decisions, "labelled": False}
+    )
     return vouched.model_copy(
         update={
             "verdict": verdict,
