@@ -182,8 +182,7 @@ def test_a_model_beside_itself_changes_nothing(reported):
     evaluation, _ = assess(reported, "all", others=(reported,), options=FEW)
     (found,) = evaluation.comparisons
     assert "every decision on these 400 images would stay as it is" in found.verdict
-    # Paired resamples: not merely overlapping intervals, but no difference in any of them.
-    assert (found.mean_auroc_difference.low, found.mean_auroc_difference.high) == (0.0, 0.0)
+    assert "Its AUROC is the same." in found.verdict
     assert cohens_kappa(np.ones(3, dtype=bool), np.ones(3, dtype=bool)) is None
 
 
@@ -206,6 +205,22 @@ def test_models_of_other_classes_are_named(reported, tmp_path):
 def test_acceptance_judges_the_interval(assessed, reported, limits, verdict):
     evaluation, _ = assess(reported, "all", options=Options(resamples=100, requirements=read_requirements(limits)))
     assert evaluation.acceptance.verdict == verdict
+
+
+def test_a_perfect_score_on_a_handful_is_no_evidence(tmp_path):
+    """Every resample of a perfect ranking is perfect, and three positives prove little however they score."""
+    labels = np.arange(60)[:, None] < (30, 3, 30)
+    probability = np.where(labels, 0.9, 0.1) + np.linspace(0, 0.05, 60)[:, None]
+    probability[0, 1] = probability[59, 1] + 0.01  # one positive among the negatives, so that resamples vary
+    found = predictions_of(write(tmp_path / "p.csv", labels, probability))
+    for limit, verdict in (
+        ("auroc:Mass>=0.9", "insufficient evidence"),
+        ("auroc:Nodule>=0.01", "insufficient evidence"),
+        ("sensitivity:Mass>=0.8", "accepted"),
+        ("sensitivity:Mass>=0.95", "insufficient evidence"),
+    ):
+        evaluation, _ = assess(found, "all", options=Options(requirements=(Requirement.parse(limit),)))
+        assert evaluation.acceptance.verdict == verdict, limit
 
 
 def test_limits_come_from_files_too(tmp_path):

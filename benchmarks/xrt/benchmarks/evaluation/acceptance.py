@@ -2,7 +2,8 @@
 
 The interval is judged, not the point. A lower limit (`>=`) is met when the lower bound of the 95 % interval reaches
 it, and missed when even the upper bound does not; between the two, the cases do not suffice for a verdict. Upper limits
-(`<=`) mirror this. The model is accepted when every limit is met, refused when one is missed.
+(`<=`) mirror this. The model is accepted when every limit is met, refused when one is missed. Bootstrap intervals are
+too narrow on a handful of images: those of a class with fewer than 10 of either kind are no evidence.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Literal
 import yaml
 
 from xrt.benchmarks.evaluation.estimates import Estimate
-from xrt.benchmarks.evaluation.figures import Figures, Measured
+from xrt.benchmarks.evaluation.figures import RESAMPLED, Figures, Measured
+from xrt.benchmarks.evaluation.subgroups import MIN_IMAGES
 from xrt.runtime.errors import UsageError
 
 Verdict = Literal["accepted", "refused", "insufficient evidence"]
@@ -104,11 +106,13 @@ def _judge(requirement: Requirement, found: Estimate) -> Judged:
 
 
 def _found(requirement: Requirement, measured: Measured) -> Estimate:
-    if requirement.name is None:
+    if requirement.name is None and len(measured.classes) > 1:
         return measured.accuracy if requirement.figure == "accuracy" else getattr(measured.mean, requirement.figure)
-    for figures in measured.classes:
-        if figures.name == requirement.name:
-            return getattr(figures.figures, requirement.figure)
+    for c in measured.classes:
+        if requirement.name in (None, c.name):
+            found: Estimate = getattr(c.figures, requirement.figure)
+            few = min(c.positives, c.negatives) < MIN_IMAGES and requirement.figure in RESAMPLED
+            return Estimate(found.value) if few else found
     names = ", ".join(c.name for c in measured.classes)
     raise UsageError(f"{requirement} names no class of the model: it has {names}")
 

@@ -63,8 +63,10 @@ class Comparison:
                 f"{totals['mended']} decisions become right, {totals['broken']} become wrong."
             )
         difference = self.mean_auroc_difference
-        if difference.value is None or difference.low is None or difference.high is None:
+        if difference.value is None:
             ranking_says = "A difference in AUROC is not defined."
+        elif difference.low is None or difference.high is None:
+            ranking_says = f"Its AUROC differs by {difference:+.4f}." if difference.value else "Its AUROC is the same."
         else:
             clear = (
                 "shows no difference"

@@ -67,12 +67,13 @@ def percentile(value: float | None, resampled: Float[np.ndarray, " r"]) -> Estim
     """A figure with the percentile interval of its resamples (Efron & Tibshirani 1993, chapter 13).
 
     NaN marks a resample in which the figure is not defined; the interval is not defined when more than 1 -
-    MIN_USABLE of them are, nor without resamples.
+    MIN_USABLE of them are, nor without resamples. Nor is it when all resamples agree, as those of an AUROC of 1 do:
+    resampling cannot see beyond what was sampled, and such an interval would claim certainty.
     """
     if value is None or np.isnan(value):
         return UNDEFINED
     usable = resampled[~np.isnan(resampled)]
-    if not len(usable) or len(usable) < MIN_USABLE * len(resampled):
+    if not len(usable) or len(usable) < MIN_USABLE * len(resampled) or usable.min() == usable.max():
         return Estimate(float(value))
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(usable, [tail, 100 - tail])

@@ -13,6 +13,9 @@ from xrt.benchmarks.evaluation.estimates import UNDEFINED, Estimate, percentile,
 from xrt.benchmarks.evaluation.predictions import Predictions
 from xrt.benchmarks.evaluation.resampling import Resamples, ranking
 
+RESAMPLED = ("auroc", "average_precision", "f1", "brier", "ece")
+"""The figures whose intervals are the bootstrap's, of one class too."""
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -78,7 +81,7 @@ def measure_classes(
         draws = _draws(yes, called, predictions.probability[:, j], resamples)
         points = _points(yes, called, predictions.probability[:, j])
         figures = Figures(
-            **{key: percentile(points[key], draws[key]) for key in _RESAMPLED},
+            **{key: percentile(points[key], draws[key]) for key in RESAMPLED},
             accuracy=wilson(yes == called, np.ones_like(yes), patient),
             sensitivity=wilson(called, yes, patient),
             specificity=wilson(~called, ~yes, patient),
@@ -119,9 +122,6 @@ def mean_of(estimates: list[Estimate], resampled: list[Float[np.ndarray, " r"]])
         return defined[0][0] if defined else UNDEFINED
     values = [e.value for e, _ in defined if e.value is not None]
     return percentile(float(np.mean(values)), np.mean([draws for _, draws in defined], axis=0))
-
-
-_RESAMPLED = ("auroc", "average_precision", "f1", "brier", "ece")
 
 
 def _points(yes: Bool[np.ndarray, " n"], called: Bool[np.ndarray, " n"], p: Float[np.ndarray, " n"]) -> dict:
