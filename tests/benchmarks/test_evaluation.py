@@ -82,6 +82,7 @@ def test_figures_are_those_of_scikit_learn(assessed):
             estimate = getattr(found.figures, name)
             assert estimate.value == pytest.approx(value, abs=1e-9), name
             assert estimate.low < estimate.value < estimate.high, name
+        assert found.figures.ece.low < found.figures.ece.value < found.figures.ece.high
         cells = found.true_positives, found.false_negatives, found.false_positives, found.true_negatives
         assert evaluation.confusions[j].counts == ((cells[3], cells[2]), (cells[1], cells[0]))
     assert evaluation.mean.auroc.value == pytest.approx(

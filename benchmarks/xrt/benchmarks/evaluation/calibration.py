@@ -2,8 +2,8 @@
 
 The expected calibration error is Σ_b n_b / n · |share of positives in bin b - mean probability in bin b| (Naeini et
 al. 2015; Guo et al. 2017), over 15 bins of equal width from 0 to 1, or of equal mass (as many images in each; Nixon et
-al. 2019), which does not hide a rare class in one bin. It is biased upwards in small sets, and so is its bootstrap
-interval: a limit that it keeps is kept.
+al. 2019), which does not hide a rare class in one bin. It is biased upwards in small sets. Resampling adds the same
+bias once more, so that resamples are centred on the point before their percentiles are taken.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ def expected_error(
     gaps = resamples.sums(member * (yes - p)[:, None])
     total = resamples.sums(np.ones((len(p), 1)))[:, 0]
     return np.abs(gaps).sum(axis=1) / total
+
+
+def centred(value: float, resampled: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+    """Resampled errors moved so that their mean is the error that was found; no error is below 0."""
+    return np.maximum(0.0, resampled - resampled.mean() + value) if len(resampled) else resampled
 
 
 def reliability(
@@ -126,13 +131,17 @@ def _row(
     once = Resamples(np.ones((1, len(yes)), dtype=np.uint16))
     error = ((p - yes) ** 2)[:, None]
     draws = resamples.sums(error)[:, 0] / resamples.sums(np.ones_like(error))[:, 0]
-    width, mass = equal_width(p, BINS), equal_mass(p, BINS)
+
+    def error_in(bins: Int[np.ndarray, " n"]) -> Estimate:
+        point = float(expected_error(once, yes, p, bins)[0])
+        return percentile(point, centred(point, expected_error(resamples, yes, p, bins)))
+
     return Calibration(
         name=name,
         temperature=temperature,
         brier=percentile(float(error.mean()), draws),
-        ece=percentile(float(expected_error(once, yes, p, width)[0]), expected_error(resamples, yes, p, width)),
-        ece_mass=percentile(float(expected_error(once, yes, p, mass)[0]), expected_error(resamples, yes, p, mass)),
+        ece=error_in(equal_width(p, BINS)),
+        ece_mass=error_in(equal_mass(p, BINS)),
         nll=nll,
     )
 

@@ -78,3 +78,8 @@ def percentile(value: float | None, resampled: Float[np.ndarray, " r"]) -> Estim
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(usable, [tail, 100 - tail])
     return Estimate(float(value), float(low), float(high))
+
+
+def shown(estimate: Estimate, spec: str = ".3f") -> str:
+    """An estimate that breaks over two lines before its interval, and nowhere else."""
+    return f"{estimate:{spec}}".replace(", ", ",\u00a0")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from xrt.benchmarks.evaluation.calibration import BINS, equal_width, expected_error
+from xrt.benchmarks.evaluation.calibration import BINS, centred, equal_width, expected_error
 from xrt.benchmarks.evaluation.estimates import UNDEFINED, Estimate, percentile, wilson
 from xrt.benchmarks.evaluation.predictions import Predictions
 from xrt.benchmarks.evaluation.resampling import Resamples, ranking
@@ -80,6 +80,7 @@ def measure_classes(
         yes, called = truth[:, j], decided[:, j]
         draws = _draws(yes, called, predictions.probability[:, j], resamples)
         points = _points(yes, called, predictions.probability[:, j])
+        draws["ece"] = centred(points["ece"], draws["ece"])
         figures = Figures(
             **{key: percentile(points[key], draws[key]) for key in RESAMPLED},
             accuracy=wilson(yes == called, np.ones_like(yes), patient),

@@ -27,6 +27,7 @@ def methods(e: Evaluation) -> Section:
             "highest F1, or the best specificity at a fixed sensitivity and the other way round. Temperatures minimise "
             "the negative log likelihood of the validation cases (Guo et al. 2017, arXiv 1706.04599). No reported case "
             "is among them. Where validation gives no threshold, the model's own is kept.",
-            f"The expected calibration error has {BINS} bins. It is biased upwards on few images.",
+            f"The expected calibration error has {BINS} bins. It is biased upwards on few images; its "
+            "resamples are centred on it, since resampling adds that bias once more.",
         ),
     )

@@ -74,8 +74,7 @@ def models_png(predictions: Predictions, others: Sequence[Predictions]) -> bytes
             area = ranking(each.truth[:, k], each.probability[:, k])[0]
             if area is not None:
                 x, y, _ = roc_curve(each.truth[:, k], each.probability[:, k])
-                style = {**_style(m), "linestyle": _DASHES[m % len(_DASHES)]}
-                axes.plot(x, y, label=f"{_short(each.model.name, 26)}  {area:.3f}", **style)
+                axes.plot(x, y, label=f"{_short(each.model.name, 26)}  {area:.3f}", **_style(m))
         _unit_square(axes, "1 − specificity", "sensitivity")
         axes.set_title(_short(name), fontsize=10)
         if axes.get_legend_handles_labels()[0]:
@@ -175,7 +174,7 @@ def _panels(count: int, *, side: float, height: float | None = None, columns: in
 def _style(index: int) -> dict:
     return {
         "color": _COLOURS[index % len(_COLOURS)],
-        "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)],
+        "linestyle": _DASHES[index % len(_DASHES)],
         "linewidth": 1.7,
     }
 
@@ -216,6 +215,7 @@ def _wilson_error(positives: int, images: int) -> tuple[float, float]:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
+    # A legend beside the axes may be wider than the room that was made for it.
+    figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white", bbox_inches="tight", pad_inches=0.1)
     plt.close(figure)
     return buffer.getvalue()

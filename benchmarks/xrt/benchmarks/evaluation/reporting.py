@@ -5,8 +5,8 @@ from __future__ import annotations
 from xrt.benchmarks.evaluation import plots
 from xrt.benchmarks.evaluation.calibration import BINS
 from xrt.benchmarks.evaluation.cards import data_set_card, model_card
-from xrt.benchmarks.evaluation.comparison import Comparison
-from xrt.benchmarks.evaluation.estimates import Estimate
+from xrt.benchmarks.evaluation.comparison_section import comparison_section
+from xrt.benchmarks.evaluation.estimates import shown
 from xrt.benchmarks.evaluation.evaluation import Evaluation, Study
 from xrt.benchmarks.evaluation.figures import Figures
 from xrt.benchmarks.evaluation.methods import methods
@@ -29,7 +29,7 @@ def build_report(evaluation: Evaluation, study: Study) -> Report:
         _confusion(evaluation),
         _calibration(evaluation, study),
         _subgroups(evaluation),
-        _models(evaluation, study),
+        comparison_section(evaluation, study),
         _localisation(evaluation),
         data_set_card(
             study.predictions.table, evaluation.part, study.ruled.validation.table if study.ruled.validation else None
@@ -44,20 +44,15 @@ def build_report(evaluation: Evaluation, study: Study) -> Report:
     )
 
 
-def _shown(estimate: Estimate, spec: str = ".3f") -> str:
-    """An estimate that breaks over two lines before its interval, and nowhere else."""
-    return f"{estimate:{spec}}".replace(", ", ",\u00a0")
-
-
 def _summary(e: Evaluation) -> Section:
     multiclass = not e.operating
     rows: list[tuple[Cell, ...]] = [
-        ("AUROC, mean of the classes", _shown(e.mean.auroc)),
-        ("Average precision, mean of the classes", _shown(e.mean.average_precision)),
-        ("Accuracy, of images" if multiclass else "Accuracy, mean of the classes", _shown(e.accuracy)),
-        ("Sensitivity, mean of the classes", _shown(e.mean.sensitivity)),
-        ("Specificity, mean of the classes", _shown(e.mean.specificity)),
-        ("Expected calibration error, mean of the classes", _shown(e.mean.ece)),
+        ("AUROC, mean of the classes", shown(e.mean.auroc)),
+        ("Average precision, mean of the classes", shown(e.mean.average_precision)),
+        ("Accuracy, of images" if multiclass else "Accuracy, mean of the classes", shown(e.accuracy)),
+        ("Sensitivity, mean of the classes", shown(e.mean.sensitivity)),
+        ("Specificity, mean of the classes", shown(e.mean.specificity)),
+        ("Expected calibration error, mean of the classes", shown(e.mean.ece)),
     ]
     if len(e.classes) == 1:
         rows = [(str(name).replace(", mean of the classes", ""), value) for name, value in rows]
@@ -80,7 +75,7 @@ def _summary(e: Evaluation) -> Section:
 def _acceptance(e: Evaluation) -> Section | None:
     if e.acceptance is None:
         return None
-    rows = tuple((j.requirement, _shown(j.found), j.verdict) for j in e.acceptance.judged)
+    rows = tuple((j.requirement, shown(j.found), j.verdict) for j in e.acceptance.judged)
     note = (
         "A lower limit is met when the lower bound of the 95 % interval reaches it, and missed when even the upper "
         "bound does not; an upper limit mirrors this. In between, the evidence is insufficient."
@@ -94,7 +89,7 @@ def _acceptance(e: Evaluation) -> Section | None:
 
 def _discrimination(e: Evaluation, study: Study) -> Section:
     def row(name: str, images: Cell, figures: Figures) -> tuple[Cell, ...]:
-        return name, images, _shown(figures.auroc), _shown(figures.average_precision)
+        return name, images, shown(figures.auroc), shown(figures.average_precision)
 
     rows = [row(c.name, c.positives, c.figures) for c in e.classes]
     if len(rows) > 1:
@@ -140,7 +135,7 @@ def _operating(e: Evaluation) -> Section:
 
 
 def _decisions(figures: Figures | OperatingPoint) -> tuple[str, ...]:
-    return tuple(_shown(getattr(figures, name)) for name in _DECISIONS)
+    return tuple(shown(getattr(figures, name)) for name in _DECISIONS)
 
 
 def _confusion(e: Evaluation) -> Section:
@@ -166,7 +161,7 @@ def _calibration(e: Evaluation, study: Study) -> Section:
         ("As the model gives them", e.calibration),
         ("With temperatures fitted on the validation cases", e.recalibrated),
     ):
-        cells = tuple((c.name, c.temperature, _shown(c.ece), _shown(c.ece_mass), _shown(c.brier), c.nll) for c in rows)
+        cells = tuple((c.name, c.temperature, shown(c.ece), shown(c.ece_mass), shown(c.brier), c.nll) for c in rows)
         if cells:
             columns = ("class", "temperature", "ECE, equal width", "ECE, equal mass", "Brier score", "NLL (nats)")
             tables.append(Table(title, columns, cells))
@@ -185,8 +180,8 @@ def _subgroups(e: Evaluation) -> Section | None:
         return None
     columns = ("by", "group", "class", "images", "positive", "prevalence", "AUROC", "sensitivity", "specificity")
     rows = tuple(
-        (s.by, s.group, s.name, s.images, s.positives, s.prevalence, _shown(s.auroc), _shown(s.sensitivity),
-         _shown(s.specificity))
+        (s.by, s.group, s.name, s.images, s.positives, s.prevalence, shown(s.auroc), shown(s.sensitivity),
+         shown(s.specificity))
         for s in e.subgroups
     )  # fmt: skip
     note = (
@@ -195,45 +190,6 @@ def _subgroups(e: Evaluation) -> Section | None:
     )
     figure = Figure("AUROC by subgroup", "subgroups.png", plots.subgroups_png(e.subgroups))
     return Section("Subgroups", (), (Table("", columns, rows, note),), (figure,))
-
-
-def _models(e: Evaluation, study: Study) -> Section | None:
-    if not e.comparisons:
-        return None
-    note = (
-        "Differences are the other model's AUROC less this one's, on the same cases, with intervals of paired "
-        "resamples. More and fewer count findings; kappa is Cohen's, of the two models' decisions, each at its own "
-        "thresholds. disagreements.csv lists every decision that differs."
-    )
-    figure = Figure("ROC of all models", "models.png", plots.models_png(study.predictions, study.others))
-    return Section(
-        "Other models",
-        tuple(c.verdict for c in e.comparisons),
-        tuple(_comparison(c, note) for c in e.comparisons),
-        (figure,),
-    )
-
-
-def _comparison(c: Comparison, note: str) -> Table:
-    columns = ("class", f"AUROC, {c.model}", f"AUROC, {c.other}", "difference", "more", "fewer", "become right",
-               "become wrong", "kappa")  # fmt: skip
-    rows: list[tuple[Cell, ...]] = [
-        (
-            r.name,
-            r.auroc,
-            r.other_auroc,
-            _shown(r.auroc_difference, "+.4f"),
-            r.gained,
-            r.lost,
-            r.mended,
-            r.broken,
-            r.kappa,
-        )
-        for r in c.classes
-    ]
-    if len(rows) > 1:
-        rows.append(("mean", "", "", _shown(c.mean_auroc_difference, "+.4f"), "", "", "", "", ""))
-    return Table(f"{c.other} ({c.other_executed}) beside {c.model}", columns, tuple(rows), note)
 
 
 def _localisation(e: Evaluation) -> Section | None:
