@@ -7,7 +7,8 @@ so every variant is measured again under the new ones. What can be the reference
   They are too few decisions for a verdict. But logits do not depend on the rules, and how far the file's are from the
   reference's was certified. So every image of the evidence whose logit lies farther than that from the new threshold is
   decided as the reference decides it, and one that lies nearer counts as a flip, which fp32 may not have.
-- For the other variants the fp32 file, itself just proved, on the images of the evidence: measured as at export.
+- For the other variants the fp32 file, itself just proved, on the images of the evidence: measured as at export. They
+  must reproduce the known answers as well, or no session would open.
 
 It fails closed. Under 300 decisions, and if fp32 is refused, nothing is written; what was published by force has no
 proof to build on; other variants that miss a limit are left out, and the error says so.
@@ -158,22 +159,26 @@ def _certify_other(
     """Certificates of a faster variant against the fp32 file's answers, on every back end."""
     # The range scan reads the graph, not the rules: what it found for this file at export holds.
     peaks = [p for c in _earlier(bundle, variant) if isinstance(p := c.figures.get("peak"), float)]
-    certificates = []
+    known, certificates = bundle.known_answers(), []
     for backend, session in _sessions(bundle, variant, progress):
         with session:
             found = answer(session, evidence.images)
-        certificates.append(
-            certificate_of(
-                variant,
-                backend,
-                expected,
-                found,
-                manifest,
-                evidence=evidence,
-                reference_name=reference,
-                peak=max(peaks) if peaks else None,
-            )
+            vouched = replayed(session, known, manifest, variant, backend)
+        certificate = certificate_of(
+            variant,
+            backend,
+            expected,
+            found,
+            manifest,
+            evidence=evidence,
+            reference_name=reference,
+            peak=max(peaks) if peaks else None,
         )
+        if vouched.verdict != "passed":
+            # Every session replays them: a file that cannot would be published and never open.
+            reasons = (*certificate.reasons, *(f"on the known answers {reason}" for reason in vouched.reasons))
+            certificate = certificate.model_copy(update={"verdict": "failed", "reasons": reasons})
+        certificates.append(certificate)
     return certificates
 
 
