@@ -1,49 +1,272 @@
+"""Whole evaluations: figures against scikit-learn, thresholds, subgroups, other models, acceptance, the command."""
+
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+import typer
+from benchmarks.prediction_tables import draw, write
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    classification_report,
+    cohen_kappa_score,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
-from xrt.benchmarks.evaluation import evaluate, select_part, write_evaluation
+from xrt.benchmarks.cli.evaluate import evaluate as command
+from xrt.benchmarks.evaluation import Options, PredictionTable, assess, evaluate, select_part, write_evaluation
+from xrt.benchmarks.evaluation.acceptance import Requirement, read_requirements
+from xrt.benchmarks.evaluation.comparison import cohens_kappa
 from xrt.benchmarks.localisation import pointing_game
 from xrt.benchmarks.scoring import Scores
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.cases import open_cases
 from xrt.runtime.cases.case import Box, Case
-from xrt.runtime.errors import DataError
+from xrt.runtime.errors import DataError, UsageError
 from xrt.runtime.opening import open_session
+from xrt.runtime.operating import OperatingRule
 from xrt.runtime.preprocessing import Placement
 
 NAMES = ["Mass", "Nodule", "No Finding"]
+FEW = Options(resamples=50)
 
 
-def test_figures_are_those_of_scikit_learn(bundle, phantom_folder, tmp_path):
+def predictions_of(path):
+    table = PredictionTable.read(path)
+    return table.predictions(table.cases())
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    labels, probability = draw(400)
+    patient, view = [i // 2 for i in range(400)], ["PA", "AP", "AP", "PA"] * 100
+    ages = ["", *[str(5 + i % 80) for i in range(399)]]
+    folder = tmp_path_factory.mktemp("tables")
+    return predictions_of(write(folder / "first.csv", labels, probability, patient=patient, view=view, age=ages))
+
+
+@pytest.fixture(scope="module")
+def validation(tmp_path_factory):
+    return predictions_of(write(tmp_path_factory.mktemp("tables") / "validation.csv", *draw(300, seed=1)))
+
+
+@pytest.fixture(scope="module")
+def assessed(reported, validation):
+    return assess(reported, "all", validation=validation, options=Options(resamples=200, rule=OperatingRule("youden")))
+
+
+def test_figures_are_those_of_scikit_learn(assessed):
+    evaluation, study = assessed
+    for j, found in enumerate(evaluation.classes):
+        truth, scores = study.predictions.truth[:, j], study.predictions.probability[:, j]
+        called = scores >= found.threshold
+        expected = {
+            "auroc": roc_auc_score(truth, scores),
+            "average_precision": average_precision_score(truth, scores),
+            "accuracy": accuracy_score(truth, called),
+            "sensitivity": recall_score(truth, called),
+            "specificity": recall_score(~truth, ~called),
+            "precision": precision_score(truth, called),
+            "npv": precision_score(~truth, ~called),
+            "f1": f1_score(truth, called),
+        }
+        for name, value in expected.items():
+            estimate = getattr(found.figures, name)
+            assert estimate.value == pytest.approx(value, abs=1e-9), name
+            assert estimate.low < estimate.value < estimate.high, name
+        assert found.figures.ece.low < found.figures.ece.value < found.figures.ece.high
+        cells = found.true_positives, found.false_negatives, found.false_positives, found.true_negatives
+        assert evaluation.confusions[j].counts == ((cells[3], cells[2]), (cells[1], cells[0]))
+    assert evaluation.mean.auroc.value == pytest.approx(
+        roc_auc_score(study.predictions.truth, study.predictions.probability, average="macro"), abs=1e-9
+    )
+    lines = classification_report(
+        study.predictions.truth, study.predictions.decisions, output_dict=True, zero_division=0
+    )
+    for line, key in zip(
+        evaluation.report_lines, ["0", "1", "2", "micro avg", "macro avg", "weighted avg"], strict=True
+    ):
+        assert line.f1 == pytest.approx(lines[key]["f1-score"], abs=1e-12)
+
+
+def test_thresholds_come_from_validation_alone(assessed, validation):
+    evaluation, study = assessed
+    for j, found in enumerate(evaluation.classes):
+        scores, truth = validation.probability[:, j], validation.truth[:, j]
+        chosen = {p.rule: p for p in evaluation.operating if p.name == found.name}
+        assert chosen["0.5"].threshold == chosen["the model's own"].threshold == 0.5
+        assert chosen["youden"].threshold == OperatingRule("youden").threshold(scores, truth) == found.threshold
+        assert chosen["youden"].sensitivity == found.figures.sensitivity
+        fixed = chosen["sensitivity:0.95"]
+        assert recall_score(truth, scores >= fixed.threshold) >= 0.95
+        called = study.predictions.probability[:, j] >= fixed.threshold
+        assert fixed.f1.value == pytest.approx(f1_score(study.predictions.truth[:, j], called))
+
+
+def test_without_validation_nothing_is_chosen(reported):
+    evaluation, _ = assess(reported, "all", options=FEW)
+    assert {p.rule for p in evaluation.operating} == {"the model's own", "0.5"}
+    assert (evaluation.validation, evaluation.recalibrated) == (None, ())
+    with pytest.raises(UsageError, match="chosen on validation cases, never on the reported ones"):
+        assess(reported, "all", options=replace(FEW, temperature=True))
+
+
+def test_subgroups_are_figures_of_their_images(assessed):
+    evaluation, study = assessed
+    view = np.array([case.view for case in study.predictions.table.cases])
+    rows = {(s.by, s.group, s.name): s for s in evaluation.subgroups}
+    pa = rows["view", "PA", "Mass"]
+    chosen = view == "PA"
+    truth, scores = study.predictions.truth[chosen, 0], study.predictions.probability[chosen, 0]
+    assert (pa.images, pa.positives) == (200, int(truth.sum()))
+    assert pa.auroc.value == pytest.approx(roc_auc_score(truth, scores), abs=1e-9)
+    assert pa.auroc.low < pa.auroc.value < pa.auroc.high
+    assert list(dict.fromkeys(s.group for s in evaluation.subgroups if s.by == "age")) == [
+        "0–17", "18–39", "40–64", "65 and over", "not recorded",
+    ]  # fmt: skip
+    alone = rows["age", "not recorded", "Mass"]
+    assert (alone.images, str(alone.auroc), str(alone.specificity)) == (1, "not defined", "not defined")
+    assert not any(s.by == "sex" for s in evaluation.subgroups)  # not recorded of any case
+
+
+def test_a_class_with_one_kind_of_case_is_not_defined(tmp_path):
+    labels, probability = draw(60)
+    labels[:, 2] = False
+    evaluation, study = assess(predictions_of(write(tmp_path / "p.csv", labels, probability)), "all", options=FEW)
+    absent = evaluation.classes[2].figures
+    for figure in (absent.auroc, absent.average_precision, absent.sensitivity, absent.f1):
+        assert figure.value is None
+    assert absent.specificity.value is not None
+    both = [c.figures.auroc.value for c in evaluation.classes[:2]]
+    assert evaluation.mean.auroc.value == pytest.approx(np.mean(both))
+    write_evaluation(tmp_path / "r", evaluation, study)
+    assert "want of one kind of case: Effusion" in (tmp_path / "r" / "report.md").read_text()
+    assert "NaN" not in (tmp_path / "r" / "metrics.json").read_text()
+
+
+def test_an_empty_table(reported):
+    with pytest.raises(DataError, match="has no cases"):
+        nothing = reported.table.subset([])
+        assess(replace(reported, table=nothing, logits=np.empty((0, 3)), probability=np.empty((0, 3))), "all")
+
+
+def test_two_models_are_compared_case_by_case(reported, tmp_path):
+    other = replace(predictions_of(write(tmp_path / "other.csv", *draw(400, noise=2.0))), thresholds=(0.5, 0.3, 0.9))
+    other = replace(other, table=reported.table)
+    evaluation, study = assess(reported, "all", others=(other,), options=Options(resamples=300))
+    (found,) = evaluation.comparisons
+    for j, row in enumerate(found.classes):
+        truth, was, becomes = reported.truth[:, j], reported.decisions[:, j], other.decisions[:, j]
+        difference = roc_auc_score(truth, other.probability[:, j]) - roc_auc_score(truth, reported.probability[:, j])
+        assert row.auroc_difference.value == pytest.approx(difference, abs=1e-9)
+        assert row.kappa == pytest.approx(cohen_kappa_score(was, becomes), abs=1e-12)
+        assert row.gained + row.lost == (was != becomes).sum() == row.mended + row.broken
+        assert row.gained - row.lost == becomes.sum() - was.sum()
+    changed = (reported.decisions != other.decisions).any(axis=1)
+    assert f"decisions would change for {changed.sum()} of 400 images" in found.verdict
+    assert "Its AUROC is lower" in found.verdict
+    write_evaluation(tmp_path / "r", evaluation, study)
+    rows = list(csv.DictReader((tmp_path / "r" / "disagreements.csv").open()))
+    assert len(rows) == (reported.decisions != other.decisions).sum()
+    assert all(row["positive"] != row["other_positive"] for row in rows)
+
+
+def test_a_model_beside_itself_changes_nothing(reported):
+    evaluation, _ = assess(reported, "all", others=(reported,), options=FEW)
+    (found,) = evaluation.comparisons
+    assert "every decision on these 400 images would stay as it is" in found.verdict
+    assert "Its AUROC is the same." in found.verdict
+    assert cohens_kappa(np.ones(3, dtype=bool), np.ones(3, dtype=bool)) is None
+
+
+def test_models_of_other_classes_are_named(reported, tmp_path):
+    labels, probability = draw(400)
+    strangers = predictions_of(write(tmp_path / "s.csv", labels, probability, names=("Mass", "Edema", "Effusion")))
+    with pytest.raises(DataError, match="Mass, Edema, Effusion.*Mass, Nodule, Effusion.*do not have the same classes"):
+        assess(reported, "all", others=(strangers,), options=FEW)
+
+
+@pytest.mark.parametrize(
+    ("limits", "verdict"),
+    [
+        (["auroc>=0.6"], "accepted"),
+        (["auroc>=0.6", "sensitivity:Mass >= 0.99"], "refused"),
+        (["auroc>=0.6", "sensitivity:Mass >= 0.75", "ece<=0.2"], "insufficient evidence"),
+        (["ece<=0.001"], "refused"),
+    ],
+)
+def test_acceptance_judges_the_interval(assessed, reported, limits, verdict):
+    evaluation, _ = assess(reported, "all", options=Options(resamples=100, requirements=read_requirements(limits)))
+    assert evaluation.acceptance.verdict == verdict
+
+
+def test_a_perfect_score_on_a_handful_is_no_evidence(tmp_path):
+    """Every resample of a perfect ranking is perfect, and three positives prove little however they score."""
+    labels = np.arange(60)[:, None] < (30, 3, 30)
+    probability = np.where(labels, 0.9, 0.1) + np.linspace(0, 0.05, 60)[:, None]
+    probability[0, 1] = probability[59, 1] + 0.01  # one positive among the negatives, so that resamples vary
+    found = predictions_of(write(tmp_path / "p.csv", labels, probability))
+    for limit, verdict in (
+        ("auroc:Mass>=0.9", "insufficient evidence"),
+        ("auroc:Nodule>=0.01", "insufficient evidence"),
+        ("sensitivity:Mass>=0.8", "accepted"),
+        ("sensitivity:Mass>=0.95", "insufficient evidence"),
+    ):
+        evaluation, _ = assess(found, "all", options=Options(requirements=(Requirement.parse(limit),)))
+        assert evaluation.acceptance.verdict == verdict, limit
+
+
+def test_limits_come_from_files_too(tmp_path):
+    file = tmp_path / "limits.yaml"
+    file.write_text("- auroc >= 0.9\n- 'specificity:A: B >= 0.8'\n")
+    assert read_requirements([str(file)]) == (
+        Requirement("auroc", None, ">=", 0.9),
+        Requirement("specificity", "A: B", ">=", 0.8),
+    )
+    file.write_text("auroc: 0.9")
+    with pytest.raises(UsageError, match="is no list of limits"):
+        read_requirements([str(file)])
+    for text in ("auroc=0.9", "none.yaml"):
+        with pytest.raises(UsageError, match="--require takes a limit"):
+            read_requirements([text])
+    for text in ("auroc>=high", "beauty>=0.9", "auroc>=90"):
+        with pytest.raises(UsageError, match="is no limit"):
+            read_requirements([text])
+
+
+def test_a_limit_for_a_class_that_is_not_there(reported):
+    with pytest.raises(UsageError, match="names no class of the model: it has Mass, Nodule, Effusion"):
+        assess(reported, "all", options=replace(FEW, requirements=(Requirement("auroc", "Hernia", ">=", 0.5),)))
+
+
+def test_a_bundle_on_phantoms(bundle, phantom_folder, tmp_path):
     table, part = select_part(open_cases(phantom_folder, classes=NAMES, ignore=None), "all")
     opened = open_session(bundle)
     with opened.session:
-        result, scores = evaluate(bundle, opened, table, part)
-    assert result.images == 40
-    for j, figures in enumerate(result.classes):
-        assert figures.auroc == pytest.approx(roc_auc_score(table.labels[:, j], scores.logits[:, j]), abs=1e-9)
-    write_evaluation(tmp_path, result, scores)
-    assert json.loads((tmp_path / "metrics.json").read_text())["mean_auroc"] == result.mean_auroc
+        evaluation, study = evaluate(bundle, opened, table, part, options=FEW)
+    assert evaluation.images == 40
+    for j, found in enumerate(evaluation.classes):
+        assert found.figures.auroc.value == pytest.approx(
+            roc_auc_score(table.labels[:, j], study.predictions.logits[:, j]), abs=1e-9
+        )
+    assert evaluation.pointing[-1].name == "all"
+    report = write_evaluation(tmp_path, evaluation, study)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["mean"]["auroc"]["value"] == evaluation.mean.auroc.value
     lines = (tmp_path / "predictions.csv").read_text().splitlines()
-    assert len(lines) == 41
-    assert lines[0].startswith("image,label:Mass")
-    assert (tmp_path / "roc.png").stat().st_size > 5000
-
-
-def test_a_class_with_one_kind_of_case_has_no_auroc(bundle, phantom_folder):
-    table = open_cases(phantom_folder, classes=NAMES, ignore=None)
-    healthy = table.subset([i for i, case in enumerate(table.cases) if not {"Mass", "Nodule"} & set(case.labels)])
-    opened = open_session(bundle)
-    with opened.session:
-        result, _ = evaluate(bundle, opened, healthy, "all")
-    mass = result.classes[0]
-    assert (mass.images, mass.auroc, mass.sensitivity) == (0, None, None)
-    assert mass.specificity is not None
+    assert (len(lines), lines[0][:16]) == (41, "image,label:Mass")
+    text = (tmp_path / "report.md").read_text()
+    for title in ("Discrimination", "Operating points", "Calibration", "Localisation", "Data-set card", "Model card"):
+        assert f"## {title}" in text
+    assert "Not a medical device" in report.read_text()
 
 
 def test_other_classes_are_refused(bundle, phantom_folder):
@@ -53,11 +276,44 @@ def test_other_classes_are_refused(bundle, phantom_folder):
         evaluate(bundle, opened, table, "all")
 
 
-def test_an_official_part_that_is_not_there(phantom_folder):
-    table = open_cases(phantom_folder, classes=NAMES, ignore=None)
-    assert select_part(table, "auto")[1] == "test"
-    with pytest.raises(DataError, match="no official part 'val'"):
-        select_part(table, "val")
+def test_the_command_reports_compares_and_judges(bundle_path, phantom_folder, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    command(bundle_path, first, phantom_folder, split="all", bootstrap=50)
+    assert "40 images of" in capsys.readouterr().out
+    with pytest.raises(typer.Exit) as stop:
+        command(
+            bundle_path,
+            second,
+            phantom_folder,
+            also=[first / "predictions.csv"],
+            split="all",
+            bootstrap=50,
+            require=["brier<=0.001"],
+            json=tmp_path / "e.json",
+        )
+    assert stop.value.exit_code == 1
+    printed = capsys.readouterr().out
+    assert "If predictions replaced compact" in printed
+    assert "site acceptance: refused" in printed
+    assert json.loads((tmp_path / "e.json").read_text())["acceptance"]["verdict"] == "refused"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bundle_out": "n.xrt"}, "ask for them with --thresholds or --temperature"),
+        ({"dataset": None}, "give DATASET"),
+        ({"thresholds": "best"}, "is no rule for thresholds"),
+        ({"proportions": "0.7,0.3"}, "--proportions takes three shares"),
+        ({"proportions": "0.5,0.25,0.25", "split_file": "s.csv"}, "leave out --proportions"),
+        ({"thresholds": "youden", "split": "all"}, "chosen on validation cases"),
+    ],
+)
+def test_wrong_use_of_the_command(bundle_path, phantom_folder, tmp_path, options, message):
+    paths = {name: tmp_path / options[name] for name in ("bundle_out", "split_file") if name in options}
+    with pytest.raises(UsageError, match=message):
+        command(bundle_path, tmp_path / "o", **{"dataset": phantom_folder, **options, **paths})
+    assert not (tmp_path / "o").exists()
 
 
 class _Table:

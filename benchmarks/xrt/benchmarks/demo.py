@@ -12,7 +12,7 @@ from xrt.benchmarks.evaluation import Evaluation, evaluate, select_part, write_e
 from xrt.benchmarks.speed.measure import EXPLAINED, SpeedRow, measure_speed
 from xrt.export.pipeline import export_source
 from xrt.export.sources import open_source
-from xrt.runtime.cases import open_cases
+from xrt.runtime.cases import cases_for
 from xrt.runtime.cli.output import progress_bar
 from xrt.runtime.errors import UsageError
 from xrt.runtime.opening import open_session
@@ -78,7 +78,7 @@ def run_demo(out: Path, *, count: int, seed: int, say: Callable[[str], None]) ->
     source = open_source(str(run))
     bundle = export_source(source, path)
     say("4/6 evaluating the bundle on held-out phantoms")
-    table, part = select_part(open_cases(data, classes=[c.name for c in bundle.manifest.classes], ignore=None), "test")
+    table, part = select_part(cases_for(bundle.manifest, data), "test")
     opened = open_session(bundle)
     with opened.session:
         evaluation, scores = evaluate(bundle, opened, table, part)

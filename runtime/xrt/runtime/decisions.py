@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from xrt.runtime.bundle.manifest import Manifest
+from xrt.runtime.bundle.manifest import Manifest, Task
 
 
 def probabilities(logits: Float32[np.ndarray, "n logits"], manifest: Manifest) -> Float[np.ndarray, "n logits"]:
-    """Calibrated probabilities in float64: sigmoid or softmax of logit / temperature (Guo et al. 2017)."""
-    temperatures = np.array([c.temperature for c in manifest.logit_classes])
-    scaled = logits.astype(np.float64) / temperatures
-    if manifest.task == "multiclass":
+    """Calibrated probabilities in float64 as the bundle has them: see `calibrated`."""
+    return calibrated(logits, manifest.task, [c.temperature for c in manifest.logit_classes])
+
+
+def calibrated(
+    logits: Float[np.ndarray, "n logits"], task: Task, temperatures: Sequence[float]
+) -> Float[np.ndarray, "n logits"]:
+    """Sigmoid, or softmax for a multiclass task, of logit / temperature, in float64 (Guo et al. 2017)."""
+    scaled = logits.astype(np.float64) / np.asarray(temperatures, dtype=np.float64)
+    if task == "multiclass":
         shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
     # The form that cannot overflow: exp of a non-positive number only.
@@ -21,14 +29,20 @@ def probabilities(logits: Float32[np.ndarray, "n logits"], manifest: Manifest) -
 
 
 def positives(probability: Float[np.ndarray, "n logits"], manifest: Manifest) -> Bool[np.ndarray, "n logits"]:
+    """Which (image, class) pairs are findings of the bundle: see `decided`."""
+    return decided(probability, manifest.task, [c.threshold for c in manifest.logit_classes])
+
+
+def decided(
+    probability: Float[np.ndarray, "n logits"], task: Task, thresholds: Sequence[float | None]
+) -> Bool[np.ndarray, "n logits"]:
     """Which (image, class) pairs are findings: at or above the class threshold; the argmax for multiclass.
 
     A class without a threshold is never a finding.
     """
-    if manifest.task == "multiclass":
+    if task == "multiclass":
         return np.arange(probability.shape[1]) == probability.argmax(axis=1)[:, None]
-    thresholds = np.array([c.threshold for c in manifest.logit_classes], dtype=np.float64)
-    return probability >= thresholds
+    return probability >= np.array(thresholds, dtype=np.float64)
 
 
 def excess(probability: Float[np.ndarray, "n logits"], manifest: Manifest) -> Float[np.ndarray, "n logits"]:

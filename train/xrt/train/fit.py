@@ -21,6 +21,7 @@ from xrt.runtime.bundle.manifest import ClassSpec
 from xrt.runtime.cases import CaseTable, describe, open_cases
 from xrt.runtime.cases.table import Splits
 from xrt.runtime.errors import UsageError
+from xrt.runtime.operating import youden_threshold
 from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
 from xrt.train.data import CaseDataset, fits_in_memory, loader, measure
 from xrt.train.losses import build_loss
@@ -30,7 +31,6 @@ from xrt.train.module import Classifier
 from xrt.train.recipe_spec import Recipe
 from xrt.train.reports import write_reports
 from xrt.train.run_folder import RunFolder
-from xrt.train.thresholds import youden_threshold
 from xrt.train.training import first_process, threads, train
 
 _log = logging.getLogger("xrt.train")

@@ -7,64 +7,164 @@ from typing import Annotated, Literal
 
 import typer
 
-from xrt.benchmarks.cli.options import BackendOption, BundleArgument, PrecisionOption
-from xrt.runtime.cli.output import JsonOption, progress_bar, write_json
+from xrt.benchmarks.cli.options import BackendOption, PrecisionOption
+from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
+from xrt.runtime.errors import UsageError
 
 
 def evaluate(
-    bundle: BundleArgument,
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A folder in the NIH layout, or a MedMNIST .npz.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json, predictions.csv and roc.png.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A bundle NAME.xrt, or a CSV of predictions.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, metrics.json and predictions.csv.")],
+    dataset: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATASET]", help="A labelled data set; a CSV of predictions may have its labels itself."
+        ),
+    ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MODEL", help="Compare with this bundle or CSV on the same cases. May be repeated."),
+    ] = None,
     split: Annotated[
         Literal["auto", "train", "val", "test", "all"],
-        typer.Option(help="Which official part; auto is the test part where there is one, else all cases."),
+        typer.Option(help="Which part is reported; auto is the test part where there is one, else all cases."),
     ] = "auto",
+    split_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The split that training wrote: split.csv of its run.")
+    ] = None,
+    proportions: Annotated[
+        str | None, typer.Option(metavar="T,V,T", help="Or the shares that training split by, such as 0.7,0.15,0.15.")
+    ] = None,
+    split_seed: Annotated[int, typer.Option(help="And the seed of that split.")] = 0,
+    validation: Annotated[
+        Path | None,
+        typer.Option(metavar="DATASET|CSV", help="Cases that give thresholds and temperatures; never reported ones."),
+    ] = None,
+    threshold_split: Annotated[
+        Literal["auto", "train", "val", "test", "none"],
+        typer.Option(help="Or the part of DATASET that does; auto is its validation part."),
+    ] = "auto",
+    thresholds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Report under thresholds by youden, f1, sensitivity:SHARE or specificity:SHARE; default: the model's "
+            "own, 0.5 for a CSV.",
+        ),
+    ] = None,
+    temperature: Annotated[bool, typer.Option("--temperature", help="Report under newly fitted temperatures.")] = False,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT|FILE",
+            help="Site acceptance: auroc>=0.9, sensitivity:Pneumonia>=0.85, ece<=0.1, or a YAML list of such. May be "
+            "repeated. Exits 1 unless accepted.",
+        ),
+    ] = None,
+    bundle_out: Annotated[
+        Path | None,
+        typer.Option(metavar="NAME.xrt", help="Write a new bundle with the new thresholds and temperatures."),
+    ] = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
+    bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples of patients for intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     json: JsonOption = None,
 ) -> None:
-    """Measure a bundle on a labelled data set: AUROC, accuracy, sensitivity, specificity, and heatmaps against boxes.
+    """Measure a model on labelled cases: figures with intervals, curves, thresholds, calibration, subgroups, a report.
 
-    Needs no PyTorch. Thresholds are those of the bundle.
+    Needs no PyTorch. Intervals are at 95 %, by patient. Thresholds and temperatures are chosen on validation cases.
 
-    Example: xrt evaluate pneumonia.xrt pneumoniamnist.npz --out evaluation/
+    Example: xrt evaluate pneumonia.xrt pneumoniamnist.npz --out evaluation/ --thresholds sensitivity:0.95
     """
-    from xrt.benchmarks.evaluation import evaluate as run
-    from xrt.benchmarks.evaluation import select_part, write_evaluation
-    from xrt.runtime.bundle.reader import Bundle
-    from xrt.runtime.cases import cases_for
-    from xrt.runtime.opening import open_session
+    from xrt.benchmarks.evaluation import Options, write_evaluation
+    from xrt.benchmarks.evaluation.acceptance import read_requirements
+    from xrt.benchmarks.evaluation.rebundling import write_redecided
+    from xrt.benchmarks.evaluation.running import Request, run
+    from xrt.runtime.bundle.writer import check_destination
+    from xrt.runtime.operating import OperatingRule
 
-    opened_bundle = Bundle.open(bundle)
-    table, part = select_part(cases_for(opened_bundle.manifest, dataset), split)
-    opened = open_session(opened_bundle, backend=backend, precision=precision)
-    with opened.session, progress_bar() as bar:
-        task = bar.add_task("evaluating", total=len(table))
-        result, scores = run(
-            opened_bundle, opened, table, part, progress=lambda done, _: bar.update(task, completed=done)
+    if bundle_out is not None:
+        if thresholds is None and not temperature:
+            raise UsageError("--bundle-out writes new decision rules: ask for them with --thresholds or --temperature")
+        if model.is_file():
+            raise UsageError("a CSV of predictions is no model: --bundle-out needs a bundle")
+        check_destination(bundle_out)
+    request = Request(
+        model=model,
+        dataset=dataset,
+        also=tuple(also or ()),
+        split=split,
+        proportions=_shares(proportions),
+        split_seed=split_seed,
+        split_file=split_file,
+        validation=validation,
+        threshold_split=threshold_split,
+        backend=backend,
+        precision=precision,
+        options=Options(
+            rule=None if thresholds is None else OperatingRule.parse(thresholds),
+            temperature=temperature,
+            resamples=bootstrap,
+            seed=seed,
+            requirements=read_requirements(require or ()),
+        ),
+    )
+    with progress_bar() as bar:
+        task = bar.add_task("evaluating", total=None)
+        result, study = run(
+            request,
+            progress=lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
+            say=lambda step: bar.update(task, description=step),
         )
-    write_evaluation(out, result, scores)
+    report = write_evaluation(out, result, study)
     print_evaluation(result)
-    print(f"report: {out}")
+    print(f"report: {report}")
     write_json(json, result.as_dict())
+    if result.acceptance is not None and result.acceptance.verdict != "accepted":
+        if bundle_out is not None:
+            say(f"{bundle_out} is not written: the model is not accepted")
+        raise typer.Exit(1)
+    if bundle_out is not None:
+        write_redecided(bundle_out, result, study, progress=say)
+        print(f"bundle: {bundle_out}")
 
 
 def print_evaluation(result) -> None:
     """Print an Evaluation as tables on stdout."""
-
-    def cell(value: float | None, width: int = 11) -> str:
-        return f"{'not defined':>{width}}" if value is None else f"{value:{width}.3f}"
-
-    print(f"{result.images} images of {result.dataset}, part {result.part}")
-    print(
-        f"{'class':24} {'images':>6} {'AUROC':>11} {'AP':>11} {'accuracy':>11} {'sensitivity':>11} {'specificity':>11}"
-    )
+    print(f"{result.images} images of {result.patients} patients, {result.dataset}, part {result.part}")
+    print(f"decisions by {result.rule}; intervals at 95 %")
+    columns = ("AUROC", "average precision", "accuracy", "sensitivity", "specificity")
+    print(f"{'class':24} {'images':>6}  " + " ".join(f"{column:22}" for column in columns))
     for c in result.classes:
-        columns = (c.auroc, c.average_precision, c.accuracy, c.sensitivity, c.specificity)
-        print(f"{c.name:24} {c.images:6} " + " ".join(cell(value) for value in columns))
-    print(f"{'mean':24} {'':6} {cell(result.mean_auroc)} {'':11} {cell(result.accuracy)}")
+        f = c.figures
+        cells = (f.auroc, f.average_precision, f.accuracy, f.sensitivity, f.specificity)
+        print(f"{c.name[:24]:24} {c.positives:6}  " + " ".join(f"{cell!s:22}" for cell in cells))
+    if len(result.classes) > 1:
+        mean = result.mean
+        cells = (mean.auroc, mean.average_precision, result.accuracy, mean.sensitivity, mean.specificity)
+        print(f"{'mean':24} {'':6}  " + " ".join(f"{cell!s:22}" for cell in cells))
     if result.pointing:
         print("maximum of the heatmap inside the lesion's box (findings that have one):")
         print(f"{'class':24} {'count':>6} {'heatmap':>11} {'chance':>11} {'shuffled':>11}")
         for row in result.pointing:
-            print(f"{row.name:24} {row.count:6} {cell(row.hits)} {cell(row.chance)} {cell(row.shuffled)}")
+            shares = (row.hits, row.chance, row.shuffled)
+            cells = (f"{'not defined':>11}" if share is None else f"{share:11.3f}" for share in shares)
+            print(f"{row.name:24} {row.count:6} " + " ".join(cells))
+    for comparison in result.comparisons:
+        print(comparison.verdict)
+    if result.acceptance is not None:
+        for judged in result.acceptance.judged:
+            print(f"{judged.requirement:40} {judged.found!s:22} {judged.verdict}")
+        print(f"site acceptance: {result.acceptance.verdict}")
+
+
+def _shares(text: str | None) -> tuple[float, float, float] | None:
+    """Three shares from `0.7,0.15,0.15`. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        train, val, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--proportions takes three shares such as 0.7,0.15,0.15; not {text!r}") from None
+    return train, val, test

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from xrt.benchmarks.cli.options import BackendOption, BundleArgument, PrecisionOption
-from xrt.benchmarks.cli.selecting import DatasetArgument, LimitOption, SplitOption, UnreadableOption, report_unscored
+from xrt.benchmarks.cli.selecting import DatasetArgument, LimitOption, SplitFileOption, SplitOption, UnreadableOption, report_unscored
 from xrt.runtime.cli.output import JsonOption, progress_bar, write_json
 
 
@@ -17,6 +17,7 @@ def explain(
     dataset: DatasetArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="An empty or absent folder for everything that is drawn.")],
     split: SplitOption = "auto",
+    split_file: SplitFileOption = None,
     heatmaps: Annotated[
         Literal["positive", "all", "none"],
         typer.Option(help="Write the heatmaps of predicted classes (argmax for multiclass), of all classes, or none."),
@@ -59,6 +60,7 @@ def explain(
     from xrt.benchmarks.cli.selecting import numbers_of, open_part
     from xrt.benchmarks.explanation.explain import explain as run
     from xrt.benchmarks.explanation.options import ExplainOptions
+    from xrt.benchmarks.report import write_report
     from xrt.runtime.bundle.reader import Bundle
 
     options = ExplainOptions(
@@ -73,7 +75,7 @@ def explain(
         precision=precision,
     )
     opened_bundle = Bundle.open(bundle)
-    table, part = open_part(opened_bundle, dataset, split, limit)
+    table, part = open_part(opened_bundle, dataset, split, split_file, limit)
     with progress_bar() as bar:
         task = bar.add_task("explaining", total=len(table))
         done = run(
@@ -89,7 +91,8 @@ def explain(
     print(f"{'class':24} {'labelled':>9} {'predicted':>9} {'correct':>9} {'no map':>9}")
     for row in done.figures["classes"]:
         print(f"{row['class']:24} " + " ".join(f"{value:9}" for key, value in row.items() if key != "class"))
+    report = write_report(out, done.report)
     print(f"{done.figures['files']} heatmaps: {out}")
-    # The report's writer is called here: write_report(out, done.report).
+    print(f"report: {report}")
     write_json(json, done.figures)
     report_unscored(done.unscored)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from xrt.benchmarks.cli.options import BackendOption, BundleArgument, PrecisionOption
-from xrt.benchmarks.cli.selecting import DatasetArgument, LimitOption, SplitOption, UnreadableOption, report_unscored
+from xrt.benchmarks.cli.selecting import DatasetArgument, LimitOption, SplitFileOption, SplitOption, UnreadableOption, report_unscored
 from xrt.runtime.cli.output import JsonOption, progress_bar, write_json
 
 
@@ -17,6 +17,7 @@ def faithfulness(
     dataset: DatasetArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json, tables and curves.")],
     split: SplitOption = "auto",
+    split_file: SplitFileOption = None,
     perturbation: Annotated[
         Literal["noise", "uniform", "blur", "mean"],
         typer.Option(
@@ -58,6 +59,7 @@ def faithfulness(
     from xrt.benchmarks.cli.selecting import open_part
     from xrt.benchmarks.faithfulness.measure import FaithfulnessOptions, measure
     from xrt.benchmarks.faithfulness.writing import write_faithfulness
+    from xrt.benchmarks.report import write_report
     from xrt.runtime.bundle.reader import Bundle
     from xrt.runtime.opening import open_session
 
@@ -74,7 +76,7 @@ def faithfulness(
         allow_unscored=allow_unreadable,
     )
     opened_bundle = Bundle.open(bundle)
-    table, part = open_part(opened_bundle, dataset, split, limit)
+    table, part = open_part(opened_bundle, dataset, split, split_file, limit)
     opened = open_session(opened_bundle, backend=backend, precision=precision)
     with opened.session, progress_bar() as bar:
         task = bar.add_task("perturbing", total=len(table))
@@ -86,8 +88,7 @@ def faithfulness(
             options,
             progress=lambda done, _: bar.update(task, completed=done),
         )
-    # The report's writer is called here: write_report(out, write_faithfulness(out, result)).
-    write_faithfulness(out, result)
+    report = write_report(out, write_faithfulness(out, result))
     left_out = "".join(f", {count} left out ({reason})" for reason, count in result.left_out.items())
     print(f"{len(result.curves)} findings of {result.images} images{left_out}; {table.name}, part {part}")
     print(f"{'':26} {'heatmap':>24} {'random orders':>24} {'difference':>26}")
@@ -102,6 +103,6 @@ def faithfulness(
             if row.kind in ("all", "area"):
                 columns = f"{row.hits!s:>24} {row.hits_shuffled!s:>24} {row.chance!s:>26}"
                 print(f"{row.name:38} {columns}  {row.count} findings, IoU {row.iou}")
-    print(f"tables and figures: {out}")
+    print(f"tables, figures and report: {report}")
     write_json(json, result.as_dict())
     report_unscored(result.unscored)

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from xrt.runtime.cases import CaseTable
 
 DatasetArgument = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="A labelled data set, such as a folder in the NIH layout.")
+    Path, typer.Argument(metavar="DATASET", help="A labelled data set: a folder, a CSV of paths and labels, or .npz.")
 ]
 SplitOption = Annotated[
     Literal["auto", "train", "val", "test", "all"],
-    typer.Option(help="Which official part; auto is the test part where there is one, else all cases."),
+    typer.Option(help="Which part; auto is the test part where there is one, else all cases."),
+]
+SplitFileOption = Annotated[
+    Optional[Path],  # noqa: UP045 (typer)
+    typer.Option(metavar="FILE", help="The parts that training made: split.csv of its run. Default: the official ones."),
 ]
 LimitOption = Annotated[
     Optional[int],  # noqa: UP045 (typer)
@@ -37,16 +41,20 @@ UnreadableOption = Annotated[
 
 
 def open_part(
-    bundle: Bundle, dataset: Path, split: Literal["auto", "train", "val", "test", "all"], limit: int | None
+    bundle: Bundle,
+    dataset: Path,
+    split: Literal["auto", "train", "val", "test", "all"],
+    split_file: Path | None,
+    limit: int | None,
 ) -> tuple[CaseTable, str]:
-    """The cases of an official part, with the bundle's classes. Raises DataError."""
+    """The cases of a part, with the bundle's classes. Raises DataError."""
     import numpy as np
 
-    from xrt.benchmarks.evaluation import select_part
-    from xrt.runtime.cases import open_cases
+    from xrt.benchmarks.evaluation.selection import select_part, split_by_file
+    from xrt.runtime.cases import cases_for
 
-    names = [c.name for c in bundle.manifest.classes]
-    table, part = select_part(open_cases(dataset, classes=names, ignore=None), split)
+    whole = cases_for(bundle.manifest, dataset)
+    table, part = select_part(whole if split_file is None else split_by_file(whole, split_file), split)
     if limit is not None and limit < len(table):
         table = table.subset(np.linspace(0, len(table) - 1, limit).round().astype(int).tolist())
     return table, part

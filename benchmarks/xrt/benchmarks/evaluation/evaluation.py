@@ -1,79 +1,101 @@
-"""Quality of a bundle on labelled cases: AUROC and the figures at its operating thresholds. Needs no torch."""
+"""An evaluation: what a model says about labelled cases, and every figure of it. Needs no torch."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
-
-from xrt.benchmarks.evaluation.plots import plot_roc
+from xrt.benchmarks.evaluation.acceptance import Acceptance, Requirement, judge
+from xrt.benchmarks.evaluation.calibration import Calibration, fit_temperatures, measure_calibration
+from xrt.benchmarks.evaluation.comparison import Comparison, compare_models
+from xrt.benchmarks.evaluation.confusion import Confusion, ReportLine, confusions, report_lines
+from xrt.benchmarks.evaluation.estimates import Estimate
+from xrt.benchmarks.evaluation.figures import ClassFigures, Figures, Measured, measure_classes
+from xrt.benchmarks.evaluation.predictions import Predictions
+from xrt.benchmarks.evaluation.resampling import Resamples
+from xrt.benchmarks.evaluation.selection import require_apart
+from xrt.benchmarks.evaluation.subgroups import Subgroup, measure_subgroups
+from xrt.benchmarks.evaluation.thresholds import OperatingPoint, Ruled, decide_anew, operating_points
 from xrt.benchmarks.localisation import Pointing, pointing_game
-from xrt.benchmarks.scoring import Scores, score_cases
+from xrt.benchmarks.scoring import score_cases
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.cases import CaseTable
-from xrt.runtime.decisions import positives
 from xrt.runtime.errors import DataError
 from xrt.runtime.opening import OpenedSession
+from xrt.runtime.operating import OperatingRule
 
-Part = Literal["auto", "train", "val", "test", "all"]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class ClassFigures:
-    """One class against the rest; None where the cases hold only one kind, so that the figure is not defined."""
+class Options:
+    """How an evaluation is made.
 
-    name: str
-    images: int
-    auroc: float | None
-    average_precision: float | None
-    threshold: float | None
-    accuracy: float
-    sensitivity: float | None
-    specificity: float | None
+    `rule` and `temperature` make new thresholds and temperatures from the validation cases, under which everything is
+    reported. `resamples` is how many the bootstrap draws, from `seed`.
+    """
+
+    rule: OperatingRule | None = None
+    temperature: bool = False
+    resamples: int = 1000
+    seed: int = 0
+    requirements: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was evaluated: predictions as the model came, under the reported rules, and other models' of these cases.
+
+    `fitted` are those of the model with temperatures fitted on the validation cases, if there are any.
+    """
+
+    original: Predictions
+    ruled: Ruled
+    fitted: Predictions | None = None
+    others: tuple[Predictions, ...] = ()
+
+    @property
+    def predictions(self) -> Predictions:
+        """What is reported."""
+        return self.ruled.predictions
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures of a bundle on one table of cases."""
+    """All figures of a model on one table of cases.
 
-    bundle: str
-    bundle_sha256: str
-    variant: str
-    backend: str
+    `temperatures` is the calibration after fitting on the validation cases, empty without them; `validation` names
+    these; `rule` says where the thresholds come from.
+    """
+
+    model: str
+    model_sha256: str | None
+    executed: str
     dataset: str
     part: str
     images: int
-    mean_auroc: float | None
-    accuracy: float
+    patients: int
+    validation: str | None
+    rule: str
+    resamples: int
+    seed: int
     classes: tuple[ClassFigures, ...]
+    mean: Figures
+    accuracy: Estimate
+    operating: tuple[OperatingPoint, ...]
+    confusions: tuple[Confusion, ...]
+    report_lines: tuple[ReportLine, ...]
+    calibration: tuple[Calibration, ...]
+    recalibrated: tuple[Calibration, ...]
+    subgroups: tuple[Subgroup, ...]
+    comparisons: tuple[Comparison, ...]
     pointing: tuple[Pointing, ...]
+    acceptance: Acceptance | None
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures as plain data."""
-        return asdict(self)
-
-
-def select_part(table: CaseTable, part: Part) -> tuple[CaseTable, str]:
-    """The cases of one official part; `auto` is the official test part where there is one, else all cases.
-
-    Raises DataError when the data set's publishers gave no such part.
-    """
-    official = {case.split for case in table.cases}
-    if part == "auto":
-        part = "test" if "test" in official else "all"
-    if part == "all":
-        return table, part
-    chosen = [i for i, case in enumerate(table.cases) if case.split == part]
-    if not chosen:
-        have = ", ".join(sorted(s for s in official if s)) or "none"
-        raise DataError(f"{table.name} has no official part {part!r} (it has: {have}): use --split all")
-    return table.subset(chosen), part
+        """The figures as plain data; what is not defined is None."""
+        return {**asdict(self), "verdicts": [comparison.verdict for comparison in self.comparisons]}
 
 
 def evaluate(
@@ -82,65 +104,102 @@ def evaluate(
     table: CaseTable,
     part: str,
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[Evaluation, Scores]:
+    validation: CaseTable | None = None,
+    options: Options = Options(),
+    progress: Progress = lambda done, total: None,
+) -> tuple[Evaluation, Study]:
     """Score the cases and compute every figure; localisation too where cases have boxes. Raises DataError."""
-    boxed = any(case.boxes for case in table.cases) and bundle.manifest.graph.explained is not None
-    scores = score_cases(bundle, opened, table, maps=boxed, progress=progress)
-    truth = table.labels.astype(bool)
-    decided = positives(scores.probability, bundle.manifest)
-    classes = tuple(
-        _figures(spec.name, None if bundle.manifest.task == "multiclass" else spec.threshold, *columns)
-        for spec, *columns in zip(bundle.manifest.logit_classes, truth.T, scores.probability.T, decided.T, strict=True)
-    )
-    areas = [c.auroc for c in classes if c.auroc is not None]
-    if bundle.manifest.task == "multiclass":
-        accuracy = float((truth & decided).any(axis=1).mean())
-    else:
-        accuracy = float((truth == decided).mean())
+    predictions, pointing = score(bundle, opened, table, progress=progress)
+    held_out = None if validation is None else score(bundle, opened, validation, maps=False)[0]
+    return assess(predictions, part, validation=held_out, pointing=pointing, options=options)
+
+
+def score(
+    bundle: Bundle,
+    opened: OpenedSession,
+    table: CaseTable,
+    *,
+    maps: bool = True,
+    progress: Progress = lambda done, total: None,
+) -> tuple[Predictions, tuple[Pointing, ...]]:
+    """What a bundle says about every case and, with `maps`, the pointing game where cases have boxes.
+
+    Raises DataError when the classes differ, ImageError for an image that cannot be read.
+    """
     explained, spec = bundle.manifest.graph.explained, bundle.manifest.preprocessing
-    return (
-        Evaluation(
-            bundle=bundle.manifest.name,
-            bundle_sha256=bundle.sha256,
-            variant=opened.variant.file,
-            backend=f"{opened.backend.name} {opened.backend.version()}",
-            dataset=table.name,
-            part=part,
-            images=len(table),
-            mean_auroc=float(np.mean(areas)) if areas else None,
-            accuracy=accuracy,
-            classes=classes,
-            pointing=tuple(pointing_game(scores, decided, explained, spec)) if boxed and explained else (),
-        ),
-        scores,
+    boxed = maps and explained is not None and any(case.boxes for case in table.cases)
+    scores = score_cases(bundle, opened, table, maps=boxed, progress=progress)
+    predictions = Predictions.of_scores(bundle, opened, scores)
+    pointing = pointing_game(scores, predictions.decisions, explained, spec) if boxed and explained else []
+    return predictions, tuple(pointing)
+
+
+def assess(
+    predictions: Predictions,
+    part: str,
+    *,
+    validation: Predictions | None = None,
+    others: tuple[Predictions, ...] = (),
+    pointing: tuple[Pointing, ...] = (),
+    options: Options = Options(),
+    progress: Callable[[str], None] = lambda step: None,
+) -> tuple[Evaluation, Study]:
+    """Every figure of predictions, whoever made them.
+
+    `validation` are the same model's on other cases, `others` other models' on the same ones. Raises DataError when
+    there is no case, when reported and validation cases overlap, or when models' classes differ; UsageError when the
+    options need validation cases and there are none.
+    """
+    if not len(predictions.table):
+        raise DataError(f"{predictions.table.name} has no cases: there is nothing to evaluate")
+    if validation is not None:
+        require_apart(predictions, validation)
+    ruled = decide_anew(predictions, validation, options.rule, options.temperature)
+    reported = ruled.predictions
+    resamples = Resamples.draw(reported.patient, options.resamples, options.seed)
+    progress("figures by class")
+    measured = measure_classes(reported, resamples)
+    acceptance = judge(options.requirements, measured) if options.requirements else None
+    progress("operating points and calibration")
+    fitted = None if validation is None else predictions.with_temperatures(fit_temperatures(validation))
+    evaluation = Evaluation(
+        **_described(reported, part, validation, options),
+        **_parts(measured),
+        operating=operating_points(ruled, resamples, options.rule),
+        confusions=confusions(reported),
+        report_lines=report_lines(reported),
+        calibration=measure_calibration(predictions, resamples),
+        recalibrated=() if fitted is None else measure_calibration(fitted, resamples),
+        subgroups=measure_subgroups(reported, resamples),
+        comparisons=tuple(compare_models(reported, other, resamples) for other in others),
+        pointing=pointing,
+        acceptance=acceptance,
     )
+    return evaluation, Study(predictions, ruled, fitted, others)
 
 
-def write_evaluation(out: Path, evaluation: Evaluation, scores: Scores) -> None:
-    """Write `metrics.json`, `predictions.csv` and `roc.png` into the folder `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n")
-    names = scores.table.logit_classes
-    with (out / "predictions.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", *(f"label:{n}" for n in names), *(f"probability:{n}" for n in names)])
-        for case, label, row in zip(scores.table.cases, scores.table.labels, scores.probability, strict=True):
-            writer.writerow([case.key, *(int(v) for v in label), *(f"{p:.9g}" for p in row)])
-    plot_roc(out / "roc.png", names, scores.table.labels.astype(bool), scores.probability)
+def _parts(measured: Measured) -> dict[str, Any]:
+    return {"classes": measured.classes, "mean": measured.mean, "accuracy": measured.accuracy}
 
 
-def _figures(
-    name: str, threshold: float | None, truth: np.ndarray, probability: np.ndarray, decided: np.ndarray
-) -> ClassFigures:
-    both = bool(truth.any() and not truth.all())
-    return ClassFigures(
-        name=name,
-        images=int(truth.sum()),
-        auroc=float(roc_auc_score(truth, probability)) if both else None,
-        average_precision=float(average_precision_score(truth, probability)) if both else None,
-        threshold=threshold,
-        accuracy=float((truth == decided).mean()),
-        sensitivity=float(decided[truth].mean()) if truth.any() else None,
-        specificity=float((~decided[~truth]).mean()) if not truth.all() else None,
-    )
+def _described(predictions: Predictions, part: str, validation: Predictions | None, options: Options) -> dict[str, Any]:
+    if predictions.task == "multiclass":
+        rule = "the highest class"
+    else:
+        rule = f"{options.rule}, on validation cases" if options.rule is not None else "the model's own thresholds"
+    if options.temperature:
+        rule += ", after temperatures fitted on validation cases"
+    held_out = None if validation is None else f"{validation.table.name}, {len(validation.table)} images"
+    return {
+        "model": predictions.model.name,
+        "model_sha256": predictions.model.sha256,
+        "executed": predictions.model.executed,
+        "dataset": predictions.table.name,
+        "part": part,
+        "images": len(predictions.table),
+        "patients": int(predictions.patient.max()) + 1,
+        "validation": held_out,
+        "rule": rule,
+        "resamples": options.resamples,
+        "seed": options.seed,
+    }

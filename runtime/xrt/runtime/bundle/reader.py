@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from xrt.runtime.bundle.known_answers import KnownAnswers
-from xrt.runtime.bundle.manifest import SCHEMA_VERSION, Manifest, Variant
+from xrt.runtime.bundle.manifest import SCHEMA_VERSION, KnownAnswersSpec, Manifest, Variant
 from xrt.runtime.errors import BundleError, CorruptBundle, UnsupportedSchema
 
 MANIFEST_NAME = "bundle.json"
@@ -46,14 +46,17 @@ class Bundle:
                 raise CorruptBundle(f"{path} lacks its file {name}: copy the whole bundle again, or export it anew")
         return cls(path, manifest, hashlib.sha256(data).hexdigest())
 
-    def read(self, variant: Variant) -> bytes:
-        """The bytes of a variant's ONNX file, verified. Raises CorruptBundle when the hash differs."""
-        return self._verified(variant.file, variant.sha256)
+    def read(self, part: Variant | KnownAnswersSpec) -> bytes:
+        """The bytes of a variant's ONNX file, or of the known answers, verified.
+
+        Raises CorruptBundle when the hash differs.
+        """
+        return self._verified(part.file, part.sha256)
 
     def known_answers(self) -> KnownAnswers:
         """The known answers, verified. Raises CorruptBundle when the hash differs or they do not fit the manifest."""
         spec = self.manifest.known_answers
-        known = KnownAnswers.from_bytes(self._verified(spec.file, spec.sha256))
+        known = KnownAnswers.from_bytes(self.read(spec))
         if (misfit := known.fit(self.manifest)) is not None:
             raise CorruptBundle(f"{self.path / spec.file} does not fit the manifest ({misfit}): export the bundle anew")
         return known

@@ -1,0 +1,106 @@
+"""Which cases are reported, and which give thresholds. What a model was trained on must be neither."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from xrt.benchmarks.evaluation.predictions import Predictions
+from xrt.runtime.cases import CaseTable
+from xrt.runtime.cases.splits import PARTS, require_disjoint
+from xrt.runtime.errors import DataError
+
+Part = Literal["auto", "train", "val", "test", "all"]
+
+
+def select_part(table: CaseTable, part: Part) -> tuple[CaseTable, str]:
+    """The cases of one part; `auto` is the test part where there is one, else all cases.
+
+    Raises DataError when there is no such part, or when the table is empty.
+    """
+    if not len(table):
+        raise DataError(f"{table.name} has no cases: there is nothing to evaluate")
+    known = {case.split for case in table.cases}
+    if part == "auto":
+        part = "test" if "test" in known else "all"
+    if part == "all":
+        return table, part
+    chosen = [i for i, case in enumerate(table.cases) if case.split == part]
+    if not chosen:
+        have = ", ".join(sorted(s for s in known if s)) or "none"
+        raise DataError(
+            f"{table.name} has no official part {part!r} (it has: {have}): use --split all, or say how training split "
+            "it (--split-file, or --proportions)"
+        )
+    return table.subset(chosen), part
+
+
+def split_by_proportions(table: CaseTable, proportions: Sequence[float], seed: int) -> CaseTable:
+    """The table with every case in the part that training by these proportions and this seed put it in.
+
+    Raises DataError for proportions that do not add up to 1, and where a part would be empty.
+    """
+    splits = table.split(tuple(proportions), seed=seed)
+    part_of = {case.key: part for part in PARTS for case in getattr(splits, part).cases}
+    return _relabelled(table, part_of)
+
+
+def split_by_file(table: CaseTable, path: Path) -> CaseTable:
+    """The table with every case in the part that a CSV with the columns `key` and `part` gives it.
+
+    Training writes one into its run directory. Images that it does not name were not among training's cases and are
+    left out. Raises DataError when it names images that are not in the table, for a part that is none, and when a
+    patient stands in two parts.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns, rows = reader.fieldnames or (), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV ({error})") from None
+    if not {"key", "part"} <= set(columns):
+        raise DataError(f"{path} is no split: it needs the columns key and part, it has {', '.join(columns) or 'none'}")
+    part_of: dict[str, str] = {}
+    for number, row in enumerate(rows, 2):
+        if row["part"] not in PARTS:
+            raise DataError(f"{path}, line {number}: the part is {row['part']!r}; it is one of {', '.join(PARTS)}")
+        if part_of.setdefault(row["key"], row["part"]) != row["part"]:
+            raise DataError(f"{path}, line {number}: {row['key']} stands in two parts; remove one row")
+    if strangers := sorted(part_of.keys() - {case.key for case in table.cases}):
+        raise DataError(
+            f"{path} names {len(strangers)} images that are not in {table.name} (for example {strangers[0]}): it is not "
+            "the split of this data set; give the one that training wrote for it"
+        )
+    return _relabelled(table.subset(i for i, case in enumerate(table.cases) if case.key in part_of), part_of)
+
+
+def require_apart(reported: Predictions, validation: Predictions) -> None:
+    """Raise DataError if an image that gives thresholds is also one that is reported.
+
+    Of one data set no patient may stand on both sides. Images of two data sets may share names; the same name with
+    the very same scores is the same image.
+    """
+    one, other = reported.table, validation.table
+    if one.root == other.root and one.name == other.name:
+        parts = {"the reported cases": one, "the validation cases": other}
+        require_disjoint({name: {case.patient for case in table.cases} for name, table in parts.items()})
+    row_of = {case.key: i for i, case in enumerate(other.cases)}
+    same = [
+        case.key
+        for i, case in enumerate(one.cases)
+        if (j := row_of.get(case.key)) is not None and np.array_equal(reported.logits[i], validation.logits[j])
+    ]
+    if same:
+        raise DataError(
+            f"{len(same)} of {len(one)} reported images are also among the validation cases (for example {same[0]}): "
+            "thresholds chosen on reported cases would make the report too good; give other cases with --validation"
+        )
+
+
+def _relabelled(table: CaseTable, part_of: dict[str, str]) -> CaseTable:
+    return replace(table, cases=tuple(replace(case, split=part_of[case.key]) for case in table.cases))

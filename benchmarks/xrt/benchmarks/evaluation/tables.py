@@ -1,0 +1,196 @@
+"""Tables of predictions: a CSV that any software can write, and that an evaluation writes too.
+
+    image,label:Mass,label:Nodule,probability:Mass,probability:Nodule
+    images/00000001_000.png,1,0,0.84,0.07
+
+Labels are 0 or 1 and may be absent when a data set gives them. Further columns `patient`, `view`, `sex` and `age` are
+read where they are present; without `patient` every image is its own patient. Columns of one image that sum to 1 in
+every row, with one label each, make the table multiclass.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from xrt.benchmarks.evaluation.predictions import ModelInfo, Predictions
+from xrt.runtime.bundle.manifest import Task
+from xrt.runtime.cases import Case, CaseTable, open_cases
+from xrt.runtime.cases.images import FolderImages
+from xrt.runtime.errors import DataError
+
+_SUM = 1e-4
+"""Probabilities are written with at most 9 digits, some software writes 5: their sum is 1 within this."""
+_CERTAIN = 1e-12
+"""Logits of 0 and 1 are infinite; those of numbers so close to them are not, and calibration needs numbers."""
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """A table as it was read: probabilities float64 [n, classes], labels where the table has its own."""
+
+    path: Path
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    probability: Float[np.ndarray, "n k"] = field(repr=False)
+    labels: Bool[np.ndarray, "n k"] | None = field(repr=False)
+    described: tuple[dict[str, str], ...] = field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path) -> PredictionTable:
+        """Read and check a table. Raises DataError, naming the line and the remedy."""
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as stream:
+                reader = csv.DictReader(stream)
+                columns, rows = list(reader.fieldnames or ()), list(reader)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{path} cannot be read as CSV ({error}): give the predictions as UTF-8 text") from None
+        names = _named(columns, "probability:")
+        if "image" not in columns or not names:
+            raise DataError(
+                f"{path} is no table of predictions: it needs the columns image and probability:NAME for every class; "
+                f"it has {', '.join(columns) or 'none'}"
+            )
+        if repeated := [name for name, count in Counter(columns).items() if count > 1]:
+            raise DataError(f"{path} has the column {repeated[0]} twice; remove one")
+        labelled = _named(columns, "label:")
+        if labelled and set(labelled) != set(names):
+            raise DataError(f"{path}: {_difference('label', labelled, 'probability', names)}; both need every class")
+        if not rows:
+            raise DataError(f"{path} has a header but no rows; give the complete table")
+        keys = tuple(row["image"] or "" for row in rows)
+        seen: set[str] = set()
+        for number, key in enumerate(keys, 2):
+            if not key or key in seen:
+                fault = f"{key} is listed twice; remove one row" if key else "the image has no name; complete the row"
+                raise DataError(f"{path}, line {number}: {fault}")
+            seen.add(key)
+        probability = np.array([[_share(path, i, row, f"probability:{n}") for n in names] for i, row in _lines(rows)])
+        labels = None
+        if labelled:
+            labels = np.array([[_label(path, i, row, f"label:{n}") for n in names] for i, row in _lines(rows)])
+        return cls(path, names, keys, probability, labels, tuple(rows))
+
+    @property
+    def task(self) -> Task:
+        """Multiclass where every row's probabilities sum to 1 and it has one label; else multilabel."""
+        sums = np.abs(self.probability.sum(axis=1) - 1).max() <= _SUM
+        single = self.labels is None or (self.labels.sum(axis=1) == 1).all()
+        return "multiclass" if len(self.names) > 1 and sums and single else "multilabel"
+
+    def cases(self) -> CaseTable:
+        """The rows as labelled cases. Raises DataError when the table has no labels."""
+        if self.labels is None:
+            raise DataError(
+                f"{self.path} has no label:NAME columns: give the data set that has the labels, or add them"
+            )
+        cases = tuple(
+            Case(
+                key=key,
+                labels=tuple(n for n, yes in zip(self.names, labels, strict=True) if yes),
+                patient=row.get("patient") or f"image {key}",
+                view=row.get("view") or None,
+                sex=row.get("sex") or None,
+                age=_years(self.path, i, row.get("age")),
+            )
+            for (i, row), key, labels in zip(_lines(self.described), self.keys, self.labels, strict=True)
+        )
+        return CaseTable(self.path.name, self.path.parent, self.task, self.names, cases, FolderImages(self.path.parent))
+
+    def data_set(self, path: Path) -> CaseTable:
+        """The data set at `path` with the classes of this table. Raises DataError when it has others."""
+        try:
+            table = open_cases(path, classes=self.names, ignore=None)
+        except DataError:
+            # A binary set names two classes where a table has the probability of one.
+            table = open_cases(path, ignore=None)
+        if set(table.logit_classes) != set(self.names):
+            difference = _difference(table.name, table.logit_classes, self.path.name, self.names)
+            raise DataError(f"the classes differ: {difference}")
+        return table
+
+    def predictions(self, table: CaseTable) -> Predictions:
+        """What the table says about the cases of `table`, in their order. Raises DataError when it leaves some out."""
+        if set(table.logit_classes) != set(self.names):
+            difference = _difference(table.name, table.logit_classes, self.path.name, self.names)
+            raise DataError(f"the classes differ: {difference}")
+        row_of = {key: i for i, key in enumerate(self.keys)}
+        if absent := [case.key for case in table.cases if case.key not in row_of]:
+            raise DataError(
+                f"{self.path.name} has no row for {len(absent)} of {len(table)} images of {table.name} (for example "
+                f"{absent[0]}): images are matched by name; complete the table, or choose the part it is of (--split)"
+            )
+        rows = [row_of[case.key] for case in table.cases]
+        columns = [self.names.index(name) for name in table.logit_classes]
+        probability = self.probability[np.ix_(rows, columns)]
+        certain = np.clip(probability, _CERTAIN, 1 - _CERTAIN)
+        multiclass = table.task == "multiclass"
+        return Predictions(
+            model=ModelInfo(self.path.stem, f"read from {self.path.name}"),
+            table=table,
+            task=table.task,
+            logits=np.log(certain) if multiclass else np.log(certain / (1 - certain)),
+            probability=probability,
+            thresholds=(None if multiclass else 0.5,) * len(columns),
+            temperatures=(1.0,) * len(columns),
+        )
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write a table that `PredictionTable.read` reads. Patients' identifiers stay out of it."""
+    names = predictions.names
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", *(f"label:{n}" for n in names), *(f"probability:{n}" for n in names)])
+        for case, label, row in zip(predictions.table.cases, predictions.truth, predictions.probability, strict=True):
+            writer.writerow([case.key, *(int(v) for v in label), *(f"{p:.9g}" for p in row)])
+
+
+def _named(columns: list[str], prefix: str) -> tuple[str, ...]:
+    return tuple(column.removeprefix(prefix) for column in columns if column.startswith(prefix))
+
+
+def _difference(one: str, these: tuple[str, ...], other: str, those: tuple[str, ...]) -> str:
+    parts = []
+    for name, more in ((one, [n for n in these if n not in those]), (other, [n for n in those if n not in these])):
+        if more:
+            parts.append(f"only {name} has {', '.join(more)}")
+    return "; ".join(parts)
+
+
+def _lines(rows: list[dict[str, str]] | tuple[dict[str, str], ...]) -> enumerate[dict[str, str]]:
+    return enumerate(rows, 2)
+
+
+def _share(path: Path, line: int, row: dict[str, str], column: str) -> float:
+    try:
+        value = float(row[column])
+    except (TypeError, ValueError):
+        value = np.nan
+    if not 0 <= value <= 1:
+        raise DataError(f"{path}, line {line}: {column} is {row[column]!r}; a probability is a number from 0 to 1")
+    return value
+
+
+def _label(path: Path, line: int, row: dict[str, str], column: str) -> bool:
+    try:
+        value = float(row[column])
+    except (TypeError, ValueError):
+        value = np.nan
+    if value not in (0, 1):
+        raise DataError(f"{path}, line {line}: {column} is {row[column]!r}; a label is 0 or 1")
+    return bool(value)
+
+
+def _years(path: Path, line: int, text: str | None) -> int | None:
+    if not text:
+        return None
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        raise DataError(f"{path}, line {line}: age is {text!r}; give whole years, or nothing") from None
