@@ -137,8 +137,7 @@ def test_a_split_file_is_followed_to_the_letter(phantom_folder, tmp_path):
 
     found, _ = select_part(written(rows), "val")
     assert {case.key for case in found.cases} == {case.key for case in parts.val.cases}
-    with pytest.raises(DataError, match="lacks 1 images of nih .*: it is not the split of this data set"):
-        written(rows[1:])
+    assert len(written(rows[1:])) == len(rows) - 1, "training did not use an image that its split does not name"
     with pytest.raises(DataError, match=r"names 1 images that are not in nih .*for example other\.png"):
         written([*rows, ("other.png", "test")])
     with pytest.raises(DataError, match="line 2: the part is 'trial'"):

@@ -17,7 +17,17 @@ def test_own_recipes_are_valid_and_named_after_their_file(name: str) -> None:
 
 
 def test_the_recipes_are_these() -> None:
-    assert known_recipes() == ("nih-densenet121", "phantoms", "pneumoniamnist")
+    assert known_recipes() == (
+        "covid-densenet201",
+        "covid-vgg16",
+        "nih-abnormal",
+        "nih-abnormal-cnn",
+        "nih-densenet121",
+        "nih-lse-resnet50",
+        "phantoms",
+        "pneumoniamnist",
+        "rsna-resnet50",
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +62,7 @@ def test_a_file_is_a_recipe(tmp_path: Path) -> None:
 
 def test_unknown_recipe_lists_the_known() -> None:
     with pytest.raises(
-        UsageError, match="no recipe 'nhi': neither a file nor one of nih-densenet121, phantoms, pneumon"
+        UsageError, match="no recipe 'nhi': neither a file nor one of covid-densenet201, covid-vgg16, nih-abnormal, "
     ):
         load_recipe("nhi")
 

@@ -8,7 +8,14 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from xrt.benchmarks.cli.options import BackendOption, BundleArgument, PrecisionOption
-from xrt.benchmarks.cli.selecting import DatasetArgument, LimitOption, SplitFileOption, SplitOption, UnreadableOption, report_unscored
+from xrt.benchmarks.cli.selecting import (
+    DatasetArgument,
+    LimitOption,
+    SplitFileOption,
+    SplitOption,
+    UnreadableOption,
+    report_unscored,
+)
 from xrt.runtime.cli.output import JsonOption, progress_bar, write_json
 
 

@@ -26,7 +26,9 @@ SplitOption = Annotated[
 ]
 SplitFileOption = Annotated[
     Optional[Path],  # noqa: UP045 (typer)
-    typer.Option(metavar="FILE", help="The parts that training made: split.csv of its run. Default: the official ones."),
+    typer.Option(
+        metavar="FILE", help="The parts that training made: split.csv of its run. Default: the official ones."
+    ),
 ]
 LimitOption = Annotated[
     Optional[int],  # noqa: UP045 (typer)

@@ -45,10 +45,10 @@ def data_set_card(table: CaseTable, part: str, validation: CaseTable | None = No
 
 
 def _co_occurrence(table: CaseTable) -> Table:
-    rows = tuple(
-        (name, *map(int, counts)) for name, counts in zip(table.classes, table.co_occurrence(), strict=True)
+    rows = tuple((name, *map(int, counts)) for name, counts in zip(table.classes, table.co_occurrence(), strict=True))
+    return Table(
+        "Co-occurrence", ("images with", *table.classes), rows, note="On the diagonal, all images of the class."
     )
-    return Table("Co-occurrence", ("images with", *table.classes), rows, note="On the diagonal, all images of the class.")
 
 
 def model_card(predictions: Predictions) -> Section:

@@ -73,8 +73,8 @@ def split_by_file(table: CaseTable, path: Path) -> CaseTable:
             raise DataError(f"{path}, line {number}: {row['key']} stands in two parts; remove one row")
     if strangers := sorted(part_of.keys() - {case.key for case in table.cases}):
         raise DataError(
-            f"{path} names {len(strangers)} images that are not in {table.name} (for example {strangers[0]}): it is not "
-            "the split of this data set; give the one that training wrote for it"
+            f"{path} names {len(strangers)} images that are not in {table.name} (for example {strangers[0]}): it is"
+            " not the split of this data set; give the one that training wrote for it"
         )
     return _relabelled(table.subset(i for i, case in enumerate(table.cases) if case.key in part_of), part_of)
 

@@ -12,14 +12,15 @@ from xrt.benchmarks.report.parts import Cell, Figure, Report, Section, Table
 from xrt.runtime.files import write_durably
 
 HTML, MARKDOWN = "report.html", "report.md"
-_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.png")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_FILE = re.compile(rf"({_NAME}/)?{_NAME}\.png")
 
 
 def write_report(out: Path, report: Report) -> Path:
     """Write `report.html` and `report.md`, with the figures' files, into the folder `out`; return the HTML's path.
 
     Everything is escaped: names of classes and files are data, whatever they hold. Raises ValueError for a figure
-    whose `file` is not a plain name ending in .png, or that two figures share.
+    whose `file` is not a plain name ending in .png, in a plain folder if need be, or that two figures share.
     """
     figures = [figure for section in report.sections for figure in section.figures]
     files = [figure.file for figure in figures]
