@@ -16,7 +16,16 @@ from xrt.runtime.files import write_durably
 from xrt.train.phases import Phases
 
 Row = dict[str, float | int | None]
-COLUMNS = ("train_loss", "val_loss", "val_auroc", "val_accuracy", "val_recall", "val_precision", "val_f1")
+COLUMNS = (
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_auroc",
+    "val_accuracy",
+    "val_recall",
+    "val_precision",
+    "val_f1",
+)
 """What is logged of every epoch."""
 
 

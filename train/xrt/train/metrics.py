@@ -45,7 +45,7 @@ def figures(
     """
     truth = targets.bool()
     called = called_at(probability, thresholds)
-    accuracy = accuracy_of(called, truth, "multiclass" if thresholds is None else "multilabel")
+    accuracy = float(accuracy_of(called, truth, "multiclass" if thresholds is None else "multilabel"))
     areas = auroc_by_class(probability, targets)
     by_class = {
         name: {
@@ -68,7 +68,7 @@ def monitored(
     Decisions are at 0.5, or the argmax for a multiclass task; operating thresholds are chosen after training. A class
     without the cases that a figure needs is left out of its mean; None if no class is left.
     """
-    called = called_at(probability, None if task == "multiclass" else (0.5,) * probability.shape[1])
+    called = called_at(probability, decided_at(task, probability.shape[1]))
     truth = targets.bool()
     recalls, precisions, f1s = [], [], []
     for j in columns:
@@ -80,7 +80,7 @@ def monitored(
     areas = auroc_by_class(probability[:, columns], targets[:, columns])
     return {
         "auroc": mean_of_known(areas),
-        "accuracy": accuracy_of(called, truth, task),
+        "accuracy": float(accuracy_of(called, truth, task)),
         "recall": mean_of_known(recalls),
         "precision": mean_of_known(precisions),
         "f1": mean_of_known(f1s),
@@ -91,13 +91,18 @@ def called_at(probability: Float[Tensor, "n logits"], thresholds: tuple[float, .
     """Which (image, class) pairs are findings: at or above the thresholds, the argmax where there are none."""
     if thresholds is None:
         return torch.nn.functional.one_hot(probability.argmax(1), probability.shape[1]).bool()
-    return probability >= torch.tensor(thresholds, dtype=torch.float64)
+    return probability >= torch.tensor(thresholds, dtype=torch.float64, device=probability.device)
 
 
-def accuracy_of(called: Bool[Tensor, "n logits"], truth: Bool[Tensor, "n logits"], task: Task) -> float:
+def decided_at(task: Task, logits: int) -> tuple[float, ...] | None:
+    """The thresholds during training: 0.5, or none for a multiclass task."""
+    return None if task == "multiclass" else (0.5,) * logits
+
+
+def accuracy_of(called: Bool[Tensor, "n logits"], truth: Bool[Tensor, "n logits"], task: Task) -> Float[Tensor, ""]:
     """The share of right decisions: of images for a multiclass task, else of (image, class) pairs."""
     right = (called & truth).any(1) if task == "multiclass" else called == truth
-    return float(right.double().mean())
+    return right.double().mean()
 
 
 def _share(hits: Tensor) -> float | None:

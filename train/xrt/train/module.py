@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -15,7 +16,7 @@ from xrt.runtime.bundle.manifest import Task
 from xrt.train.augmentation import mixed_seed
 from xrt.train.data import Batch, normalise
 from xrt.train.losses import Loss, smoothed
-from xrt.train.metrics import monitored, probabilities
+from xrt.train.metrics import accuracy_of, called_at, decided_at, monitored, probabilities
 from xrt.train.models import Normalisation, head_path
 from xrt.train.optimisers import build_optimiser, build_schedule
 from xrt.train.phases import Phases
@@ -50,8 +51,7 @@ class Classifier(lightning.LightningModule):
         self.average = _average(model, recipe.training.ema) if recipe.training.ema else None
         self._logits: list[Tensor] = []
         self._targets: list[Tensor] = []
-        self._epoch_loss: Tensor | float = 0.0
-        self._epoch_batches = 0
+        self._epoch = _EpochSums()
 
     @property
     def evaluated(self) -> nn.Module:
@@ -69,7 +69,7 @@ class Classifier(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Take up the phase that begins here."""
         self.phases.apply(self.model)
-        self._epoch_loss, self._epoch_batches = 0.0, 0
+        self._epoch = _EpochSums()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout by place in the run, so that an interrupted run can be taken up."""
@@ -79,9 +79,10 @@ class Classifier(lightning.LightningModule):
         """The loss of one batch."""
         images, targets = batch
         wanted = smoothed(targets, self.recipe.loss.label_smoothing, self.task)
-        loss = self.loss(self.model(self._input(images)).float(), wanted)
-        self._epoch_loss = self._epoch_loss + loss.detach().double()
-        self._epoch_batches += 1
+        logits = self.model(self._input(images)).float()
+        loss = self.loss(logits, wanted)
+        called = called_at(probabilities(logits.detach(), self.task), decided_at(self.task, targets.shape[1]))
+        self._epoch.add(loss.detach(), accuracy_of(called, targets.bool(), self.task))
         return loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
@@ -91,8 +92,9 @@ class Classifier(lightning.LightningModule):
             self.average.update_parameters(self.model)
 
     def on_validation_epoch_start(self) -> None:
-        """Log `train_loss`, the mean over the epoch's batches. Validation comes first, then the callbacks."""
-        self.log("train_loss", float(self._epoch_loss) / max(1, self._epoch_batches))
+        """Log the means over the epoch's batches. Validation comes first, then the callbacks."""
+        self.log("train_loss", self._epoch.mean(self._epoch.loss))
+        self.log("train_accuracy", self._epoch.mean(self._epoch.accuracy))
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Collect logits; AUROC needs all of them at once."""
@@ -117,18 +119,35 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the state dict does not: the phase, and the loss of the epoch so far."""
+        """Keep what the state dict does not: the phase, and the sums of the epoch so far."""
         checkpoint["phases"] = self.phases.state_dict()
-        checkpoint["epoch_loss"] = (float(self._epoch_loss), self._epoch_batches)
+        checkpoint["epoch_sums"] = (float(self._epoch.loss), float(self._epoch.accuracy), self._epoch.batches)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
         self.phases.load_state_dict(checkpoint["phases"])
-        self._epoch_loss, self._epoch_batches = checkpoint["epoch_loss"]
+        self._epoch = _EpochSums(*checkpoint["epoch_sums"])
 
     def _input(self, images: UInt8[Tensor, "n 1 h w"]) -> Float[Tensor, "n c h w"]:
         inputs = normalise(images, self.normalisation)
         return inputs.to(memory_format=torch.channels_last) if self.recipe.training.channels_last else inputs
+
+
+@dataclass
+class _EpochSums:
+    """Sums over the training batches of an epoch, kept on the device so that a batch need not wait for them."""
+
+    loss: Tensor | float = 0.0
+    accuracy: Tensor | float = 0.0
+    batches: int = 0
+
+    def add(self, loss: Tensor, accuracy: Tensor) -> None:
+        self.loss = self.loss + loss.double()
+        self.accuracy = self.accuracy + accuracy
+        self.batches += 1
+
+    def mean(self, total: Tensor | float) -> float:
+        return float(total) / max(1, self.batches)
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:

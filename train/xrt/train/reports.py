@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from xrt.train.callbacks import Row
 
@@ -19,21 +20,23 @@ def write_reports(directory: Path, metrics: dict[str, Any], history: list[Row]) 
 
 
 def curves(history: list[Row], best_epoch: int) -> Figure:
-    """Losses, validation figures and learning rate over the epochs; a line marks the epoch that was kept."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    """Loss, accuracy, other validation figures and learning rate over the epochs; a line marks the epoch kept."""
+    figure = Figure(figsize=(15, 3.6), layout="constrained")
     # A canvas of its own: pyplot would choose a back end for the whole process.
     FigureCanvasAgg(figure)
     epochs = [row["epoch"] for row in history]
     panels = (
         ("loss", {"train_loss": "training (augmented)", "val_loss": "validation"}),
-        ("validation", {"val_auroc": "AUROC, mean", "val_accuracy": "accuracy", "val_recall": "recall, mean"}),
+        ("accuracy", {"train_accuracy": "training (augmented)", "val_accuracy": "validation"}),
+        ("validation", {"val_auroc": "AUROC, mean", "val_recall": "recall, mean", "val_f1": "F1, mean"}),
         ("learning rate", {"lr": "at the end of the epoch"}),
     )
-    for axes, (title, lines) in zip(figure.subplots(1, 3), panels, strict=True):
+    for axes, (title, lines) in zip(figure.subplots(1, 4), panels, strict=True):
         for (key, label), style in zip(lines.items(), ("-", "--", ":"), strict=False):
             values = [float("nan") if row[key] is None else row[key] for row in history]
             axes.plot(epochs, values, style, marker="o", markersize=3, label=label)
         axes.axvline(best_epoch, color="0.6", linestyle=":", label=f"kept: epoch {best_epoch}")
         axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8)
     return figure
