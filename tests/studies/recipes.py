@@ -14,8 +14,8 @@ class Study:
     small: tuple[str, ...]
 
 
-SIDE = 96
-SMALL = (f"preprocessing.height={SIDE}", f"preprocessing.width={SIDE}", "training.batch_size=8", "training.threads=2")
+SIDE = 64
+SMALL = (f"preprocessing.height={SIDE}", f"preprocessing.width={SIDE}", "training.batch_size=8", "training.threads=1")
 ONE = "training.epochs=1"
 PHASE = "training.phases=[{epochs: 1, lr: 1.0e-3, train: [head]}, {epochs: 1, lr: 1.0e-4, train: [head, last_block]}]"
 SCRATCH = "model.weights=null"
