@@ -44,7 +44,7 @@ TOO_LARGE = {"regnet_y_128gf", "vit_h_14"}
 """Weights over 2 GiB."""
 
 ONE_A_FAMILY = [
-    "alexnet", "convnext_tiny", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2",
+    "alexnet", "convnext_tiny", "googlenet", "inception_v3", "mnasnet0_5", "mobilenet_v2",
     "mobilenet_v3_small", "regnet_x_400mf", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t",
     "vit_b_32",
 ]  # fmt: skip
