@@ -108,6 +108,14 @@ def test_what_cannot_be_resumed(
         fit(recipe, blobs, tmp_path, resume=True, progress=False)
 
 
+def test_a_start_that_failed_is_no_hindrance(blobs: Path, settings: list[str], tmp_path: Path) -> None:
+    for wrong in ("model.weights=nowhere.pth", "training.strategy=nonsense", "training.devices=9999"):
+        with pytest.raises((ModelError, UsageError)):
+            fit(load_recipe("pneumoniamnist", [*settings, wrong]), blobs, tmp_path / "run", progress=False)
+    short = [*settings, "training.phases=[{epochs: 1, lr: 0.01}]"]
+    assert fit(load_recipe("pneumoniamnist", short), blobs, tmp_path / "run", progress=False).metrics["epochs"] == 1
+
+
 @pytest.mark.slow
 def test_ten_real_kills(unbroken: Run, blobs: Path, settings: list[str], tmp_path: Path) -> None:
     """SIGKILL at a random moment, ten times over, wherever the process is just then."""

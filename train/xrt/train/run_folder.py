@@ -53,7 +53,8 @@ class RunFolder:
             "threads": threads,
             "cases_sha256": hashlib.sha256(table).hexdigest(),
         }
-        if (self.path / BEGUN).exists():
+        # Before the first state is saved there is nothing to lose, so a start that failed is no hindrance.
+        if (self.path / RESUME).exists():
             if not resume:
                 raise UsageError(
                     f"{self.path} holds an unfinished run; --resume continues it, or give another directory (--out)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,8 @@ def _trainer(recipe: Recipe, folder: RunFolder, callbacks: list[Any], epochs: in
     spec = recipe.training
     if spec.precision == "fp16" and not torch.cuda.is_available():
         raise UsageError("training.precision fp16 needs a GPU; on a CPU use bf16 or fp32")
+    if isinstance(spec.devices, int) and spec.devices > (available := torch.cuda.device_count() or os.cpu_count() or 1):
+        raise UsageError(f"training.devices is {spec.devices}; this machine has {available}")
     if spec.tensorboard and find_spec("tensorboard") is None:
         raise MissingDependency(
             "training.tensorboard needs tensorboard, which is not installed: pip install tensorboard"

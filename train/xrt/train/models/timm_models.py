@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ def timm_model(name: str) -> TimmModel:
     """The model of that name. Raises MissingDependency without timm and ModelError for a name it does not know."""
     timm = _timm()
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('_')[0]}*")[:6]
+        close = difflib.get_close_matches(name, timm.list_models(), n=5)
         raise ModelError(f"timm has no model {name!r}" + (f"; near it: {', '.join(close)}" if close else ""))
     configuration = timm.get_pretrained_cfg(name)
     if configuration is None or not configuration.first_conv or not configuration.classifier:
