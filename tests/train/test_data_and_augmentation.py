@@ -13,8 +13,8 @@ from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.cases import open_cases
 from xrt.runtime.errors import DataError
 from xrt.runtime.preprocessing import preprocess
-from xrt.train.augmentation import AugmentationSpec, augment, build_augmentation
-from xrt.train.data import CaseDataset, fits_in_memory, normalise
+from xrt.train.data.augmentation import AugmentationSpec, augment, build_augmentation
+from xrt.train.data.dataset import CaseDataset, fits_in_memory, normalise
 from xrt.train.models import Normalisation
 
 SPEC = Preprocessing(height=20, width=16, fit="crop")

@@ -14,11 +14,11 @@ import torch
 
 from xrt.runtime.cases import open_cases
 from xrt.runtime.errors import ModelError, UsageError
-from xrt.train.callbacks import History
 from xrt.train.checkpoint import load_checkpoint
-from xrt.train.data import normalise
-from xrt.train.fit import Run, fit
-from xrt.train.recipe import load_recipe
+from xrt.train.data.dataset import normalise
+from xrt.train.recipes.loading import load_recipe
+from xrt.train.running.callbacks import History
+from xrt.train.running.fit import Run, fit
 
 SHARED = Path(__file__).parents[3] / "shared" / "xrays"
 

@@ -11,8 +11,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from xrt.runtime.bundle.manifest import Task
 from xrt.runtime.errors import UsageError
-from xrt.train.losses import batch_weighted, build_loss, focal, smoothed
-from xrt.train.recipe_spec import LossSpec
+from xrt.train.learning.losses import batch_weighted, build_loss, focal, smoothed
+from xrt.train.recipes.spec import LossSpec
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0], [-1.5, 0.2, 0.1], [4.0, -3.0, 1.0]], dtype=torch.float64)
 LABELS = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]], dtype=torch.float64)

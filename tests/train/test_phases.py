@@ -12,11 +12,11 @@ from torch import nn
 
 from xrt.runtime.errors import UsageError
 from xrt.train.checkpoint import load_checkpoint
-from xrt.train.fit import fit
+from xrt.train.learning.phases import Phases, module_paths
 from xrt.train.models import ModelSpec, build_model
-from xrt.train.phases import Phases, module_paths
-from xrt.train.recipe import load_recipe
-from xrt.train.recipe_spec import Recipe
+from xrt.train.recipes.loading import load_recipe
+from xrt.train.recipes.spec import Recipe
+from xrt.train.running.fit import fit
 
 HEAD_ONLY = "training.phases=[{epochs: 1, lr: 0.01, train: [head]}]"
 

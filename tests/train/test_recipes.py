@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from xrt.runtime.errors import DataError, UsageError
-from xrt.train.recipe import known_recipes, load_recipe
-from xrt.train.recipe_spec import Recipe
+from xrt.train.recipes.loading import known_recipes, load_recipe
+from xrt.train.recipes.spec import Recipe
 
 
 @pytest.mark.parametrize("name", known_recipes())

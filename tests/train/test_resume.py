@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from xrt.runtime.errors import ModelError, UsageError
-from xrt.train.fit import Run, fit
-from xrt.train.module import Classifier
-from xrt.train.recipe import load_recipe
-from xrt.train.run_folder import RESUME, place
+from xrt.train.learning.module import Classifier
+from xrt.train.recipes.loading import load_recipe
+from xrt.train.running.fit import Run, fit
+from xrt.train.running.run_folder import RESUME, place
 
 # Everything that has a state: dropout, augmentation, averaged weights, momentum, a schedule, phases, balanced sampling.
 STATEFUL = [

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from xrt.train.sampling import EpochSampler, balancing_weights
+from xrt.train.data.sampling import EpochSampler, balancing_weights
 
 
 def test_an_epoch_has_every_case_once_in_an_order_of_its_own() -> None:

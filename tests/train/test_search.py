@@ -9,9 +9,9 @@ import pytest
 from filelock import FileLock
 
 from xrt.runtime.errors import DataError, UsageError
-from xrt.train import search as searching
-from xrt.train.grid import RECORD, grid_of
-from xrt.train.search import search
+from xrt.train.search import search as searching
+from xrt.train.search.grid import RECORD, grid_of
+from xrt.train.search.search import search
 
 GRID = "search={optim.lr: [1.0e-2, 1.0e-12], model.dropout: [0.0, 0.5]}"
 

@@ -18,8 +18,8 @@ from xrt.runtime.errors import UsageError
 from xrt.runtime.opening import open_session
 from xrt.runtime.phantoms import write as write_phantoms
 from xrt.runtime.screening.triage import triage
-from xrt.train.fit import fit
-from xrt.train.recipe import load_recipe
+from xrt.train.recipes.loading import load_recipe
+from xrt.train.running.fit import fit
 
 PHANTOM_SIZE = 256
 CONTRAST = (40.0, 110.0)

@@ -109,8 +109,8 @@ def measure_subject(subject: Subject, work: Path, data: Path, budget_s: float) -
 def _prepared(
     subject: Subject, work: Path, data: Path
 ) -> tuple[ExplainedModel, Manifest, EvidenceImages, EvidenceImages]:
-    from xrt.train.fit import fit
-    from xrt.train.recipe import load_recipe
+    from xrt.train.recipes.loading import load_recipe
+    from xrt.train.running.fit import fit
 
     run = work / f"{subject.data}-{subject.name}"
     if not (run / "model.safetensors").is_file():

@@ -29,7 +29,7 @@ def search(
     Example: xrt search nih-abnormal --data nih/ --out runs/abnormal
     """
     with needing("search", "optuna", "filelock", "lightning", "matplotlib", "torchmetrics"):
-        from xrt.train.search import search as run
+        from xrt.train.search.search import search as run
     ranked = run(recipe, set_ or (), data, out, limit=limit, say=say)
     with (out / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(_rows(ranked))

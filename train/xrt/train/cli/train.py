@@ -29,12 +29,12 @@ def train(
 
     Example: xrt train pneumoniamnist --data pneumoniamnist.npz --out runs/pm
     """
-    from xrt.train.recipe import load_recipe
+    from xrt.train.recipes.loading import load_recipe
 
     loaded = load_recipe(recipe, set_ or ())
     with needing("lightning", "lightning", "matplotlib", "torchmetrics"):
-        from xrt.train.fit import fit
-        from xrt.train.training import first_process
+        from xrt.train.running.fit import fit
+        from xrt.train.running.trainer import first_process
     run = fit(loaded, data, out, resume=resume, say=say)
     if not first_process():
         return

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from xrt.train.augmentation import mixed_seed
+from xrt.train.data.augmentation import mixed_seed
 
 Draw = tuple[int, int]
 """An epoch and the index of a case: what is drawn says also how it is augmented."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xrt.runtime.errors import UsageError
-from xrt.train.recipe import load_recipe
-from xrt.train.recipe_spec import Recipe
+from xrt.train.recipes.loading import load_recipe
+from xrt.train.recipes.spec import Recipe
 
 RECORD = "record.json"
 

@@ -1,4 +1,4 @@
-"""Reading recipes: YAML with known keys only (`xrt.train.recipe_spec`).
+"""Reading recipes: YAML with known keys only (`xrt.train.recipes.spec`).
 
 A recipe is one of the package's own (`recipes/*.yaml`), by name, or any YAML file, by path. `key=value`
 overrides reach every key (`optim.lr=1e-3`); values are YAML, so `null`, `true`, `[0.8, 0.1, 0.1]` mean what
@@ -16,12 +16,12 @@ import yaml
 from pydantic import ValidationError
 
 from xrt.runtime.errors import DataError, UsageError
-from xrt.train.recipe_spec import Recipe
+from xrt.train.recipes.spec import Recipe
 
 
 def known_recipes() -> tuple[str, ...]:
     """Names of the package's own recipes."""
-    folder = resources.files("xrt.train") / "recipes"
+    folder = resources.files("xrt.train.recipes")
     return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
 
 
@@ -33,7 +33,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     """
     source = str(name_or_path)
     if source in known_recipes():
-        text = (resources.files("xrt.train") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8")
+        text = (resources.files("xrt.train.recipes") / f"{source}.yaml").read_text(encoding="utf-8")
     elif Path(source).is_file():
         text = Path(source).read_text(encoding="utf-8")
     else:

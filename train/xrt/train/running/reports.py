@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from xrt.train.callbacks import Row
+from xrt.train.running.callbacks import Row
 
 
 def write_reports(directory: Path, metrics: dict[str, Any], history: list[Row]) -> None:

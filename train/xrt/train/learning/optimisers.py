@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from xrt.train.phases import Phases
-from xrt.train.recipe_spec import OptimSpec
+from xrt.train.learning.phases import Phases
+from xrt.train.recipes.spec import OptimSpec
 
 _OPTIMISERS = {
     "adam": torch.optim.Adam,

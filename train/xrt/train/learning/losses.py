@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from xrt.runtime.bundle.manifest import Task
 from xrt.runtime.errors import UsageError
-from xrt.train.recipe_spec import LossSpec
+from xrt.train.recipes.spec import LossSpec
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from xrt.runtime.errors import UsageError
 from xrt.train.models import ModelSpec, head_path, last_block
-from xrt.train.recipe_spec import PhaseSpec, Recipe
+from xrt.train.recipes.spec import PhaseSpec, Recipe
 
 
 class Phases:

@@ -17,9 +17,9 @@ from torchvision.transforms import v2
 from xrt.runtime.bundle.manifest import InputStatistics, Preprocessing
 from xrt.runtime.cases import CaseTable
 from xrt.runtime.errors import DataError, ImageError
-from xrt.train.augmentation import augment, mixed_seed
+from xrt.train.data.augmentation import augment, mixed_seed
+from xrt.train.data.sampling import Draw, EpochSampler
 from xrt.train.models.spec import Normalisation
-from xrt.train.sampling import Draw, EpochSampler
 
 Batch = tuple[Tensor, Tensor]
 

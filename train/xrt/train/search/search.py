@@ -23,10 +23,10 @@ from optuna.trial import TrialState
 from xrt.runtime.errors import UsageError, XrtError
 from xrt.runtime.files import write_durably
 from xrt.train.checkpoint import SPEC
-from xrt.train.fit import fit
-from xrt.train.grid import RECORD, Cell, ended, grid_of, records
-from xrt.train.recipe import load_recipe
-from xrt.train.recipe_spec import Recipe
+from xrt.train.recipes.loading import load_recipe
+from xrt.train.recipes.spec import Recipe
+from xrt.train.running.fit import fit
+from xrt.train.search.grid import RECORD, Cell, ended, grid_of, records
 
 JOURNAL, GRID = "journal.log", "grid.json"
 

@@ -17,13 +17,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
-from xrt.train.augmentation import build_augmentation
-from xrt.train.callbacks import History, KeepBest, ProgressLine
-from xrt.train.data import AugmentedDataset, CaseDataset, loader, training_loader
-from xrt.train.module import Classifier
-from xrt.train.recipe_spec import Recipe, TrainingSpec
-from xrt.train.run_folder import HISTORY, RESUME, RunFolder, SaveProgress, place
-from xrt.train.sampling import EpochSampler, balancing_weights
+from xrt.train.data.augmentation import build_augmentation
+from xrt.train.data.dataset import AugmentedDataset, CaseDataset, loader, training_loader
+from xrt.train.data.sampling import EpochSampler, balancing_weights
+from xrt.train.learning.module import Classifier
+from xrt.train.recipes.spec import Recipe, TrainingSpec
+from xrt.train.running.callbacks import History, KeepBest, ProgressLine
+from xrt.train.running.run_folder import HISTORY, RESUME, RunFolder, SaveProgress, place
 
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from xrt.runtime.bundle.manifest import Part, Preprocessing
-from xrt.train.augmentation import AugmentationSpec
+from xrt.train.data.augmentation import AugmentationSpec
 from xrt.train.models.spec import ModelSpec, Normalisation
 
 
@@ -44,7 +44,7 @@ class DataSpec(Part):
 
 
 class LossSpec(Part):
-    """The loss (see `xrt.train.losses`). `kind` null is cross-entropy for a multiclass task, else binary cross-entropy.
+    """The loss (`xrt.train.learning.losses`); `kind` null is cross-entropy for a multiclass task, else binary.
 
     `weighting` evens out rare and common classes: by the counts of each `batch`, or by their `prevalence` in the
     training part. `gamma` is the focal loss's. `label_smoothing` s moves targets 0 and 1 to s / 2 and 1 - s / 2 (for

@@ -23,7 +23,7 @@ from xrt.runtime.cases.table import Splits
 from xrt.runtime.errors import ModelError, UsageError
 from xrt.runtime.files import write_durably
 from xrt.train.checkpoint import SPEC
-from xrt.train.recipe_spec import Recipe
+from xrt.train.recipes.spec import Recipe
 
 BEGUN, SPLIT, RESUME, HISTORY = "run.json", "split.csv", "resume.ckpt", "metrics.csv"
 

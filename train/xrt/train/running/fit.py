@@ -23,15 +23,15 @@ from xrt.runtime.cases.table import Splits
 from xrt.runtime.errors import UsageError
 from xrt.runtime.operating import youden_threshold
 from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
-from xrt.train.data import CaseDataset, fits_in_memory, loader, measure
-from xrt.train.losses import build_loss
-from xrt.train.metrics import figures, probabilities
+from xrt.train.data.dataset import CaseDataset, fits_in_memory, loader, measure
+from xrt.train.learning.losses import build_loss
+from xrt.train.learning.metrics import figures, probabilities
+from xrt.train.learning.module import Classifier
 from xrt.train.models import Normalisation, build_model, start_at_prevalence
-from xrt.train.module import Classifier
-from xrt.train.recipe_spec import Recipe
-from xrt.train.reports import write_reports
-from xrt.train.run_folder import RunFolder
-from xrt.train.training import first_process, threads, train
+from xrt.train.recipes.spec import Recipe
+from xrt.train.running.reports import write_reports
+from xrt.train.running.run_folder import RunFolder
+from xrt.train.running.trainer import first_process, threads, train
 
 _log = logging.getLogger("xrt.train")
 _PACKAGES = (

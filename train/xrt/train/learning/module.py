@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from xrt.runtime.bundle.manifest import Task
-from xrt.train.augmentation import mixed_seed
-from xrt.train.data import Batch, normalise
-from xrt.train.losses import Loss, smoothed
-from xrt.train.metrics import accuracy_of, called_at, decided_at, monitored, probabilities
+from xrt.train.data.augmentation import mixed_seed
+from xrt.train.data.dataset import Batch, normalise
+from xrt.train.learning.losses import Loss, smoothed
+from xrt.train.learning.metrics import accuracy_of, called_at, decided_at, monitored, probabilities
+from xrt.train.learning.optimisers import build_optimiser, build_schedule
+from xrt.train.learning.phases import Phases
 from xrt.train.models import Normalisation, head_path
-from xrt.train.optimisers import build_optimiser, build_schedule
-from xrt.train.phases import Phases
-from xrt.train.recipe_spec import Recipe
+from xrt.train.recipes.spec import Recipe
 
 
 class Classifier(lightning.LightningModule):

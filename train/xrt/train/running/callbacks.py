@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from xrt.runtime.files import write_durably
-from xrt.train.phases import Phases
+from xrt.train.learning.phases import Phases
 
 Row = dict[str, float | int | None]
 COLUMNS = (
