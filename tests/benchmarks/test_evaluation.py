@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import typer
 from benchmarks.prediction_tables import draw, write
 from sklearn.metrics import (
     accuracy_score,
@@ -21,19 +19,12 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from xrt.benchmarks.cli.evaluate import evaluate as command
-from xrt.benchmarks.evaluation import Options, PredictionTable, assess, evaluate, select_part, write_evaluation
+from xrt.benchmarks.evaluation import Options, PredictionTable, assess, write_evaluation
 from xrt.benchmarks.evaluation.acceptance import Requirement, read_requirements
 from xrt.benchmarks.evaluation.comparison import cohens_kappa
-from xrt.benchmarks.localisation import pointing_game
-from xrt.benchmarks.scoring import Scores
-from xrt.runtime.bundle.manifest import Preprocessing
-from xrt.runtime.cases import open_cases
-from xrt.runtime.cases.case import Box, Case
+from xrt.benchmarks.evaluation.subgroups import MEAN
 from xrt.runtime.errors import DataError, UsageError
-from xrt.runtime.opening import open_session
 from xrt.runtime.operating import OperatingRule
-from xrt.runtime.preprocessing import Placement
 
 NAMES = ["Mass", "Nodule", "No Finding"]
 FEW = Options(resamples=50)
@@ -135,6 +126,29 @@ def test_subgroups_are_figures_of_their_images(assessed):
     alone = rows["age", "not recorded", "Mass"]
     assert (alone.images, str(alone.auroc), str(alone.specificity)) == (1, "not defined", "not defined")
     assert not any(s.by == "sex" for s in evaluation.subgroups)  # not recorded of any case
+    pa = [rows["view", "PA", name] for name in study.predictions.names]
+    mean = rows["view", "PA", MEAN]
+    assert mean.auroc.value == pytest.approx(np.mean([row.auroc.value for row in pa]))
+    assert mean.sensitivity.value == pytest.approx(np.mean([row.sensitivity.value for row in pa]))
+    assert mean.auroc.low < mean.auroc.value < mean.auroc.high
+
+
+def test_lesions_of_phantoms_by_contrast(assessed, tmp_path):
+    """A band holds the class's lesions of that contrast against all images without the class."""
+    study = assessed[1]
+    cases, truth = study.predictions.table.cases, study.predictions.truth
+    rows = [f"{case.key},Mass,0,0,1,1,{20 + 100 * (i % 2)}" for i, case in enumerate(cases) if truth[i, 0] and i % 5]
+    (tmp_path / "phantoms.csv").write_text("\n".join(["image,label,x,y,width,height,contrast", *rows]) + "\n")
+    predictions = replace(study.predictions, table=replace(study.predictions.table, root=tmp_path))
+    found = assess(predictions, "all", options=FEW)[0].subgroups
+    bands = {s.group: s for s in found if (s.by, s.name) == ("contrast", "Mass")}
+    assert list(bands) == ["under 40", "70 and over", "not recorded"]
+    faint = np.array([bool(i % 5) and not i % 2 for i in range(len(cases))])
+    chosen = faint | ~truth[:, 0]
+    assert bands["under 40"].positives == int((faint & truth[:, 0]).sum())
+    assert bands["under 40"].auroc.value == pytest.approx(
+        roc_auc_score(truth[chosen, 0], predictions.probability[chosen, 0]), abs=1e-9
+    )
 
 
 def test_a_class_with_one_kind_of_case_is_not_defined(tmp_path):
@@ -245,101 +259,3 @@ def test_limits_come_from_files_too(tmp_path):
 def test_a_limit_for_a_class_that_is_not_there(reported):
     with pytest.raises(UsageError, match="names no class of the model: it has Mass, Nodule, Effusion"):
         assess(reported, "all", options=replace(FEW, requirements=(Requirement("auroc", "Hernia", ">=", 0.5),)))
-
-
-def test_a_bundle_on_phantoms(bundle, phantom_folder, tmp_path):
-    table, part = select_part(open_cases(phantom_folder, classes=NAMES, ignore=None), "all")
-    opened = open_session(bundle)
-    with opened.session:
-        evaluation, study = evaluate(bundle, opened, table, part, options=FEW)
-    assert evaluation.images == 40
-    for j, found in enumerate(evaluation.classes):
-        assert found.figures.auroc.value == pytest.approx(
-            roc_auc_score(table.labels[:, j], study.predictions.logits[:, j]), abs=1e-9
-        )
-    assert evaluation.pointing[-1].name == "all"
-    report = write_evaluation(tmp_path, evaluation, study)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["mean"]["auroc"]["value"] == evaluation.mean.auroc.value
-    lines = (tmp_path / "predictions.csv").read_text().splitlines()
-    assert (len(lines), lines[0][:16]) == (41, "image,label:Mass")
-    text = (tmp_path / "report.md").read_text()
-    for title in ("Discrimination", "Operating points", "Calibration", "Localisation", "Data-set card", "Model card"):
-        assert f"## {title}" in text
-    assert "Not a medical device" in report.read_text()
-
-
-def test_other_classes_are_refused(bundle, phantom_folder):
-    table = open_cases(phantom_folder, classes=["Effusion"], ignore=None)
-    opened = open_session(bundle)
-    with opened.session, pytest.raises(DataError, match="the bundle has Mass, Nodule, No Finding"):
-        evaluate(bundle, opened, table, "all")
-
-
-def test_the_command_reports_compares_and_judges(bundle_path, phantom_folder, tmp_path, capsys):
-    first, second = tmp_path / "first", tmp_path / "second"
-    command(bundle_path, first, phantom_folder, split="all", bootstrap=50)
-    assert "40 images of" in capsys.readouterr().out
-    with pytest.raises(typer.Exit) as stop:
-        command(
-            bundle_path,
-            second,
-            phantom_folder,
-            also=[first / "predictions.csv"],
-            split="all",
-            bootstrap=50,
-            require=["brier<=0.001"],
-            json=tmp_path / "e.json",
-        )
-    assert stop.value.exit_code == 1
-    printed = capsys.readouterr().out
-    assert "If predictions replaced compact" in printed
-    assert "site acceptance: refused" in printed
-    assert json.loads((tmp_path / "e.json").read_text())["acceptance"]["verdict"] == "refused"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"bundle_out": "n.xrt"}, "ask for them with --thresholds or --temperature"),
-        ({"dataset": None}, "give DATASET"),
-        ({"thresholds": "best"}, "is no rule for thresholds"),
-        ({"proportions": "0.7,0.3"}, "--proportions takes three shares"),
-        ({"proportions": "0.5,0.25,0.25", "split_file": "s.csv"}, "leave out --proportions"),
-        ({"thresholds": "youden", "split": "all"}, "chosen on validation cases"),
-    ],
-)
-def test_wrong_use_of_the_command(bundle_path, phantom_folder, tmp_path, options, message):
-    paths = {name: tmp_path / options[name] for name in ("bundle_out", "split_file") if name in options}
-    with pytest.raises(UsageError, match=message):
-        command(bundle_path, tmp_path / "o", **{"dataset": phantom_folder, **options, **paths})
-    assert not (tmp_path / "o").exists()
-
-
-class _Table:
-    """Two cases with a box each for one class, in opposite corners of a 100 × 200 image."""
-
-    logit_classes = ("Mass",)
-    cases = (
-        Case(key="a", labels=("Mass",), patient="1", boxes=(Box("Mass", 0, 0, 50, 25),)),
-        Case(key="b", labels=("Mass",), patient="2", boxes=(Box("Mass", 150, 75, 50, 25),)),
-        Case(key="c", labels=(), patient="3"),
-    )
-
-
-def test_the_pointing_game_has_its_baselines():
-    cams = np.zeros((3, 1, 8, 8), dtype=np.float32)
-    cams[0, 0, 0, 0] = cams[1, 0, 7, 7] = cams[2, 0, 4, 4] = 1
-    placement = Placement((0.0, 0.0), (200 / 64, 100 / 64))
-    zeros = np.zeros((3, 1), dtype=np.float32)
-    scores = Scores.__new__(Scores)
-    for name, value in {"table": _Table, "logits": zeros, "probability": zeros.astype(float), "cams": cams,
-                        "placements": (placement,) * 3, "sizes": ((100, 200),) * 3}.items():  # fmt: skip
-        object.__setattr__(scores, name, value)
-    spec = Preprocessing(height=64, width=64)
-    mass, everything = pointing_game(scores, np.ones((3, 1), dtype=bool), [0], spec)
-    assert (mass.count, mass.hits, mass.shuffled) == (2, 1.0, 0.0)
-    assert mass.chance == pytest.approx(1 / 16, abs=0.01)
-    assert everything.hits == mass.hits
-    none, _ = pointing_game(scores, np.zeros((3, 1), dtype=bool), [0], spec)
-    assert (none.count, none.hits) == (0, None)

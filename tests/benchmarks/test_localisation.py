@@ -3,11 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xrt.benchmarks.localisation import BoxedFinding, boxed_finding, localise
+from xrt.benchmarks.contrasts import read_contrasts
+from xrt.benchmarks.localisation import BoxedFinding, boxed_finding, localise, pointing_game
 from xrt.benchmarks.localisation.findings import coverage
-from xrt.benchmarks.localisation.grouping import groups, read_contrasts
+from xrt.benchmarks.localisation.grouping import groups
 from xrt.benchmarks.localisation.intervals import mean_intervals
-from xrt.runtime.cases.case import Box
+from xrt.benchmarks.scoring import Scores
+from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.cases.case import Box, Case
 from xrt.runtime.errors import DataError
 from xrt.runtime.preprocessing import Placement
 
@@ -123,3 +126,32 @@ def test_contrasts_of_phantoms(tmp_path, phantom_folder):
     (tmp_path / "phantoms.csv").write_text("image,label,contrast\na.png,Mass,high\n")
     with pytest.raises(DataError, match="line 2: expected columns image, label and contrast"):
         read_contrasts(tmp_path)
+
+
+class _Table:
+    """Two cases with a box each for one class, in opposite corners of a 100 × 200 image."""
+
+    logit_classes = ("Mass",)
+    cases = (
+        Case(key="a", labels=("Mass",), patient="1", boxes=(Box("Mass", 0, 0, 50, 25),)),
+        Case(key="b", labels=("Mass",), patient="2", boxes=(Box("Mass", 150, 75, 50, 25),)),
+        Case(key="c", labels=(), patient="3"),
+    )
+
+
+def test_the_pointing_game_has_its_baselines():
+    cams = np.zeros((3, 1, 8, 8), dtype=np.float32)
+    cams[0, 0, 0, 0] = cams[1, 0, 7, 7] = cams[2, 0, 4, 4] = 1
+    placement = Placement((0.0, 0.0), (200 / 64, 100 / 64))
+    zeros = np.zeros((3, 1), dtype=np.float32)
+    scores = Scores.__new__(Scores)
+    for name, value in {"table": _Table, "logits": zeros, "probability": zeros.astype(float), "cams": cams,
+                        "placements": (placement,) * 3, "sizes": ((100, 200),) * 3}.items():  # fmt: skip
+        object.__setattr__(scores, name, value)
+    spec = Preprocessing(height=64, width=64)
+    mass, everything = pointing_game(scores, np.ones((3, 1), dtype=bool), [0], spec)
+    assert (mass.count, mass.hits, mass.shuffled) == (2, 1.0, 0.0)
+    assert mass.chance == pytest.approx(1 / 16, abs=0.01)
+    assert everything.hits == mass.hits
+    none, _ = pointing_game(scores, np.zeros((3, 1), dtype=bool), [0], spec)
+    assert (none.count, none.hits) == (0, None)

@@ -1,4 +1,4 @@
-"""Figures by view, sex and age band: what the mean over everybody hides."""
+"""Figures by view, sex and age band, and on phantoms by contrast: what the mean over everybody hides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xrt.benchmarks.contrasts import band_of, contrast_of, read_contrasts
 from xrt.benchmarks.evaluation.estimates import UNDEFINED, Estimate, percentile, wilson
+from xrt.benchmarks.evaluation.figures import mean_of
 from xrt.benchmarks.evaluation.predictions import Predictions
 from xrt.benchmarks.evaluation.resampling import Resamples, ranking
 from xrt.runtime.cases import Case
@@ -16,59 +18,109 @@ MIN_IMAGES = 10
 """A share of fewer images, or an AUROC with fewer of either kind, is not defined: its interval would say nothing."""
 AGE_BANDS = ((0, 17), (18, 39), (40, 64), (65, 200))
 """Years, both ends included: children, and adults in three bands."""
+MEAN = "mean of the classes"
 _UNKNOWN = "not recorded"
+_ANY = ""
 
 
 @dataclass(frozen=True)
 class Subgroup:
-    """One class among the images of one group. `by` is view, sex or age, in years."""
+    """One class, or their mean, among the images of one group. `by` is view, sex, age (in years) or contrast.
+
+    A contrast is one of lesions: its group has the images that show the class with this contrast, and all that do not
+    show it.
+    """
 
     by: str
     group: str
     name: str
     images: int
     positives: int
-    prevalence: float
+    prevalence: float | None
     auroc: Estimate
     sensitivity: Estimate
     specificity: Estimate
 
 
 def measure_subgroups(predictions: Predictions, resamples: Resamples) -> tuple[Subgroup, ...]:
-    """Every class in every group; nothing for what is not recorded of any case, or is the same for all."""
+    """Every class and their mean in every group; nothing for what is not recorded of any case, or is the same for all.
+
+    Raises DataError for a table of contrasts that cannot be read.
+    """
     rows = []
     for by, value_of in _GROUPINGS.items():
         value = np.array([value_of(case) or _UNKNOWN for case in predictions.table.cases])
-        groups = sorted(set(value), key=_order)
-        if len(groups) < 2:
-            continue
-        for group in groups:
-            rows += _rows(by, group, value == group, predictions, resamples)
-    return tuple(rows)
+        rows += _grouped(by, np.repeat(value[:, None], len(predictions.names), axis=1), predictions, resamples)
+    return tuple(rows + _grouped("contrast", _contrasts(predictions), predictions, resamples))
 
 
-def _rows(by: str, group: str, chosen: np.ndarray, predictions: Predictions, resamples: Resamples) -> list[Subgroup]:
-    drawn, patient = resamples.of(chosen), predictions.patient[chosen]
+def _contrasts(predictions: Predictions) -> np.ndarray:
+    """The band of every case's lesion of every class; `_ANY` where a case does not have it."""
+    contrasts = read_contrasts(predictions.table.root)
+    if not contrasts:
+        return np.full(predictions.truth.shape, _ANY, dtype=object)
+    bands = [
+        [band_of(contrast_of(contrasts, case.key, name)) or _UNKNOWN for name in predictions.names]
+        for case in predictions.table.cases
+    ]
+    return np.where(predictions.truth, np.array(bands, dtype=object), _ANY)
+
+
+def _grouped(by: str, value: np.ndarray, predictions: Predictions, resamples: Resamples) -> list[Subgroup]:
+    """Figures by `value`, [images, classes]; an image of value `_ANY` belongs to every group of the class."""
+    groups = sorted(set(value.ravel()) - {_ANY}, key=_order)
     rows = []
-    for j, name in enumerate(predictions.names):
-        yes, called = predictions.truth[chosen, j], predictions.decisions[chosen, j]
-        scores = predictions.probability[chosen, j]
-        positives, negatives = int(yes.sum()), int((~yes).sum())
-        enough = min(positives, negatives) >= MIN_IMAGES
-        rows.append(
-            Subgroup(
-                by=by,
-                group=group,
-                name=name,
-                images=len(yes),
-                positives=positives,
-                prevalence=positives / len(yes),
-                auroc=percentile(ranking(yes, scores)[0], drawn.rankings(yes, scores)[0]) if enough else UNDEFINED,
-                sensitivity=wilson(called, yes, patient) if positives >= MIN_IMAGES else UNDEFINED,
-                specificity=wilson(~called, ~yes, patient) if negatives >= MIN_IMAGES else UNDEFINED,
-            )
-        )
+    for group in groups if len(groups) > 1 else ():
+        chosen = (value == group) | (value == _ANY)
+        measured = [_measured(by, group, j, chosen[:, j], predictions, resamples) for j in range(chosen.shape[1])]
+        rows += [row for row, _ in measured]
+        if len(measured) > 1:
+            rows.append(_mean(by, group, int(chosen.any(axis=1).sum()), measured))
     return rows
+
+
+def _measured(
+    by: str, group: str, j: int, chosen: np.ndarray, predictions: Predictions, resamples: Resamples
+) -> tuple[Subgroup, dict[str, np.ndarray]]:
+    """One class in one group, and its figures in every resample."""
+    drawn, patient = resamples.of(chosen), predictions.patient[chosen]
+    yes, called = predictions.truth[chosen, j], predictions.decisions[chosen, j]
+    scores = predictions.probability[chosen, j]
+    positives, negatives = int(yes.sum()), int((~yes).sum())
+    hits, present, spared, absent = drawn.sums(np.column_stack([yes & called, yes, ~yes & ~called, ~yes])).T
+    with np.errstate(invalid="ignore"):
+        draws = {"sensitivity": hits / present, "specificity": spared / absent}
+    draws["auroc"] = drawn.rankings(yes, scores)[0]
+    enough = min(positives, negatives) >= MIN_IMAGES
+    row = Subgroup(
+        by=by,
+        group=group,
+        name=predictions.names[j],
+        images=len(yes),
+        positives=positives,
+        prevalence=positives / len(yes) if len(yes) else None,
+        auroc=percentile(ranking(yes, scores)[0], draws["auroc"]) if enough else UNDEFINED,
+        sensitivity=wilson(called, yes, patient) if positives >= MIN_IMAGES else UNDEFINED,
+        specificity=wilson(~called, ~yes, patient) if negatives >= MIN_IMAGES else UNDEFINED,
+    )
+    return row, draws
+
+
+def _mean(by: str, group: str, images: int, measured: list[tuple[Subgroup, dict[str, np.ndarray]]]) -> Subgroup:
+    """The means of the classes that have the figure, resampled jointly; counts are of all classes together."""
+    rows = [row for row, _ in measured]
+    return Subgroup(
+        by=by,
+        group=group,
+        name=MEAN,
+        images=images,
+        positives=sum(row.positives for row in rows),
+        prevalence=float(np.mean([row.prevalence for row in rows if row.prevalence is not None])),
+        **{
+            figure: mean_of([getattr(row, figure) for row in rows], [draws[figure] for _, draws in measured])
+            for figure in ("auroc", "sensitivity", "specificity")
+        },
+    )
 
 
 def _age_band(case: Case) -> str | None:

@@ -6,18 +6,17 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
+from xrt.benchmarks.contrasts import contrast_of, read_contrasts
 from xrt.benchmarks.explanation.classes import MapClass, MapClasses
 from xrt.benchmarks.faithfulness.figures import Faithfulness, FindingCurves, summarise
 from xrt.benchmarks.faithfulness.paths import Walks, cells_of, heat_order, paths_of, step_counts, walk
 from xrt.benchmarks.faithfulness.perturbations import Perturbation, Strength
 from xrt.benchmarks.localisation import BoxedFinding, Localisation, boxed_finding, localise
-from xrt.benchmarks.localisation.grouping import read_contrasts
 from xrt.benchmarks.scoring import Progress, ScoredImage, Unscored, stream
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.cases import CaseTable
@@ -239,7 +238,7 @@ class _Collector:
         return maps
 
     def _contrast(self, case: int, c: MapClass) -> float | None:
-        return self._contrasts.get((PurePosixPath(self._table.cases[case].key).stem, c.name))
+        return contrast_of(self._contrasts, self._table.cases[case].key, c.name)
 
 
 def _map_and_random(

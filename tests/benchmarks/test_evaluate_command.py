@@ -1,0 +1,87 @@
+"""Bundles and the command: `xrt evaluate` from a data set to a report."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from sklearn.metrics import roc_auc_score
+
+from xrt.benchmarks.cli.evaluate import evaluate as command
+from xrt.benchmarks.evaluation import Options, evaluate, select_part, write_evaluation
+from xrt.runtime.cases import open_cases
+from xrt.runtime.errors import DataError, UsageError
+from xrt.runtime.opening import open_session
+
+NAMES = ["Mass", "Nodule", "No Finding"]
+FEW = Options(resamples=50)
+
+
+def test_a_bundle_on_phantoms(bundle, phantom_folder, tmp_path):
+    table, part = select_part(open_cases(phantom_folder, classes=NAMES, ignore=None), "all")
+    opened = open_session(bundle)
+    with opened.session:
+        evaluation, study = evaluate(bundle, opened, table, part, options=FEW)
+    assert evaluation.images == 40
+    for j, found in enumerate(evaluation.classes):
+        assert found.figures.auroc.value == pytest.approx(
+            roc_auc_score(table.labels[:, j], study.predictions.logits[:, j]), abs=1e-9
+        )
+    assert evaluation.pointing[-1].name == "all"
+    report = write_evaluation(tmp_path, evaluation, study)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["mean"]["auroc"]["value"] == evaluation.mean.auroc.value
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert (len(lines), lines[0][:16]) == (41, "image,label:Mass")
+    text = (tmp_path / "report.md").read_text()
+    for title in ("Discrimination", "Operating points", "Calibration", "Localisation", "Data-set card", "Model card"):
+        assert f"## {title}" in text
+    assert "Not a medical device" in report.read_text()
+
+
+def test_other_classes_are_refused(bundle, phantom_folder):
+    table = open_cases(phantom_folder, classes=["Effusion"], ignore=None)
+    opened = open_session(bundle)
+    with opened.session, pytest.raises(DataError, match="the bundle has Mass, Nodule, No Finding"):
+        evaluate(bundle, opened, table, "all")
+
+
+def test_the_command_reports_compares_and_judges(bundle_path, phantom_folder, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    command(bundle_path, first, phantom_folder, split="all", bootstrap=50)
+    assert "40 images of" in capsys.readouterr().out
+    with pytest.raises(typer.Exit) as stop:
+        command(
+            bundle_path,
+            second,
+            phantom_folder,
+            also=[first / "predictions.csv"],
+            split="all",
+            bootstrap=50,
+            require=["brier<=0.001"],
+            json=tmp_path / "e.json",
+        )
+    assert stop.value.exit_code == 1
+    printed = capsys.readouterr().out
+    assert "If predictions replaced compact" in printed
+    assert "site acceptance: refused" in printed
+    assert json.loads((tmp_path / "e.json").read_text())["acceptance"]["verdict"] == "refused"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bundle_out": "n.xrt"}, "ask for them with --thresholds or --temperature"),
+        ({"dataset": None}, "give DATASET"),
+        ({"thresholds": "best"}, "is no rule for thresholds"),
+        ({"proportions": "0.7,0.3"}, "--proportions takes three shares"),
+        ({"proportions": "0.5,0.25,0.25", "split_file": "s.csv"}, "leave out --proportions"),
+        ({"thresholds": "youden", "split": "all"}, "chosen on validation cases"),
+    ],
+)
+def test_wrong_use_of_the_command(bundle_path, phantom_folder, tmp_path, options, message):
+    paths = {name: tmp_path / options[name] for name in ("bundle_out", "split_file") if name in options}
+    with pytest.raises(UsageError, match=message):
+        command(bundle_path, tmp_path / "o", **{"dataset": phantom_folder, **options, **paths})
+    assert not (tmp_path / "o").exists()
