@@ -136,22 +136,28 @@ def confusion_png(matrices: Sequence[Confusion]) -> bytes:
 
 
 def subgroups_png(rows: Sequence[Subgroup]) -> bytes:
-    """AUROC with its interval in every group, a panel a class."""
+    """AUROC with its interval in every group, a panel a class; a hollow dot has no interval."""
     names = list(dict.fromkeys(row.name for row in rows))
     groups = list(dict.fromkeys((row.by, row.group) for row in rows))
     figure, panels = _panels(len(names), side=3.2, height=0.9 + 0.24 * len(groups), columns=3)
+    lowest = [end for row in rows for end in (row.auroc.value, row.auroc.low) if end is not None]
+    left = max(0.0, min([0.45, *(end - 0.02 for end in lowest)]))
     for name, axes in zip(names, panels, strict=True):
         found = {(row.by, row.group): row.auroc for row in rows if row.name == name}
         for y, group in enumerate(groups):
             estimate = found[group]
-            if estimate.value is None or estimate.low is None or estimate.high is None:
-                axes.text(0.02, y, "not defined", fontsize=7, color=_GREY, va="center")
+            if estimate.value is None:
+                blank = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+                axes.text(left + 0.01, y, "not defined", fontsize=7, color=_GREY, va="center", bbox=blank)
                 continue
-            axes.plot([estimate.low, estimate.high], [y, y], color=_COLOURS[0], linewidth=1.6)
-            axes.plot(estimate.value, y, "o", color=_COLOURS[0], markersize=4.5)
+            filling = "white"
+            if estimate.low is not None and estimate.high is not None:
+                axes.plot([estimate.low, estimate.high], [y, y], color=_COLOURS[0], linewidth=1.6)
+                filling = _COLOURS[0]
+            axes.plot(estimate.value, y, "o", color=_COLOURS[0], markerfacecolor=filling, markersize=4.5)
         axes.axvline(0.5, color=_GREY, linewidth=1, linestyle=(0, (1, 3)))
         axes.set_yticks(range(len(groups)), [f"{by} {_short(group, 16)}" for by, group in groups], fontsize=7.5)
-        axes.set(xlim=(0, 1.02), ylim=(len(groups) - 0.5, -0.5), xlabel="AUROC, 95 % interval")
+        axes.set(xlim=(left, 1.02), ylim=(len(groups) - 0.5, -0.5), xlabel="AUROC, 95 % interval")
         axes.set_title(_short(name), fontsize=10)
     return _png(figure)
 

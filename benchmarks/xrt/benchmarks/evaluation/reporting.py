@@ -185,10 +185,16 @@ def _subgroups(e: Evaluation) -> Section | None:
         for s in e.subgroups
     )  # fmt: skip
     note = (
-        f"Ages in years. A figure on fewer than {MIN_IMAGES} images of its kind is not defined. Groups differ in more "
-        "than their name: a gap is a question, not an answer."
+        "Ages in years. By contrast (phantoms): the images that show the class so, and all that do not show it. A "
+        f"figure on fewer than {MIN_IMAGES} images of its kind is not defined. Groups differ in more than their name: "
+        "a gap is a question, not an answer."
     )
-    figure = Figure("AUROC by subgroup", "subgroups.png", plots.subgroups_png(e.subgroups))
+    figure = Figure(
+        "AUROC by subgroup",
+        "subgroups.png",
+        plots.subgroups_png(e.subgroups),
+        "Dotted: 0.5, which is chance. A hollow dot has no interval: all its resamples agree.",
+    )
     return Section("Subgroups", (), (Table("", columns, rows, note),), (figure,))
 
 
