@@ -7,8 +7,10 @@ import re
 import numpy as np
 import pytest
 from benchmarks import prediction_tables
+from PIL import Image
+from sklearn.metrics import roc_auc_score
 
-from xrt.benchmarks.evaluation import PredictionTable
+from xrt.benchmarks.evaluation import Options, PredictionTable
 from xrt.benchmarks.evaluation.acceptance import Requirement
 from xrt.benchmarks.evaluation.running import Request, run
 from xrt.benchmarks.evaluation.selection import split_by_proportions
@@ -89,8 +91,6 @@ def test_what_cannot_be_is_refused_before_anything_is_scored(bundle_path, phanto
         with pytest.raises(kind, match=message):
             run(request, progress=lambda *step: scored.append(step))
 
-    from xrt.benchmarks.evaluation import Options
-
     refused("chosen on validation cases", options=Options(temperature=True), threshold_split="none")
     refused("names no class of the model", options=Options(requirements=(Requirement.parse("f1:Hernia>=0.5"),)))
     refused("there is no .*nowhere.xrt", also=(tmp_path / "nowhere.xrt",))
@@ -106,3 +106,29 @@ def test_shares_that_are_no_numbers(tmp_path):
     table = PredictionTable.read(exclusive(tmp_path / "p.csv")).cases()
     with pytest.raises(DataError, match="give shares of train, val and test that add up to 1"):
         split_by_proportions(table, (float("nan"), 0.5, 0.5), 0)
+
+
+def binary_set(path):
+    """20 radiographs of two exclusive labels, as a CSV of paths; and the probability of the second label by image."""
+    rng = np.random.default_rng(0)
+    yes = np.arange(20) % 2
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(path / f"{i}.png")
+    (path / "list.csv").write_text(
+        "path,label\n" + "".join(f"{i}.png,{['normal', 'ill'][y]}\n" for i, y in enumerate(yes))
+    )
+    return path / "list.csv", {f"{i}.png": p for i, p in enumerate(np.round(rng.random(20) / 2 + yes / 3, 3))}
+
+
+@pytest.mark.parametrize("names", [("ill",), ("normal", "ill")])
+def test_the_negative_cases_of_a_binary_data_set_count(tmp_path, names):
+    """Whether a table has one probability of two classes, or both: not only the images that are labelled so."""
+    labelled, score = binary_set(tmp_path)
+    probability = [[score[key] if name == "ill" else 1 - score[key] for name in names] for key in score]
+    table = prediction_tables.write(tmp_path / "p.csv", None, probability, names=names, keys=list(score))
+    evaluation, study = run(Request(table, labelled))
+    ill = next(found for found in evaluation.classes if found.name == "ill")
+    assert (ill.positives, ill.negatives) == (10, 10)
+    truth = study.predictions.truth[:, study.predictions.names.index("ill")]
+    keys = [case.key for case in study.predictions.table.cases]
+    assert ill.figures.auroc.value == pytest.approx(roc_auc_score(truth, [score[key] for key in keys]), abs=1e-12)

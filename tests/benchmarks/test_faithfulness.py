@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from benchmarks.linear import CELLS, SIDE, WEIGHTS, make_bundle, make_opened, make_table
+from benchmarks.test_scoring import damage
 from sklearn.metrics import auc
 
 from xrt.benchmarks.faithfulness.figures import aopc, area_under
@@ -172,6 +173,8 @@ def test_nothing_to_measure_is_an_error(halves):
     wrong = halves.subset([0, 6])
     with pytest.raises(DataError, match="2 left out: predicted, but not labelled"):
         run(wrong, correct_only=True)
+    with pytest.raises(DataError, match="12 images could not be scored, the first: the file is empty"):
+        run(damage(halves, *(case.key for case in halves.cases)), allow_unscored=1.0)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ class Comparison:
 
 def compare_models(predictions: Predictions, other: Predictions, resamples: Resamples) -> Comparison:
     """Compare two models' rankings and decisions, case by case. Raises DataError when their classes differ."""
-    if set(predictions.names) != set(other.names) or predictions.task != other.task:
+    exclusive = {each.task == "multiclass" for each in (predictions, other)}
+    if set(predictions.names) != set(other.names) or len(exclusive) > 1:
         raise DataError(
             f"{other.model.name} ({other.task}: {', '.join(other.names)}) and {predictions.model.name} "
             f"({predictions.task}: {', '.join(predictions.names)}) do not have the same classes: compare models of one "

@@ -114,8 +114,14 @@ class _BundleModel:
         return cases_for(self.bundle.manifest, dataset)
 
     def require_classes(self, cases: CaseTable) -> None:
-        """Raise DataError unless the bundle has the classes of the cases, in any order."""
-        names = tuple(c.name for c in self.bundle.manifest.logit_classes)
+        """Raise DataError unless the bundle has the classes of the cases, in any order, exclusive ones or not."""
+        manifest = self.bundle.manifest
+        names = tuple(c.name for c in manifest.logit_classes)
+        if (manifest.task == "multiclass") != (cases.task == "multiclass"):
+            raise DataError(
+                f"{self.bundle.path.name} is a {manifest.task} model, {cases.name} is taken as {cases.task}: models "
+                "are compared on the same task"
+            )
         if set(names) != set(cases.logit_classes):
             raise DataError(
                 f"{self.bundle.path.name} has the classes {', '.join(names)}; the cases of {cases.name} have "
@@ -128,8 +134,10 @@ class _BundleModel:
         """Score the cases; columns are in the order of this model's own classes."""
         assert opened is not None
         self.require_classes(cases)
-        own = replace(cases, classes=tuple(c.name for c in self.bundle.manifest.classes))
-        name = self.bundle.manifest.name
+        manifest = self.bundle.manifest
+        # One logit of a binary bundle and one independent class of a table say the same.
+        own = replace(cases, task=manifest.task, classes=tuple(c.name for c in manifest.classes))
+        name = manifest.name
         return score(self.bundle, opened, own, maps=maps, progress=lambda done, total: self.progress(name, done, total))
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from xrt.benchmarks.evaluation.predictions import ModelInfo, Predictions
-from xrt.runtime.bundle.manifest import Task
-from xrt.runtime.cases import Case, CaseTable, open_cases
+from xrt.runtime.bundle.manifest import ClassSpec, Task
+from xrt.runtime.cases import Case, CaseTable, cases_for
 from xrt.runtime.cases.case import OLDEST, whole_years
 from xrt.runtime.cases.images import FolderImages
 from xrt.runtime.cases.rows import Row, name_columns, read_rows
@@ -75,6 +75,11 @@ class PredictionTable:
     def _of_one_softmax(self) -> Bool[np.ndarray, " n"]:
         return np.abs(self.probability.sum(axis=1) - 1) <= _SUM
 
+    @property
+    def classes(self) -> tuple[ClassSpec, ...]:
+        """The classes of a model that says what the table says."""
+        return tuple(ClassSpec(name=name) for name in self.names)
+
     def cases(self) -> CaseTable:
         """The rows as labelled cases. Raises DataError when the table has no labels."""
         if self.labels is None:
@@ -95,14 +100,8 @@ class PredictionTable:
         return CaseTable(self.path.name, self.path.parent, self.task, self.names, cases, FolderImages(self.path.parent))
 
     def data_set(self, path: Path) -> CaseTable:
-        """The data set at `path` with the classes of this table. Raises DataError when it has others."""
-        try:
-            table = open_cases(path, classes=self.names, ignore=None)
-        except DataError:
-            # A binary set names two classes where a table has the probability of one.
-            table = open_cases(path, ignore=None)
-        self.require_classes(table)
-        return table
+        """The data set at `path` with the classes and the task of this table. Raises DataError when it has others."""
+        return cases_for(self, path)
 
     def require_classes(self, table: CaseTable) -> None:
         """Raise DataError unless the table has the classes of `table`, in any order."""

@@ -19,6 +19,7 @@ from xrt.benchmarks.scoring import Progress, Unscored, require_fit, stream
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.cases import CaseTable
 from xrt.runtime.errors import UsageError
+from xrt.runtime.files import require_writable
 from xrt.runtime.opening import open_session
 
 
@@ -46,6 +47,7 @@ def explain(
     Raises UsageError for an `out` with something in it and for classes without maps, DataError for a table that does
     not fit or too many unreadable images, and what opening a session raises.
     """
+    require_writable(out, out)
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty: choose another --out, or remove it")
     panels = Panels(bundle.manifest, MapClasses.of(bundle.manifest, options.classes))
