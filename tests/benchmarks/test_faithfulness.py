@@ -14,6 +14,7 @@ from xrt.benchmarks.faithfulness.measure import FaithfulnessOptions, measure
 from xrt.benchmarks.faithfulness.paths import cells_of, heat_order, paths_of, step_counts
 from xrt.benchmarks.faithfulness.perturbations import PERTURBATIONS, Strength
 from xrt.benchmarks.faithfulness.writing import write_faithfulness
+from xrt.runtime.bundle.manifest import IntendedUse
 from xrt.runtime.errors import DataError, UsageError
 
 
@@ -207,6 +208,8 @@ def test_what_is_written(halves, tmp_path):
     report = write_faithfulness(tmp_path / "out", result)
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert figures["findings"] == 8
+    assert report.sections[0].text[0] == IntendedUse().notice
+    assert set(result.provenance["notes"]) <= set(report.sections[0].text)
     rows = list(csv.DictReader((tmp_path / "out" / "faithfulness.csv").open()))
     assert {r["name"] for r in rows if r["kind"] == "contrast"} == {"contrast under 40", "contrast 70 and over"}
     first = row(result, "AOPC MoRF, probability")

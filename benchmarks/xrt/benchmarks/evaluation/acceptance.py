@@ -81,7 +81,10 @@ def read_requirements(texts: Sequence[str]) -> tuple[Requirement, ...]:
         elif path.is_file():
             found += [Requirement.parse(line) for line in _listed(path)]
         else:
-            raise UsageError(f"--require takes a limit such as auroc>=0.9 or a YAML file of them; there is no {text}")
+            raise UsageError(
+                f"--require takes a limit such as 'auroc>=0.9' or a YAML file of them; there is no file {text!r} (a "
+                "limit needs quotes, or the shell takes its > for itself)"
+            )
     return tuple(found)
 
 

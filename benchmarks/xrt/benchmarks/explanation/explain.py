@@ -16,6 +16,7 @@ from xrt.benchmarks.explanation.statistics import mean_statistics
 from xrt.benchmarks.explanation.survey import INDEX, Survey, replace_file, survey
 from xrt.benchmarks.report import Cell, Report, Section, Table
 from xrt.benchmarks.scoring import Progress, Unscored, require_fit, stream
+from xrt.runtime.bundle.manifest import IntendedUse
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.cases import CaseTable
 from xrt.runtime.errors import UsageError
@@ -108,6 +109,8 @@ def _overview(panels: Panels, found: Survey, table: CaseTable, part: str) -> Sec
             values = (None,) * 4 if s is None else (s.mean, s.maximum, s.zero_share, s.entropy)
             figures.append((c.name, panels.describe(output), len(found.statistics[output][j]), *values))
     text = [
+        IntendedUse().notice,
+        *table.notes,
         f"Maps of {', '.join(panels.classes.names)}; {len(found.table)} images of part {part}, {found.files} heatmaps"
         f" (files and boxes: {INDEX}). Drawn on the whole stored image, where the model's input lay in it; every map is"
         " scaled to its own maximum, so colours do not compare between maps.",

@@ -141,6 +141,7 @@ def measure(
             "backend": f"{opened.backend.name} {opened.backend.version()}",
             "dataset": table.name,
             "part": part,
+            "notes": list(table.notes),
             "cams": collected.output,
         },
         options=options,
