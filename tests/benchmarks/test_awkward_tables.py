@@ -10,7 +10,7 @@ from benchmarks import prediction_tables
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from xrt.benchmarks.evaluation import Options, PredictionTable
+from xrt.benchmarks.evaluation import Options, PredictionTable, write_evaluation
 from xrt.benchmarks.evaluation.acceptance import Requirement
 from xrt.benchmarks.evaluation.running import Request, run
 from xrt.benchmarks.evaluation.selection import split_by_proportions
@@ -132,3 +132,12 @@ def test_the_negative_cases_of_a_binary_data_set_count(tmp_path, names):
     truth = study.predictions.truth[:, study.predictions.names.index("ill")]
     keys = [case.key for case in study.predictions.table.cases]
     assert ill.figures.auroc.value == pytest.approx(roc_auc_score(truth, [score[key] for key in keys]), abs=1e-12)
+
+
+def test_nothing_of_an_earlier_evaluation_stays(tmp_path):
+    first, other = exclusive(tmp_path / "p.csv"), exclusive(tmp_path / "q.csv")
+    out = tmp_path / "out"
+    write_evaluation(out, *run(Request(first, also=(other,), options=Options(resamples=0))))
+    assert (out / "disagreements.csv").is_file()
+    write_evaluation(out, *run(Request(first, options=Options(resamples=0))))
+    assert not (out / "disagreements.csv").exists()

@@ -25,6 +25,8 @@ def write_faithfulness(out: Path, result: FaithfulnessResult) -> Report:
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     _write_rows(out / "faithfulness.csv", result.faithfulness)
+    # Of another run into the same folder nothing must stay that would seem to be of this one.
+    (out / "localisation.csv").unlink(missing_ok=True)
     if result.localisation:
         _write_rows(out / "localisation.csv", result.localisation)
     _write_curves(out / "curves.csv", result)
