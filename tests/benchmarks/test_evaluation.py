@@ -93,7 +93,7 @@ def test_thresholds_come_from_validation_alone(assessed, validation):
     for j, found in enumerate(evaluation.classes):
         scores, truth = validation.probability[:, j], validation.truth[:, j]
         chosen = {p.rule: p for p in evaluation.operating if p.name == found.name}
-        assert chosen["0.5"].threshold == chosen["the model's own"].threshold == 0.5
+        assert chosen["0.5"].threshold == 0.5
         assert chosen["youden"].threshold == OperatingRule("youden").threshold(scores, truth) == found.threshold
         assert chosen["youden"].sensitivity == found.figures.sensitivity
         fixed = chosen["sensitivity:0.95"]
@@ -104,7 +104,7 @@ def test_thresholds_come_from_validation_alone(assessed, validation):
 
 def test_without_validation_nothing_is_chosen(reported):
     evaluation, _ = assess(reported, "all", options=FEW)
-    assert {p.rule for p in evaluation.operating} == {"the model's own", "0.5"}
+    assert {p.rule for p in evaluation.operating} == {"0.5"}  # a table has no thresholds of its own
     assert (evaluation.validation, evaluation.recalibrated) == (None, ())
     with pytest.raises(UsageError, match="chosen on validation cases, never on the reported ones"):
         assess(reported, "all", options=replace(FEW, temperature=True))

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from benchmarks.linear import make_bundle, make_opened
+from benchmarks.linear import NAMES, make_bundle, make_opened
 from benchmarks.test_scoring import damage
 from PIL import Image
 
@@ -180,7 +180,7 @@ def test_unreadable_images_are_listed_and_results_stay_in_line(run, halves, tmp_
     done = run(table, tmp_path / "out", allow_unscored=0.1)
     assert done.figures["unscored"] == [{"image": "test/0", "reason": "the file is empty"}]
     assert done.figures["classes"][0]["of these labelled"] == 2
-    assert "test/0 (the file is empty)" in done.report.sections[0].text[1]
+    assert "test/0 (the file is empty)" in done.report.sections[0].text[-1]
     assert "test/0" not in {r["image"] for r in rows_of(tmp_path / "out" / "top_cases.csv")}
     with pytest.raises(DataError, match="1 of 12 images cannot be scored"):
         run(table, tmp_path / "strict", allow_unscored=0)
@@ -199,6 +199,16 @@ def test_wrong_use_is_refused(run, halves, tmp_path):
     with pytest.raises(DataError, match="the bundle has Left, Right, Never"):
         run(other, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_class_that_is_asked_for_twice_is_explained_once(run, halves, tmp_path):
+    once, twice = (
+        run(halves, tmp_path / "a", classes=(NAMES[0],)),
+        run(halves, tmp_path / "b", classes=(NAMES[0], NAMES[0])),
+    )
+    assert twice.figures == once.figures
+    files = [figure.file for section in twice.report.sections for figure in section.figures]
+    assert len(set(files)) == len(files)
 
 
 def test_sheets_hold_images_of_any_shape_and_long_names():

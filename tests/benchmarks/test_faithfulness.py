@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from benchmarks.linear import CELLS, SIDE, WEIGHTS, make_bundle, make_opened, make_table
+from benchmarks.test_scoring import damage
 from sklearn.metrics import auc
 
 from xrt.benchmarks.faithfulness.figures import aopc, area_under
@@ -13,6 +14,7 @@ from xrt.benchmarks.faithfulness.measure import FaithfulnessOptions, measure
 from xrt.benchmarks.faithfulness.paths import cells_of, heat_order, paths_of, step_counts
 from xrt.benchmarks.faithfulness.perturbations import PERTURBATIONS, Strength
 from xrt.benchmarks.faithfulness.writing import write_faithfulness
+from xrt.runtime.bundle.manifest import IntendedUse
 from xrt.runtime.errors import DataError, UsageError
 
 
@@ -172,6 +174,8 @@ def test_nothing_to_measure_is_an_error(halves):
     wrong = halves.subset([0, 6])
     with pytest.raises(DataError, match="2 left out: predicted, but not labelled"):
         run(wrong, correct_only=True)
+    with pytest.raises(DataError, match="12 images could not be scored, the first: the file is empty"):
+        run(damage(halves, *(case.key for case in halves.cases)), allow_unscored=1.0)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +208,8 @@ def test_what_is_written(halves, tmp_path):
     report = write_faithfulness(tmp_path / "out", result)
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert figures["findings"] == 8
+    assert report.sections[0].text[0] == IntendedUse().notice
+    assert set(result.provenance["notes"]) <= set(report.sections[0].text)
     rows = list(csv.DictReader((tmp_path / "out" / "faithfulness.csv").open()))
     assert {r["name"] for r in rows if r["kind"] == "contrast"} == {"contrast under 40", "contrast 70 and over"}
     first = row(result, "AOPC MoRF, probability")

@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from xrt.benchmarks.evaluation.estimates import Estimate, percentile, wilson
 from xrt.benchmarks.evaluation.resampling import Resamples, ranking
+from xrt.benchmarks.localisation.intervals import Interval
 
 
 def share(hits: int, count: int) -> Estimate:
@@ -38,6 +39,11 @@ def test_twice_the_same_image_of_a_patient_is_no_more_evidence():
 def test_a_share_of_nothing_is_not_defined():
     nothing = wilson(np.ones(5, dtype=bool), np.zeros(5, dtype=bool), np.arange(5))
     assert (nothing.value, nothing.low, str(nothing)) == (None, None, "not defined")
+
+
+def test_nothing_is_less_than_nothing():
+    assert str(Estimate(-0.0001, -0.0002, 0.0001)) == "0.000 [0.000, 0.000]"
+    assert str(Interval(-0.0001, -0.0002, 0.0001)) == "0.000 [0.000, 0.000]"
 
 
 @pytest.fixture(scope="module")

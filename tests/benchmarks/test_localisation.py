@@ -38,7 +38,7 @@ def test_what_is_not_defined_has_no_interval():
     none, one, part = mean_intervals(np.array([[np.nan, np.nan, 1.0], [np.nan, 0.5, 1.0]]), np.array([0, 1]))
     assert (none.point, none.low) == (None, None)
     assert (one.point, one.low) == (0.5, None)
-    assert (part.point, part.low, part.high) == (1, 1, 1)
+    assert (part.point, part.low, part.high) == (1, None, None)
     assert str(none) == "not defined"
     (empty,) = mean_intervals(np.empty((0, 1)), np.empty(0, dtype=np.int64))
     assert empty.point is None

@@ -77,10 +77,10 @@ def changed(path, row: int, column: int, value: str):
         (2, 1, "2", "line 3: label:Mass is '2'; a label is 0 or 1"),
         (2, 1, "", "line 3: label:Mass is ''"),
         (5, 0, "image-0.png", "line 6: image-0.png is listed twice; remove one row"),
-        (5, 0, "", "line 6: the image has no name"),
+        (5, 0, "", "line 6: image must not be empty; complete the row"),
         (0, 4, "probability:Edema", "only label has Mass; only probability has Edema; both need every class"),
-        (0, 0, "file", "needs the columns image and probability:NAME"),
-        (0, 5, "probability:Mass", "has the column probability:Mass twice"),
+        (0, 0, "file", "has no column 'image'; its columns are file, "),
+        (0, 5, "probability:Mass", "has several columns 'probability:Mass'; rename or remove all but one"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(path, row, column, value, message):
@@ -96,9 +96,9 @@ def test_tables_without_rows_labels_or_text(tmp_path):
     with pytest.raises(DataError, match="has no label:NAME columns"):
         PredictionTable.read(write(tmp_path / "q.csv", None, PROBABILITY)).cases()
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot be read as CSV"):
+    with pytest.raises(DataError, match="is not UTF-8"):
         PredictionTable.read(tmp_path / "b.csv")
-    with pytest.raises(DataError, match="cannot be read as CSV"):
+    with pytest.raises(DataError, match="cannot be read: No such file"):
         PredictionTable.read(tmp_path / "none.csv")
 
 
@@ -145,7 +145,7 @@ def test_a_split_file_is_followed_to_the_letter(phantom_folder, tmp_path):
     with pytest.raises(DataError, match="stands in two parts"):
         written([*rows, (rows[0][0], "test")])
     file.write_text("image,part\n")
-    with pytest.raises(DataError, match="needs the columns key and part"):
+    with pytest.raises(DataError, match="has no column 'key'; its columns are image, part"):
         split_by_file(table, file)
 
 

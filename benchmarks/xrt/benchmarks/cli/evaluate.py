@@ -82,6 +82,7 @@ def evaluate(
     from xrt.benchmarks.evaluation.rebundling import write_redecided
     from xrt.benchmarks.evaluation.running import Request, run
     from xrt.runtime.bundle.writer import check_destination
+    from xrt.runtime.files import require_writable
     from xrt.runtime.operating import OperatingRule
 
     if bundle_out is not None:
@@ -90,6 +91,7 @@ def evaluate(
         if model.is_file():
             raise UsageError("a CSV of predictions is no model: --bundle-out needs a bundle")
         check_destination(bundle_out)
+    require_writable(out, out)
     request = Request(
         model=model,
         dataset=dataset,

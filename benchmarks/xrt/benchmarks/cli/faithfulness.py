@@ -68,6 +68,7 @@ def faithfulness(
     from xrt.benchmarks.faithfulness.writing import write_faithfulness
     from xrt.benchmarks.report import write_report
     from xrt.runtime.bundle.reader import Bundle
+    from xrt.runtime.files import require_writable
     from xrt.runtime.opening import open_session
 
     options = FaithfulnessOptions(
@@ -82,6 +83,7 @@ def faithfulness(
         batch_size=batch_size,
         allow_unscored=allow_unreadable,
     )
+    require_writable(out, out)
     opened_bundle = Bundle.open(bundle)
     table, part = open_part(opened_bundle, dataset, split, split_file, limit)
     opened = open_session(opened_bundle, backend=backend, precision=precision)

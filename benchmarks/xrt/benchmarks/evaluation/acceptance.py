@@ -23,7 +23,7 @@ from xrt.runtime.errors import UsageError
 
 Verdict = Literal["accepted", "refused", "insufficient evidence"]
 FIGURES = tuple(Figures.__dataclass_fields__)
-_FORM = re.compile(r"\s*([a-z0-9_]+)\s*(?::(.+?))?\s*(>=|<=)\s*(\S+)\s*")
+_FORM = re.compile(r"\s*([a-z0-9_]+)\s*(?::\s*(.+?))?\s*(>=|<=)\s*(\S+)\s*")
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,23 @@ def read_requirements(texts: Sequence[str]) -> tuple[Requirement, ...]:
         elif path.is_file():
             found += [Requirement.parse(line) for line in _listed(path)]
         else:
-            raise UsageError(f"--require takes a limit such as auroc>=0.9 or a YAML file of them; there is no {text}")
+            raise UsageError(
+                f"--require takes a limit such as 'auroc>=0.9' or a YAML file of them; there is no file {text!r} (a "
+                "limit needs quotes, or the shell takes its > for itself)"
+            )
     return tuple(found)
+
+
+def require_classes(requirements: Sequence[Requirement], names: Sequence[str]) -> None:
+    """Raise UsageError for a limit on a class that is not among `names`, those of the model."""
+    for requirement in requirements:
+        if requirement.name is not None and requirement.name not in names:
+            raise UsageError(f"{requirement} names no class of the model: it has {', '.join(names)}")
 
 
 def judge(requirements: Sequence[Requirement], measured: Measured) -> Acceptance:
     """Hold the figures against the limits. Raises UsageError for a class that the model does not have."""
+    require_classes(requirements, [c.name for c in measured.classes])
     judged = tuple(_judge(r, _found(r, measured)) for r in requirements)
     verdicts = {j.verdict for j in judged}
     order: tuple[Verdict, ...] = ("refused", "insufficient evidence", "accepted")
@@ -108,13 +119,10 @@ def _judge(requirement: Requirement, found: Estimate) -> Judged:
 def _found(requirement: Requirement, measured: Measured) -> Estimate:
     if requirement.name is None and len(measured.classes) > 1:
         return measured.accuracy if requirement.figure == "accuracy" else getattr(measured.mean, requirement.figure)
-    for c in measured.classes:
-        if requirement.name in (None, c.name):
-            found: Estimate = getattr(c.figures, requirement.figure)
-            few = min(c.positives, c.negatives) < MIN_IMAGES and requirement.figure in RESAMPLED
-            return Estimate(found.value) if few else found
-    names = ", ".join(c.name for c in measured.classes)
-    raise UsageError(f"{requirement} names no class of the model: it has {names}")
+    c = next(c for c in measured.classes if requirement.name in (None, c.name))
+    found: Estimate = getattr(c.figures, requirement.figure)
+    few = min(c.positives, c.negatives) < MIN_IMAGES and requirement.figure in RESAMPLED
+    return Estimate(found.value) if few else found
 
 
 def _listed(path: Path) -> list[str]:

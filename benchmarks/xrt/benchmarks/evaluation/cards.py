@@ -10,6 +10,7 @@ from xrt.benchmarks.report import Section, Table
 from xrt.runtime.bundle.manifest import ClassSpec, IntendedUse, Manifest, Preprocessing
 from xrt.runtime.cases import Case, CaseTable
 
+_SHOWN = 5  # missing images that the card names
 _RECORDED = {
     "view": lambda case: case.view,
     "sex": lambda case: case.sex,
@@ -27,7 +28,7 @@ def data_set_card(table: CaseTable, part: str, validation: CaseTable | None = No
         ("Images", f"{len(cases)}"),
         ("Patients", f"{patients}" + (" (every image counts as its own)" if patients == len(cases) else "")),
         ("Images with a box", f"{sum(bool(case.boxes) for case in cases)}"),
-        ("Rows without an image file, left out", f"{len(table.missing)}"),
+        ("Rows without an image file, left out", _listed(table.missing)),
         ("Images of no class, left out", f"{table.left_out}"),
         *((by.capitalize(), _counted([value(case) for case in cases])) for by, value in _RECORDED.items()),
         ("Age in years", f"median {ages[len(ages) // 2]}, {ages[0]} to {ages[-1]}" if ages else "not recorded"),
@@ -139,6 +140,11 @@ def _input(spec: Preprocessing) -> str:
 def _prevalence(classes: Sequence[str], cases: Sequence[Case]) -> tuple[tuple[str, int, float], ...]:
     counts = [(name, sum(name in case.labels for case in cases)) for name in classes]
     return tuple((name, count, count / max(1, len(cases))) for name, count in counts)
+
+
+def _listed(missing: Sequence[str]) -> str:
+    some = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
+    return f"{len(missing)}: {some}" if missing else "0"
 
 
 def _counted(values: Sequence[str | None]) -> str:

@@ -66,7 +66,7 @@ class Comparison:
         if difference.value is None:
             ranking_says = "A difference in AUROC is not defined."
         elif difference.low is None or difference.high is None:
-            ranking_says = f"Its AUROC differs by {difference:+.4f}." if difference.value else "Its AUROC is the same."
+            ranking_says = f"Its AUROC differs by {difference:+z.4f}." if difference.value else "Its AUROC is the same."
         else:
             clear = (
                 "shows no difference"
@@ -74,15 +74,16 @@ class Comparison:
                 else ("is higher" if difference.value > 0 else "is lower")
             )
             ranking_says = (
-                f"Its AUROC {clear} ({difference.value:+.4f}, 95 % interval {difference.low:+.4f} to "
-                f"{difference.high:+.4f})."
+                f"Its AUROC {clear} ({difference.value:+z.4f}, 95 % interval {difference.low:+z.4f} to "
+                f"{difference.high:+z.4f})."
             )
         return f"If {self.other} replaced {self.model}, {changes} {ranking_says}"
 
 
 def compare_models(predictions: Predictions, other: Predictions, resamples: Resamples) -> Comparison:
     """Compare two models' rankings and decisions, case by case. Raises DataError when their classes differ."""
-    if set(predictions.names) != set(other.names) or predictions.task != other.task:
+    exclusive = {each.task == "multiclass" for each in (predictions, other)}
+    if set(predictions.names) != set(other.names) or len(exclusive) > 1:
         raise DataError(
             f"{other.model.name} ({other.task}: {', '.join(other.names)}) and {predictions.model.name} "
             f"({predictions.task}: {', '.join(predictions.names)}) do not have the same classes: compare models of one "

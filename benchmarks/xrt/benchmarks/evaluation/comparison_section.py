@@ -35,7 +35,7 @@ def _comparison(c: Comparison, note: str) -> Table:
             r.name,
             r.auroc,
             r.other_auroc,
-            shown(r.auroc_difference, "+.4f"),
+            shown(r.auroc_difference, "+z.4f"),
             r.gained,
             r.lost,
             r.mended,
@@ -45,5 +45,5 @@ def _comparison(c: Comparison, note: str) -> Table:
         for r in c.classes
     ]
     if len(rows) > 1:
-        rows.append(("mean", "", "", shown(c.mean_auroc_difference, "+.4f"), "", "", "", "", ""))
+        rows.append(("mean", "", "", shown(c.mean_auroc_difference, "+z.4f"), "", "", "", "", ""))
     return Table(f"{c.other} ({c.other_executed}) beside {c.model}", columns, tuple(rows), note)

@@ -23,7 +23,7 @@ class Estimate:
     high: float | None = None
 
     def __str__(self) -> str:
-        return f"{self:.3f}"
+        return f"{self:z.3f}"
 
     def __format__(self, spec: str) -> str:
         """The three numbers, each formatted by `spec`."""
@@ -80,6 +80,6 @@ def percentile(value: float | None, resampled: Float[np.ndarray, " r"]) -> Estim
     return Estimate(float(value), float(low), float(high))
 
 
-def shown(estimate: Estimate, spec: str = ".3f") -> str:
+def shown(estimate: Estimate, spec: str = "z.3f") -> str:
     """An estimate that breaks over two lines before its interval, and nowhere else."""
-    return f"{estimate:{spec}}".replace(", ", ",\u00a0")
+    return f"{estimate:{spec}}".replace(", ", ",\u00a0").replace("[not ", "[not\u00a0")

@@ -186,7 +186,8 @@ def _described(predictions: Predictions, part: str, validation: Predictions | No
     if predictions.task == "multiclass":
         rule = "the highest class"
     else:
-        rule = f"{options.rule}, on validation cases" if options.rule is not None else "the model's own thresholds"
+        own = "thresholds of 0.5" if predictions.model.bundle is None else "the model's own thresholds"
+        rule = own if options.rule is None else f"{options.rule}, on validation cases"
     if options.temperature:
         rule += ", after temperatures fitted on validation cases"
     held_out = None if validation is None else f"{validation.table.name}, {len(validation.table)} images"

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from xrt.benchmarks.evaluation.acceptance import require_classes
 from xrt.benchmarks.evaluation.evaluation import Evaluation, Options, Study, assess, score
 from xrt.benchmarks.evaluation.predictions import Predictions
-from xrt.benchmarks.evaluation.selection import Part, select_part, split_by_file, split_by_proportions
+from xrt.benchmarks.evaluation.selection import (
+    Part,
+    require_other_patients,
+    select_part,
+    split_by_file,
+    split_by_proportions,
+)
 from xrt.benchmarks.evaluation.tables import PredictionTable
+from xrt.benchmarks.evaluation.thresholds import require_choosable
 from xrt.benchmarks.localisation import Pointing
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.cases import CaseTable, cases_for
@@ -53,17 +61,29 @@ def run(
     say: Callable[[str], None] = lambda step: None,
 ) -> tuple[Evaluation, Study]:
     """Carry out a request. Raises UsageError, DataError, BundleError, BackendError or ImageError."""
-    with _opened(request.model, request, progress) as model:
-        if request.dataset is None and not isinstance(model, _TableModel):
-            raise UsageError("a bundle is evaluated on a labelled data set: give DATASET")
-        whole = _divided(model.cases(request.dataset), request)
-        cases, part = select_part(whole, request.split)
-        predictions, pointing = model.predict(cases, maps=True)
-        validation = _validation(model, whole, part, request)
-    others = []
-    for path in request.also:
-        with _opened(path, request, progress) as other:
-            others.append(other.predict(cases, maps=False)[0])
+    options = request.options
+    model, *also = (_read(path, progress) for path in (request.model, *request.also))
+    if request.dataset is None and isinstance(model, _BundleModel):
+        raise UsageError("a bundle is evaluated on a labelled data set: give DATASET")
+    whole = _divided(model.cases(request.dataset), request)
+    cases, part = select_part(whole, request.split)
+    held_out = _held_out(model, whole, part, request)
+    # Scoring may take an hour: what can be refused before it, is.
+    require_choosable(cases.task, options.rule, options.temperature, given=held_out is not None)
+    require_classes(options.requirements, cases.logit_classes)
+    for other in also:
+        other.require_classes(cases)
+    if held_out is not None:
+        require_other_patients(cases, held_out[1])
+    validation, others = None, []
+    with model.opened(request) as opened:
+        predictions, pointing = model.predict(cases, opened, maps=True)
+        if held_out is not None:
+            source, held = held_out
+            validation = source.predict(held, opened, maps=False)[0]
+    for other in also:
+        with other.opened(request) as opened:
+            others.append(other.predict(cases, opened, maps=False)[0])
     return assess(
         predictions,
         part,
@@ -77,29 +97,48 @@ def run(
 
 @dataclass(frozen=True)
 class _BundleModel:
-    """A bundle with an open session."""
+    """A bundle."""
 
     bundle: Bundle
-    opened: OpenedSession
     progress: ImageProgress
+
+    @contextmanager
+    def opened(self, request: Request) -> Iterator[OpenedSession]:
+        """A session for `predict`."""
+        found = open_session(self.bundle, backend=request.backend, precision=request.precision)
+        with found.session:
+            yield found
 
     def cases(self, dataset: Path | None) -> CaseTable:
         assert dataset is not None
         return cases_for(self.bundle.manifest, dataset)
 
-    def predict(self, cases: CaseTable, *, maps: bool) -> tuple[Predictions, tuple[Pointing, ...]]:
-        """Score the cases; columns are in the order of this model's own classes."""
-        names = tuple(c.name for c in self.bundle.manifest.logit_classes)
+    def require_classes(self, cases: CaseTable) -> None:
+        """Raise DataError unless the bundle has the classes of the cases, in any order, exclusive ones or not."""
+        manifest = self.bundle.manifest
+        names = tuple(c.name for c in manifest.logit_classes)
+        if (manifest.task == "multiclass") != (cases.task == "multiclass"):
+            raise DataError(
+                f"{self.bundle.path.name} is a {manifest.task} model, {cases.name} is taken as {cases.task}: models "
+                "are compared on the same task"
+            )
         if set(names) != set(cases.logit_classes):
             raise DataError(
                 f"{self.bundle.path.name} has the classes {', '.join(names)}; the cases of {cases.name} have "
                 f"{', '.join(cases.logit_classes)}: models are compared on the same classes"
             )
-        own = replace(cases, classes=tuple(c.name for c in self.bundle.manifest.classes))
-        name = self.bundle.manifest.name
-        return score(
-            self.bundle, self.opened, own, maps=maps, progress=lambda done, total: self.progress(name, done, total)
-        )
+
+    def predict(
+        self, cases: CaseTable, opened: OpenedSession | None, *, maps: bool
+    ) -> tuple[Predictions, tuple[Pointing, ...]]:
+        """Score the cases; columns are in the order of this model's own classes."""
+        assert opened is not None
+        self.require_classes(cases)
+        manifest = self.bundle.manifest
+        # One logit of a binary bundle and one independent class of a table say the same.
+        own = replace(cases, task=manifest.task, classes=tuple(c.name for c in manifest.classes))
+        name = manifest.name
+        return score(self.bundle, opened, own, maps=maps, progress=lambda done, total: self.progress(name, done, total))
 
 
 @dataclass(frozen=True)
@@ -108,23 +147,31 @@ class _TableModel:
 
     table: PredictionTable
 
+    def opened(self, request: Request) -> AbstractContextManager[None]:
+        """Nothing: a table needs no session."""
+        return nullcontext()
+
     def cases(self, dataset: Path | None) -> CaseTable:
         return self.table.cases() if dataset is None else self.table.data_set(dataset)
 
-    def predict(self, cases: CaseTable, *, maps: bool) -> tuple[Predictions, tuple[Pointing, ...]]:
+    def require_classes(self, cases: CaseTable) -> None:
+        """Raise DataError unless the table has the classes of the cases, in any order."""
+        self.table.require_classes(cases)
+
+    def predict(
+        self, cases: CaseTable, opened: OpenedSession | None, *, maps: bool
+    ) -> tuple[Predictions, tuple[Pointing, ...]]:
         """Look the cases up; a table has no maps."""
         return self.table.predictions(cases), ()
 
 
-@contextmanager
-def _opened(path: Path, request: Request, progress: ImageProgress) -> Iterator[_BundleModel | _TableModel]:
-    if path.is_file():
-        yield _TableModel(PredictionTable.read(path))
-        return
-    bundle = Bundle.open(path)
-    opened = open_session(bundle, backend=request.backend, precision=request.precision)
-    with opened.session:
-        yield _BundleModel(bundle, opened, progress)
+_Model = _BundleModel | _TableModel
+
+
+def _read(path: Path, progress: ImageProgress) -> _Model:
+    if not path.exists():
+        raise UsageError(f"there is no {path}: give a bundle NAME.xrt, or a CSV of predictions")
+    return _TableModel(PredictionTable.read(path)) if path.is_file() else _BundleModel(Bundle.open(path), progress)
 
 
 def _divided(table: CaseTable, request: Request) -> CaseTable:
@@ -137,14 +184,14 @@ def _divided(table: CaseTable, request: Request) -> CaseTable:
     return table
 
 
-def _validation(model: _BundleModel | _TableModel, whole: CaseTable, part: str, request: Request) -> Predictions | None:
-    """The model's predictions on the cases that give thresholds, if there are any."""
+def _held_out(model: _Model, whole: CaseTable, part: str, request: Request) -> tuple[_Model, CaseTable] | None:
+    """The cases that give thresholds, and what predicts them, if there are any."""
     if request.validation is not None:
         if isinstance(model, _TableModel) and request.validation.is_file() and request.validation.suffix != ".npz":
             other = PredictionTable.read(request.validation)
-            return other.predictions(replace(other.cases(), task=whole.task, classes=whole.classes))
-        cases, _ = select_part(model.cases(request.validation), "all")
-        return model.predict(cases, maps=False)[0]
+            other.require_classes(whole)
+            return _TableModel(other), replace(other.cases(), task=whole.task, classes=whole.classes)
+        return model, select_part(model.cases(request.validation), "all")[0]
     if request.threshold_split == "none":
         return None
     if request.threshold_split != "auto":
@@ -153,14 +200,14 @@ def _validation(model: _BundleModel | _TableModel, whole: CaseTable, part: str, 
                 f"part {part!r} is reported, so --threshold-split {request.threshold_split} would choose thresholds on "
                 "reported cases: report another part (--split)"
             )
-        return model.predict(select_part(whole, request.threshold_split)[0], maps=False)[0]
+        return model, select_part(whole, request.threshold_split)[0]
     chosen = [i for i, case in enumerate(whole.cases) if case.split == "val"]
     if part in ("all", "val") or not chosen:
         return None
     cases = whole.subset(chosen)
     if isinstance(model, _TableModel) and not {case.key for case in cases.cases} <= set(model.table.keys):
         return None
-    return model.predict(cases, maps=False)[0]
+    return model, cases
 
 
 def _told_apart(first: Predictions, others: list[Predictions], paths: tuple[Path, ...]) -> tuple[Predictions, ...]:

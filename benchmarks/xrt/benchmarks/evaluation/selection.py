@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from xrt.benchmarks.evaluation.predictions import Predictions
 from xrt.runtime.cases import CaseTable
+from xrt.runtime.cases.rows import read_rows
 from xrt.runtime.cases.splits import PARTS, require_disjoint
 from xrt.runtime.errors import DataError
 
@@ -57,16 +57,9 @@ def split_by_file(table: CaseTable, path: Path) -> CaseTable:
     left out. Raises DataError when it names images that are not in the table, for a part that is none, and when a
     patient stands in two parts.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns, rows = reader.fieldnames or (), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV ({error})") from None
-    if not {"key", "part"} <= set(columns):
-        raise DataError(f"{path} is no split: it needs the columns key and part, it has {', '.join(columns) or 'none'}")
+    _, rows = read_rows(path, filled=("key", "part"))
     part_of: dict[str, str] = {}
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         if row["part"] not in PARTS:
             raise DataError(f"{path}, line {number}: the part is {row['part']!r}; it is one of {', '.join(PARTS)}")
         if part_of.setdefault(row["key"], row["part"]) != row["part"]:
@@ -79,6 +72,13 @@ def split_by_file(table: CaseTable, path: Path) -> CaseTable:
     return _relabelled(table.subset(i for i, case in enumerate(table.cases) if case.key in part_of), part_of)
 
 
+def require_other_patients(one: CaseTable, other: CaseTable) -> None:
+    """Raise DataError if a patient of one data set stands on both sides, reported and validation."""
+    if one.root == other.root and one.name == other.name:
+        parts = {"the reported cases": one, "the validation cases": other}
+        require_disjoint({name: {case.patient for case in table.cases} for name, table in parts.items()})
+
+
 def require_apart(reported: Predictions, validation: Predictions) -> None:
     """Raise DataError if an image that gives thresholds is also one that is reported.
 
@@ -86,9 +86,7 @@ def require_apart(reported: Predictions, validation: Predictions) -> None:
     the very same scores is the same image.
     """
     one, other = reported.table, validation.table
-    if one.root == other.root and one.name == other.name:
-        parts = {"the reported cases": one, "the validation cases": other}
-        require_disjoint({name: {case.patient for case in table.cases} for name, table in parts.items()})
+    require_other_patients(one, other)
     row_of = {case.key: i for i, case in enumerate(other.cases)}
     same = [
         case.key

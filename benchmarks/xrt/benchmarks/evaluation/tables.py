@@ -11,7 +11,6 @@ every row, with one label each, make the table multiclass.
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +18,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from xrt.benchmarks.evaluation.predictions import ModelInfo, Predictions
-from xrt.runtime.bundle.manifest import Task
-from xrt.runtime.cases import Case, CaseTable, open_cases
+from xrt.runtime.bundle.manifest import ClassSpec, Task
+from xrt.runtime.cases import Case, CaseTable, cases_for
+from xrt.runtime.cases.case import OLDEST, whole_years
 from xrt.runtime.cases.images import FolderImages
+from xrt.runtime.cases.rows import Row, name_columns, read_rows
 from xrt.runtime.errors import DataError
 
 _SUM = 1e-4
@@ -39,49 +40,45 @@ class PredictionTable:
     keys: tuple[str, ...]
     probability: Float[np.ndarray, "n k"] = field(repr=False)
     labels: Bool[np.ndarray, "n k"] | None = field(repr=False)
-    described: tuple[dict[str, str], ...] = field(repr=False)
+    rows: tuple[Row, ...] = field(repr=False)
 
     @classmethod
     def read(cls, path: Path) -> PredictionTable:
         """Read and check a table. Raises DataError, naming the line and the remedy."""
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as stream:
-                reader = csv.DictReader(stream)
-                columns, rows = list(reader.fieldnames or ()), list(reader)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{path} cannot be read as CSV ({error}): give the predictions as UTF-8 text") from None
-        names = _named(columns, "probability:")
-        if "image" not in columns or not names:
+        columns, rows = read_rows(path, filled=("image",))
+        names, labelled = _named(columns, "probability:"), _named(columns, "label:")
+        if not names or "" in names:
             raise DataError(
                 f"{path} is no table of predictions: it needs the columns image and probability:NAME for every class; "
-                f"it has {', '.join(columns) or 'none'}"
+                f"{name_columns(columns)}"
             )
-        if repeated := [name for name, count in Counter(columns).items() if count > 1]:
-            raise DataError(f"{path} has the column {repeated[0]} twice; remove one")
-        labelled = _named(columns, "label:")
         if labelled and set(labelled) != set(names):
             raise DataError(f"{path}: {_difference('label', labelled, 'probability', names)}; both need every class")
-        if not rows:
-            raise DataError(f"{path} has a header but no rows; give the complete table")
-        keys = tuple(row["image"] or "" for row in rows)
-        seen: set[str] = set()
-        for number, key in enumerate(keys, 2):
-            if not key or key in seen:
-                fault = f"{key} is listed twice; remove one row" if key else "the image has no name; complete the row"
-                raise DataError(f"{path}, line {number}: {fault}")
-            seen.add(key)
-        probability = np.array([[_share(path, i, row, f"probability:{n}") for n in names] for i, row in _lines(rows)])
+        keys: dict[str, None] = {}
+        for line, row in rows:
+            if row["image"] in keys:
+                raise DataError(f"{path}, line {line}: {row['image']} is listed twice; remove one row")
+            keys[row["image"]] = None
+        probability = np.array([[_share(path, i, row, f"probability:{n}") for n in names] for i, row in rows])
         labels = None
         if labelled:
-            labels = np.array([[_label(path, i, row, f"label:{n}") for n in names] for i, row in _lines(rows)])
-        return cls(path, names, keys, probability, labels, tuple(rows))
+            labels = np.array([[_label(path, i, row, f"label:{n}") for n in names] for i, row in rows])
+        return cls(path, names, tuple(keys), probability, labels, tuple(rows))
 
     @property
     def task(self) -> Task:
         """Multiclass where every row's probabilities sum to 1 and it has one label; else multilabel."""
-        sums = np.abs(self.probability.sum(axis=1) - 1).max() <= _SUM
         single = self.labels is None or (self.labels.sum(axis=1) == 1).all()
-        return "multiclass" if len(self.names) > 1 and sums and single else "multilabel"
+        return "multiclass" if len(self.names) > 1 and self._of_one_softmax.all() and single else "multilabel"
+
+    @property
+    def _of_one_softmax(self) -> Bool[np.ndarray, " n"]:
+        return np.abs(self.probability.sum(axis=1) - 1) <= _SUM
+
+    @property
+    def classes(self) -> tuple[ClassSpec, ...]:
+        """The classes of a model that says what the table says."""
+        return tuple(ClassSpec(name=name) for name in self.names)
 
     def cases(self) -> CaseTable:
         """The rows as labelled cases. Raises DataError when the table has no labels."""
@@ -98,27 +95,27 @@ class PredictionTable:
                 sex=row.get("sex") or None,
                 age=_years(self.path, i, row.get("age")),
             )
-            for (i, row), key, labels in zip(_lines(self.described), self.keys, self.labels, strict=True)
+            for (i, row), key, labels in zip(self.rows, self.keys, self.labels, strict=True)
         )
         return CaseTable(self.path.name, self.path.parent, self.task, self.names, cases, FolderImages(self.path.parent))
 
     def data_set(self, path: Path) -> CaseTable:
-        """The data set at `path` with the classes of this table. Raises DataError when it has others."""
-        try:
-            table = open_cases(path, classes=self.names, ignore=None)
-        except DataError:
-            # A binary set names two classes where a table has the probability of one.
-            table = open_cases(path, ignore=None)
+        """The data set at `path` with the classes and the task of this table. Raises DataError when it has others."""
+        return cases_for(self, path)
+
+    def require_classes(self, table: CaseTable) -> None:
+        """Raise DataError unless the table has the classes of `table`, in any order."""
         if set(table.logit_classes) != set(self.names):
             difference = _difference(table.name, table.logit_classes, self.path.name, self.names)
             raise DataError(f"the classes differ: {difference}")
-        return table
 
     def predictions(self, table: CaseTable) -> Predictions:
-        """What the table says about the cases of `table`, in their order. Raises DataError when it leaves some out."""
-        if set(table.logit_classes) != set(self.names):
-            difference = _difference(table.name, table.logit_classes, self.path.name, self.names)
-            raise DataError(f"the classes differ: {difference}")
+        """What the table says about the cases of `table`, in their order.
+
+        Raises DataError when it leaves some out, when labels of its own contradict theirs, and where classes exclude
+        each other but a row's labels or probabilities do not.
+        """
+        self.require_classes(table)
         row_of = {key: i for i, key in enumerate(self.keys)}
         if absent := [case.key for case in table.cases if case.key not in row_of]:
             raise DataError(
@@ -127,9 +124,19 @@ class PredictionTable:
             )
         rows = [row_of[case.key] for case in table.cases]
         columns = [self.names.index(name) for name in table.logit_classes]
+        multiclass = table.task == "multiclass"
+        if multiclass:
+            self._require_exclusive(rows)
+        if self.labels is not None:
+            differ = (self.labels[np.ix_(rows, columns)] != table.labels.astype(bool)).any(axis=1)
+            if differ.any():
+                raise DataError(
+                    f"{self.path.name} and {table.name} label {differ.sum()} of {len(table)} images differently (for "
+                    f"example {table.cases[int(differ.argmax())].key}): see whether the rows are of these images, or "
+                    f"remove the label: columns of {self.path.name}"
+                )
         probability = self.probability[np.ix_(rows, columns)]
         certain = np.clip(probability, _CERTAIN, 1 - _CERTAIN)
-        multiclass = table.task == "multiclass"
         return Predictions(
             model=ModelInfo(self.path.stem, f"read from {self.path.name}"),
             table=table,
@@ -139,6 +146,21 @@ class PredictionTable:
             thresholds=(None if multiclass else 0.5,) * len(columns),
             temperatures=(1.0,) * len(columns),
         )
+
+    def _require_exclusive(self, chosen: list[int]) -> None:
+        """Raise DataError unless the chosen rows sum to 1 and have one label each, where they have labels."""
+        sums, labels = self._of_one_softmax, self.labels
+        for i in chosen:
+            line = f"{self.path}, line {self.rows[i][0]}"
+            if not sums[i]:
+                raise DataError(
+                    f"{line}: the classes exclude each other, but their probabilities sum to "
+                    f"{self.probability[i].sum():.4g}; divide every row by its sum"
+                )
+            if labels is not None and labels[i].sum() != 1:
+                raise DataError(
+                    f"{line}: the classes exclude each other, but the image has {labels[i].sum()} labels; give it one"
+                )
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -163,14 +185,10 @@ def _difference(one: str, these: tuple[str, ...], other: str, those: tuple[str, 
     return "; ".join(parts)
 
 
-def _lines(rows: list[dict[str, str]] | tuple[dict[str, str], ...]) -> enumerate[dict[str, str]]:
-    return enumerate(rows, 2)
-
-
 def _share(path: Path, line: int, row: dict[str, str], column: str) -> float:
     try:
         value = float(row[column])
-    except (TypeError, ValueError):
+    except ValueError:
         value = np.nan
     if not 0 <= value <= 1:
         raise DataError(f"{path}, line {line}: {column} is {row[column]!r}; a probability is a number from 0 to 1")
@@ -180,7 +198,7 @@ def _share(path: Path, line: int, row: dict[str, str], column: str) -> float:
 def _label(path: Path, line: int, row: dict[str, str], column: str) -> bool:
     try:
         value = float(row[column])
-    except (TypeError, ValueError):
+    except ValueError:
         value = np.nan
     if value not in (0, 1):
         raise DataError(f"{path}, line {line}: {column} is {row[column]!r}; a label is 0 or 1")
@@ -190,7 +208,7 @@ def _label(path: Path, line: int, row: dict[str, str], column: str) -> bool:
 def _years(path: Path, line: int, text: str | None) -> int | None:
     if not text:
         return None
-    try:
-        return int(float(text))
-    except (ValueError, OverflowError):
-        raise DataError(f"{path}, line {line}: age is {text!r}; give whole years, or nothing") from None
+    years = whole_years(text)
+    if years is None:
+        raise DataError(f"{path}, line {line}: age is {text!r}; give years from 0 to {OLDEST}, or leave it empty")
+    return years

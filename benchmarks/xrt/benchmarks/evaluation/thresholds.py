@@ -10,6 +10,7 @@ from xrt.benchmarks.evaluation.calibration import fit_temperatures
 from xrt.benchmarks.evaluation.estimates import UNDEFINED, Estimate, percentile, wilson
 from xrt.benchmarks.evaluation.predictions import Predictions
 from xrt.benchmarks.evaluation.resampling import Resamples
+from xrt.runtime.bundle.manifest import Task
 from xrt.runtime.errors import UsageError
 from xrt.runtime.operating import OperatingRule
 
@@ -41,6 +42,22 @@ class Ruled:
     validation: Predictions | None
 
 
+def require_choosable(task: Task, rule: OperatingRule | None, temperature: bool, *, given: bool) -> None:
+    """Raise UsageError for a rule or temperatures without validation cases, and for a rule where the argmax decides.
+
+    `given` says whether there are validation cases.
+    """
+    if (rule is not None or temperature) and not given:
+        raise UsageError(
+            "thresholds and temperatures are chosen on validation cases, never on the reported ones: give them with "
+            "--validation DATASET|PREDICTIONS or --threshold-split PART"
+        )
+    if rule is not None and task == "multiclass":
+        raise UsageError(
+            "a multiclass model decides by its highest class and has no thresholds: leave --thresholds out"
+        )
+
+
 def decide_anew(
     predictions: Predictions, validation: Predictions | None, rule: OperatingRule | None, temperature: bool
 ) -> Ruled:
@@ -49,15 +66,7 @@ def decide_anew(
     A class keeps its own threshold where the rule gives none. Raises UsageError without validation cases, and for a
     rule where the argmax decides.
     """
-    if (rule is not None or temperature) and validation is None:
-        raise UsageError(
-            "thresholds and temperatures are chosen on validation cases, never on the reported ones: give them with "
-            "--validation DATASET|PREDICTIONS or --threshold-split PART"
-        )
-    if rule is not None and predictions.task == "multiclass":
-        raise UsageError(
-            "a multiclass model decides by its highest class and has no thresholds: leave --thresholds out"
-        )
+    require_choosable(predictions.task, rule, temperature, given=validation is not None)
     if validation is not None and temperature:
         fitted = fit_temperatures(validation)
         predictions, validation = predictions.with_temperatures(fitted), validation.with_temperatures(fitted)
@@ -80,7 +89,8 @@ def operating_points(ruled: Ruled, resamples: Resamples, rule: OperatingRule | N
     rules = [*RULES, *([rule] if rule is not None and rule not in RULES else [])] if validation is not None else []
     points = []
     for j, name in enumerate(predictions.names):
-        thresholds = {"the model's own": ruled.own[j], "0.5": 0.5}
+        thresholds = {"the model's own": ruled.own[j]} if predictions.model.bundle is not None else {}
+        thresholds["0.5"] = 0.5
         if validation is not None:
             scores, truth = validation.probability[:, j], validation.truth[:, j]
             thresholds |= {str(r): r.threshold(scores, truth) for r in rules}

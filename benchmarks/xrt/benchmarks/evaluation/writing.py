@@ -21,6 +21,8 @@ def write_evaluation(out: Path, evaluation: Evaluation, study: Study) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     write_durably(out / "metrics.json", (json.dumps(evaluation.as_dict(), indent=2) + "\n").encode())
     write_predictions(out / "predictions.csv", study.predictions)
+    # Of another evaluation into the same folder nothing must stay that would seem to be of this one.
+    (out / "disagreements.csv").unlink(missing_ok=True)
     if study.others:
         write_disagreements(out / "disagreements.csv", study.predictions, study.others)
     return write_report(out, build_report(evaluation, study))

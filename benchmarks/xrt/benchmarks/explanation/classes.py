@@ -45,7 +45,7 @@ class MapClasses:
         strangers = [name for name in names if name not in every]
         if strangers:
             raise UsageError(f"the bundle explains no class {strangers[0]!r}; it explains {', '.join(every)}")
-        return cls(manifest, tuple(every[name] for name in names or every))
+        return cls(manifest, tuple(every[name] for name in dict.fromkeys(names or every)))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,9 +16,11 @@ from xrt.benchmarks.explanation.statistics import mean_statistics
 from xrt.benchmarks.explanation.survey import INDEX, Survey, replace_file, survey
 from xrt.benchmarks.report import Cell, Report, Section, Table
 from xrt.benchmarks.scoring import Progress, Unscored, require_fit, stream
+from xrt.runtime.bundle.manifest import IntendedUse
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.cases import CaseTable
 from xrt.runtime.errors import UsageError
+from xrt.runtime.files import require_writable
 from xrt.runtime.opening import open_session
 
 
@@ -46,6 +48,7 @@ def explain(
     Raises UsageError for an `out` with something in it and for classes without maps, DataError for a table that does
     not fit or too many unreadable images, and what opening a session raises.
     """
+    require_writable(out, out)
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty: choose another --out, or remove it")
     panels = Panels(bundle.manifest, MapClasses.of(bundle.manifest, options.classes))
@@ -106,6 +109,8 @@ def _overview(panels: Panels, found: Survey, table: CaseTable, part: str) -> Sec
             values = (None,) * 4 if s is None else (s.mean, s.maximum, s.zero_share, s.entropy)
             figures.append((c.name, panels.describe(output), len(found.statistics[output][j]), *values))
     text = [
+        IntendedUse().notice,
+        *table.notes,
         f"Maps of {', '.join(panels.classes.names)}; {len(found.table)} images of part {part}, {found.files} heatmaps"
         f" (files and boxes: {INDEX}). Drawn on the whole stored image, where the model's input lay in it; every map is"
         " scaled to its own maximum, so colours do not compare between maps.",

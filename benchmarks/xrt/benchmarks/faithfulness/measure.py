@@ -124,10 +124,12 @@ def measure(
         paths = tuple(path.name for path in walks.paths)
         curves += collected.curves(walks, logits)
     if not curves:
-        reasons = ", ".join(f"{count} left out: {reason}" for reason, count in collected.left_out.items())
+        reasons = [f"{count} left out: {reason}" for reason, count in collected.left_out.items()]
+        if unscored:
+            reasons.append(f"{len(unscored)} images could not be scored, the first: {unscored[0].reason}")
         raise DataError(
-            f"{table.name}, part {part}: no finding to measure in {len(table)} images ({reasons or 'none predicted'});"
-            " choose other cases, or lower the thresholds"
+            f"{table.name}, part {part}: no finding to measure in {len(table)} images"
+            f" ({', '.join(reasons) or 'none predicted'}); choose other cases, or lower the thresholds"
         )
     names = collected.classes.names
     return FaithfulnessResult(
@@ -138,6 +140,7 @@ def measure(
             "backend": f"{opened.backend.name} {opened.backend.version()}",
             "dataset": table.name,
             "part": part,
+            "notes": list(table.notes),
             "cams": collected.output,
         },
         options=options,

@@ -36,8 +36,9 @@ def plot_curves(result: FaithfulnessResult) -> bytes:
             curves = np.stack([f.probability[i, order] for f in result.curves])
             means = mean_intervals(curves, images, seed=result.options.seed)
             panel.plot(share, [m.point for m in means], label=name, **style)
-            if means[0].low is not None:
-                low, high = [m.low for m in means], [m.high for m in means]
+            if any(m.low is not None for m in means):
+                low = [m.point if m.low is None else m.low for m in means]
+                high = [m.point if m.high is None else m.high for m in means]
                 panel.fill_between(share, low, high, color=style["color"], alpha=0.2, linewidth=0)
         panel.set_title(f"{path}\n{_caption(result, path)}", fontsize=10)
         panel.set_xlabel("cells inserted (%)" if path == "insertion" else "cells replaced (%)")

@@ -14,6 +14,7 @@ from xrt.benchmarks.faithfulness.measure import FaithfulnessResult
 from xrt.benchmarks.faithfulness.plots import plot_curves, plot_groups
 from xrt.benchmarks.localisation.intervals import Interval
 from xrt.benchmarks.report import Cell, Figure, Report, Section, Table
+from xrt.runtime.bundle.manifest import IntendedUse
 
 _TITLES = {"noise": "Gaussian noise of σ = {:g} of the grey range, added", "blur": "a Gaussian blur of half a cell"}
 _TITLES |= {"uniform": "uniformly random grey", "mean": "the image's mean grey"}
@@ -24,6 +25,8 @@ def write_faithfulness(out: Path, result: FaithfulnessResult) -> Report:
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     _write_rows(out / "faithfulness.csv", result.faithfulness)
+    # Of another run into the same folder nothing must stay that would seem to be of this one.
+    (out / "localisation.csv").unlink(missing_ok=True)
     if result.localisation:
         _write_rows(out / "localisation.csv", result.localisation)
     _write_curves(out / "curves.csv", result)
@@ -43,6 +46,8 @@ def _faithfulness(result: FaithfulnessResult) -> Section:
     left_out = "; ".join(f"{count} left out: {reason}" for reason, count in result.left_out.items())
     changed = _TITLES[options.perturbation].format(options.sigma)
     text = (
+        IntendedUse().notice,
+        *result.provenance["notes"],
         f"{len(result.curves)} predicted findings of {result.images} images"
         f"{', labelled so' if options.correct_only else ''}{f' ({left_out})' if left_out else ''}. The"
         f" {result.grid[0]} × {result.grid[1]} cells of {result.provenance['cams']} are replaced in"
@@ -123,7 +128,7 @@ def _localisation(result: FaithfulnessResult) -> Section:
 
 
 def _cells(*intervals: Interval) -> tuple[Cell, ...]:
-    return tuple(None if interval.point is None else str(interval) for interval in intervals)
+    return tuple(None if i.point is None else str(i).replace(", ", ",\u00a0") for i in intervals)
 
 
 def _write_rows(path: Path, rows: Sequence[object]) -> None:

@@ -15,7 +15,11 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its interval. All None without findings; no interval for findings of one image alone."""
+    """A mean with its interval. All None without findings; no interval where resamples cannot differ.
+
+    They cannot for findings of one image alone, nor where all findings agree: an interval from 1 to 1 would claim
+    certainty.
+    """
 
     point: float | None
     low: float | None = None
@@ -24,7 +28,8 @@ class Interval:
     def __str__(self) -> str:
         if self.point is None:
             return "not defined"
-        return f"{self.point:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
+        # z: a difference of -0.0001 is 0.000, not -0.000.
+        return f"{self.point:z.3f}" + ("" if self.low is None else f" [{self.low:z.3f}, {self.high:z.3f}]")
 
 
 def mean_intervals(
@@ -53,7 +58,8 @@ def mean_intervals(
             intervals.append(Interval(None))
             continue
         point = float(sums[:, j].sum() / total)
-        if (counts[:, j] > 0).sum() == 1:
+        found = values[defined[:, j], j]
+        if (counts[:, j] > 0).sum() == 1 or found.min() == found.max():
             intervals.append(Interval(point))
         else:
             # A resample without any finding of a rare figure says nothing about its mean.

@@ -44,11 +44,11 @@ class Case:
 
 
 def whole_years(text: str) -> int | None:
-    """Whole years from `60`, or from a DICOM age string: `060Y`, `018M`, `003W`, `020D` (PS3.5, AS).
+    """Whole years from `60` or `60.0`, or from a DICOM age string: `060Y`, `018M`, `003W`, `020D` (PS3.5, AS).
 
     None for anything else, and for ages over 120, which public sets contain.
     """
-    match = re.fullmatch(r"0*(\d+)([YMWD]?)", text.strip().upper())
+    match = re.fullmatch(r"0*(\d+)(?:\.\d+)?([YMWD]?)", text.strip().upper())
     if not match:
         return None
     years = int(int(match[1]) / _UNITS[match[2]])

@@ -89,7 +89,7 @@ def _deal(cases: Sequence[Case], indices: Sequence[int], shares: Sequence[float]
 
 
 def _require_proportions(proportions: Sequence[float]) -> None:
-    if len(proportions) != 3 or min(proportions) < 0 or abs(sum(proportions) - 1) > 1e-6 or not proportions[0]:
+    if len(proportions) != 3 or min(proportions) < 0 or not abs(sum(proportions) - 1) <= 1e-6 or not proportions[0]:
         raise DataError(
             f"split proportions are {tuple(proportions)}; give shares of train, val and test that add up to 1"
         )
