@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from xrt.export.precision.variants import Made
 from xrt.runtime.backends import BACKENDS, SessionOptions
+from xrt.runtime.bundle.known_answers import KnownAnswers
 from xrt.runtime.bundle.manifest import Certificate, Manifest
 from xrt.runtime.errors import BackendError
 from xrt.runtime.gate import Answers, answer, certificate_of
+from xrt.runtime.gate.certify import replayed, with_replay
 from xrt.runtime.gate.evidence import EvidenceImages
 from xrt.runtime.gate.report import Trial
 
@@ -45,10 +47,11 @@ def judge_variant(
     expected: Answers,
     reference_name: str,
     *,
+    known: KnownAnswers,
     force: bool = False,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Judged:
-    """Run a variant on the evidence with every CPU back end that is installed, and judge each.
+    """Run a variant on the evidence, and on the known answers, with every CPU back end installed, and judge each.
 
     A GPU's file is judged on the CPU as a file; the machine with the GPU certifies its execution. Raises BackendError
     when no back end can run here, or when all refuse the file.
@@ -66,6 +69,7 @@ def judge_variant(
         try:
             with backend.open(made.data, manifest.graph, manifest.preprocessing, SessionOptions()) as session:
                 found = answer(session, evidence.images)
+                vouched = replayed(session, known, manifest, made.variant, backend)
         except BackendError as error:
             progress(f"note: {error}")
             failures.append(error)
@@ -80,6 +84,7 @@ def judge_variant(
             reference_name=reference_name,
             peak=peak,
         )
+        certificate = with_replay(certificate, vouched)
         if certificate.verdict != "passed" and force:
             certificate = certificate.model_copy(update={"forced": True})
         trials.append(Trial(made.variant, certificate, found))

@@ -75,13 +75,16 @@ def export_source(
     known_inputs = phantom_inputs(KNOWN_ANSWERS_COUNT, KNOWN_ANSWERS_SEED, source.preprocessing)
     progress("asking the reference for the known answers")
     answers = model.reference.answer(known_inputs.images)
-    known = KnownAnswers(known_inputs.images, answers.logits, answers.cams).to_bytes()
+    known_answers = KnownAnswers(known_inputs.images, answers.logits, answers.cams)
+    known = known_answers.to_bytes()
     progress(f"asking the reference about {len(evidence.images)} images ({evidence.source})")
     expected = model.reference.answer(evidence.images)
     made = list(made_variants(model.data, model.graph, wanted, calibration, progress))
     manifest = _manifest(source, out, model.graph, tuple(m.variant for m in made), known)
     judged = [
-        judge_variant(m, manifest, evidence, expected, model.reference.name, force=force, progress=progress)
+        judge_variant(
+            m, manifest, evidence, expected, model.reference.name, known=known_answers, force=force, progress=progress
+        )
         for m in made
     ]
     if report is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -34,15 +35,16 @@ def certificate_of(
     evidence: EvidenceImages,
     reference_name: str,
     peak: float | None = None,
+    limits: Mapping[str, float] | None = None,
     min_decisions: int = MIN_DECISIONS,
 ) -> Certificate:
     """Measure, judge and record.
 
     `evidence` are the images that both sides answered for, `reference_name` says who answered as the reference;
-    `peak` is the figure of that name.
+    `peak` is the figure of that name; `limits` are the precision's own by default.
     """
     comparison = compare(reference, candidate, manifest, labels=evidence.labels, peak=peak)
-    figures, limits = comparison.figures, LIMITS[variant.precision]
+    figures, limits = comparison.figures, LIMITS[variant.precision] if limits is None else dict(limits)
     # The same image again proves nothing more.
     different = len(set(evidence.digests)) / len(evidence.images)
     verdict, reasons = judge(figures, limits, min_decisions=min_decisions, different=different)
@@ -103,6 +105,11 @@ def replayed(
     """
     names = tuple(f"known answer {i}" for i in range(len(known.images)))
     evidence = EvidenceImages(known.images, "known answers", names)
+    limits = dict(LIMITS[variant.precision])
+    if limits["flips"]:
+        # The least that so few decisions can show: a precision that may flip some may flip one of these.
+        decisions = len(known.images) * (1 if manifest.task == "multiclass" else len(manifest.logit_classes))
+        limits["flips"] = max(limits["flips"], 1 / decisions)
     try:
         return certificate_of(
             variant,
@@ -112,12 +119,24 @@ def replayed(
             manifest,
             evidence=evidence,
             reference_name=_reference_of(manifest),
+            limits=limits,
             min_decisions=0,
         )
     except ValueError as error:
         raise KnownAnswersFailed(
             f"{variant.file} does not fit its manifest: {error}; export the bundle anew"
         ) from error
+
+
+def with_replay(certificate: Certificate, vouched: Certificate) -> Certificate:
+    """A certificate that also asks for the known answers, as `replayed` found them.
+
+    Every session replays them: a file that cannot reproduce them would be published and never open.
+    """
+    if vouched.verdict == "passed":
+        return certificate
+    reasons = (*certificate.reasons, *(f"on the known answers {reason}" for reason in vouched.reasons))
+    return certificate.model_copy(update={"verdict": "failed", "reasons": reasons})
 
 
 def replay(

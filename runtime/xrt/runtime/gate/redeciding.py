@@ -27,7 +27,7 @@ from xrt.runtime.bundle.writer import check_destination, write_bundle
 from xrt.runtime.errors import BackendError, BundleError, PartlyRefused, RefusedByGate, UsageError
 from xrt.runtime.gate.answers import Answers, answer
 from xrt.runtime.gate.carrying import carried_over
-from xrt.runtime.gate.certify import certificate_of, replayed
+from xrt.runtime.gate.certify import certificate_of, replayed, with_replay
 from xrt.runtime.gate.evidence import EvidenceImages
 from xrt.runtime.gate.standing import require_certified
 
@@ -174,11 +174,7 @@ def _certify_other(
             reference_name=reference,
             peak=max(peaks) if peaks else None,
         )
-        if vouched.verdict != "passed":
-            # Every session replays them: a file that cannot would be published and never open.
-            reasons = (*certificate.reasons, *(f"on the known answers {reason}" for reason in vouched.reasons))
-            certificate = certificate.model_copy(update={"verdict": "failed", "reasons": reasons})
-        certificates.append(certificate)
+        certificates.append(with_replay(certificate, vouched))
     return certificates
 
 
