@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +24,15 @@ from xrt.train.models.spec import Normalisation
 from xrt.train.sampling import Draw, EpochSampler
 
 Batch = tuple[Tensor, Tensor]
+_SHOWN = 5  # unreadable images that a message names
+
+
+class Survey(NamedTuple):
+    """What is known of every input of a data set: mean and standard deviation in grey levels, and its BLAKE2b hash."""
+
+    means: Float[np.ndarray, " n"]
+    stds: Float[np.ndarray, " n"]
+    digests: list[bytes]
 
 
 class CaseDataset(Dataset[Batch]):
@@ -55,23 +66,37 @@ class CaseDataset(Dataset[Batch]):
             return self._images[torch.as_tensor(indices)]
         return torch.from_numpy(self._decode(indices))
 
+    @cached_property
+    def survey(self) -> Survey:
+        """What is known of every input, in one pass. Raises DataError naming images that cannot be read."""
+        means, stds, digests = [], [], []
+        for images, _ in loader(self, 64, workers=0):
+            levels = images.flatten(1).double()
+            means.append(levels.mean(1).numpy())
+            stds.append(levels.std(1, correction=0).numpy())
+            digests += [hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in images]
+        return Survey(np.concatenate(means), np.concatenate(stds), digests)
+
     def _decode(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n height width"]:
         images = np.empty((len(indices), self.preprocessing.height, self.preprocessing.width), np.uint8)
 
-        def fill(place: int) -> None:
-            images[place] = self._load(indices[place])
+        def fill(place: int) -> str | None:
+            try:
+                images[place] = self.table.load(indices[place], self.preprocessing)
+            except ImageError as error:
+                return str(error)
+            return None
 
         # Threads, not processes: Pillow decodes and resizes without holding the interpreter's lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(fill, range(len(indices))))
+            faults = [fault for fault in pool.map(fill, range(len(indices))) if fault]
+        if faults:
+            more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+            raise DataError(
+                f"{len(faults)} of {len(indices)} images cannot be read: {'; '.join(faults[:_SHOWN])}{more}. Restore"
+                " them, or remove them from the data set"
+            )
         return images
-
-    def _load(self, index: int) -> UInt8[np.ndarray, "height width"]:
-        try:
-            return self.table.load(index, self.preprocessing)
-        except ImageError as error:
-            key = self.table.cases[index].key
-            raise DataError(f"{self.table.root}, {key}: {error}; restore the image or remove its row") from error
 
 
 def fits_in_memory(images: int, preprocessing: Preprocessing, limit_mib: int) -> bool:
@@ -146,12 +171,7 @@ def measure(dataset: CaseDataset, channels: int) -> tuple[Normalisation, InputSt
     channel; the input statistics are the 0.5th and 99.5th percentiles, over images, of each image's mean and
     standard deviation in grey levels 0..255.
     """
-    means, stds = [], []
-    for images, _ in loader(dataset, 64, workers=0):
-        levels = images.flatten(1).double()
-        means.append(levels.mean(1).numpy())
-        stds.append(levels.std(1, correction=0).numpy())
-    mean, std = np.concatenate(means), np.concatenate(stds)
+    mean, std, _ = dataset.survey
     overall = mean.mean()
     # The variance over all pixels is the mean of the variances plus the variance of the means (equal sizes).
     spread = float(np.sqrt((std**2 + (mean - overall) ** 2).mean()))

@@ -20,7 +20,7 @@ from torch import Tensor
 from xrt.runtime.bundle.manifest import ClassSpec
 from xrt.runtime.cases import CaseTable, describe, open_cases
 from xrt.runtime.cases.table import Splits
-from xrt.runtime.errors import UsageError
+from xrt.runtime.errors import ModelError, UsageError
 from xrt.runtime.operating import youden_threshold
 from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
 from xrt.train.data import CaseDataset, fits_in_memory, loader, measure
@@ -77,13 +77,15 @@ def fit(
     """
     folder = RunFolder(Path(out), writes=first_process())
     began = time.perf_counter()
+    folder.require_free(resume=resume)
     cases, splits = open_splits(recipe, data)
     if folder.writes:
         say(f"{describe(cases)}\n{', '.join(f'{name} {len(table)}' for name, table in splits.named().items())} images")
     with threads(recipe.training.threads) as count:
-        state = folder.begin(recipe, splits, count, resume=resume)
         datasets = _datasets(splits, recipe)
         _warn_of_absent_classes(datasets["train"].table)
+        copies = _copies(datasets)
+        state = folder.begin(recipe, splits, [d for part in datasets.values() for d in part.survey.digests], count)
         measured, statistics = measure(datasets["train"], recipe.model.channels)
         normalisation = measured if recipe.normalisation == "data" else recipe.normalisation
         module = _module(recipe, cases, datasets["train"], normalisation)
@@ -100,6 +102,7 @@ def fit(
         "recipe": recipe.model_dump(mode="json"),
         "dataset": cases.summary(),
         "split": {name: dataset.table.summary() for name, dataset in datasets.items()},
+        "copies_between_parts": copies,
         "device": str(module.device),
         "threads": count,
         "epochs": len(history.rows),
@@ -167,11 +170,28 @@ def _module(recipe: Recipe, cases: CaseTable, training: CaseDataset, normalisati
     even = recipe.loss.weighting == "none" and recipe.training.sampling == "shuffled"
     if cases.task != "multiclass" and even:
         start_at_prevalence(model, recipe.model, training.targets)
+    _require_fits(model, recipe)
     if recipe.training.channels_last:
         model = model.to(memory_format=torch.channels_last)
     module = Classifier(model, recipe, normalisation, cases.task, loss, monitored)
     module.phases.check(model)
     return module
+
+
+@torch.inference_mode()
+def _require_fits(model: torch.nn.Module, recipe: Recipe) -> None:
+    """Raise ModelError if images of the recipe's size are too small, or too large, for the model."""
+    height, width = recipe.preprocessing.height, recipe.preprocessing.width
+    try:
+        model.eval()(torch.zeros(1, recipe.model.channels, height, width))
+    except RuntimeError as error:
+        reason = " ".join(str(error).splitlines()[:1])
+        raise ModelError(
+            f"{recipe.model.architecture} cannot take images of {height} x {width} ({reason}); change their size"
+            " (preprocessing.height, preprocessing.width) or the model"
+        ) from error
+    finally:
+        model.train()
 
 
 def _monitored(recipe: Recipe, names: tuple[str, ...]) -> list[int]:
@@ -224,6 +244,25 @@ def _warn_of_absent_classes(table: CaseTable) -> None:
     for name, count in zip(table.logit_classes, positives, strict=True):
         if count in (0, len(table)):
             _log.warning("%s: %d of %d training images have it, so it cannot be learned", name, count, len(table))
+
+
+def _copies(datasets: Mapping[str, CaseDataset]) -> int:
+    """How many images stand in a second part as well, under another name; warns of them."""
+    first: dict[bytes, tuple[str, str]] = {}
+    copies = []
+    for part, dataset in datasets.items():
+        for case, digest in zip(dataset.table.cases, dataset.survey.digests, strict=True):
+            original = first.setdefault(digest, (part, case.key))
+            if original[0] != part:
+                copies.append((case.key, part, original[1], original[0]))
+    if copies:
+        _log.warning(
+            "%d images are the same in two parts, such as %s in %s and %s in %s: figures may be too good; keep one of"
+            " each, or give both one patient",
+            len(copies),
+            *copies[0],
+        )
+    return len(copies)
 
 
 def _versions() -> dict[str, str]:
