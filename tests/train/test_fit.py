@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from xrt.runtime.cases import open_cases
-from xrt.runtime.errors import ModelError, UsageError
+from xrt.runtime.errors import DataError, ModelError, UsageError
 from xrt.train.callbacks import History
 from xrt.train.checkpoint import load_checkpoint
 from xrt.train.data import normalise
@@ -123,6 +123,13 @@ def test_the_epochs_before_a_run_diverges_are_kept(
     assert "training diverged in epoch 3" in caplog.text
     assert (run.metrics["epochs"], run.metrics["best_epoch"] <= 2) == (3, True)
     assert all(np.isfinite(tensor).all() for tensor in load_checkpoint(run.directory)[0].state_dict().values())
+
+
+def test_one_image_is_too_few(blobs: Path, quick: list[str], tmp_path: Path) -> None:
+    arrays = {name: array[:1] if name.startswith("train") else array for name, array in np.load(blobs).items()}
+    np.savez(tmp_path / blobs.name, **arrays)
+    with pytest.raises(DataError, match="has 1 image to train on; give two or more"):
+        fit(load_recipe("pneumoniamnist", quick), tmp_path / blobs.name, tmp_path / "run", progress=False)
 
 
 def test_images_too_small_for_the_model(blobs: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from xrt.runtime.bundle.manifest import ClassSpec
 from xrt.runtime.cases import CaseTable, describe, open_cases
 from xrt.runtime.cases.table import Splits
-from xrt.runtime.errors import ModelError, UsageError
+from xrt.runtime.errors import DataError, ModelError, UsageError
 from xrt.runtime.operating import youden_threshold
 from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
 from xrt.train.data import CaseDataset, fits_in_memory, loader, measure
@@ -152,7 +152,10 @@ def open_splits(recipe: Recipe, data: str | Path) -> tuple[CaseTable, Splits]:
     )
     if spec.per_class is not None:
         cases = cases.balanced(None if spec.per_class == "all" else spec.per_class, seed=spec.split_seed)
-    return cases, cases.split(spec.proportions, seed=spec.split_seed, official=spec.official)
+    splits = cases.split(spec.proportions, seed=spec.split_seed, official=spec.official)
+    if len(splits.train) < 2:
+        raise DataError(f"{cases.name} has {len(splits.train)} image to train on; give two or more (data.proportions)")
+    return cases, splits
 
 
 def _datasets(splits: Splits, recipe: Recipe) -> dict[str, CaseDataset]:

@@ -7,6 +7,7 @@ they mean there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ from xrt.runtime.errors import DataError, UsageError
 from xrt.train.recipe_spec import Recipe
 
 _SHOWN = 3  # faults that a message names
+_KIND = re.compile(r"constrained-|function-after\[|literal\[")
 _WANTED = {"tuple_type": "give a list", "list_type": "give a list", "dict_type": "give a mapping of keys to values"}
 _WANTED["model_type"] = _WANTED["dict_type"]
 
@@ -120,7 +122,8 @@ def _number(value: Any) -> Any:
 
 
 def _explain(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    # Of alternatives, pydantic names the kind of each beside the keys.
+    key = ".".join(str(part) for part in error["loc"] if not _KIND.match(str(part)))
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"][:-1])
         return f"unknown key {key!r}" + (f" (known: {', '.join(known)})" if known else "")
