@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from xrt.train.augmentation import augment, mixed_seed
 from xrt.train.models.spec import Normalisation
 from xrt.train.sampling import Draw, EpochSampler
 
+_log = logging.getLogger("xrt.train")
 Batch = tuple[Tensor, Tensor]
 _SHOWN = 5  # unreadable images that a message names
 
@@ -191,3 +193,30 @@ def normalise(images: UInt8[Tensor, "n 1 h w"], normalisation: Normalisation) ->
 def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     low, high = np.percentile(values, [0.5, 99.5])
     return float(low), float(high)
+
+
+def warn_of_absent_classes(table: CaseTable) -> None:
+    """Warn of classes that no training image has, or every one."""
+    positives = table.labels.sum(axis=0)
+    for name, count in zip(table.logit_classes, positives, strict=True):
+        if count in (0, len(table)):
+            _log.warning("%s: %d of %d training images have it, so it cannot be learned", name, count, len(table))
+
+
+def copies_between_parts(datasets: Mapping[str, CaseDataset]) -> int:
+    """How many images stand in a second part as well, under another name; warns of them."""
+    first: dict[bytes, tuple[str, str]] = {}
+    copies = []
+    for part, dataset in datasets.items():
+        for case, digest in zip(dataset.table.cases, dataset.survey.digests, strict=True):
+            original = first.setdefault(digest, (part, case.key))
+            if original[0] != part:
+                copies.append((case.key, part, original[1], original[0]))
+    if copies:
+        _log.warning(
+            "%d images are the same in two parts, such as %s in %s and %s in %s: figures may be too good; keep one of"
+            " each, or give both one patient",
+            len(copies),
+            *copies[0],
+        )
+    return len(copies)

@@ -23,7 +23,14 @@ from xrt.runtime.cases.table import Splits
 from xrt.runtime.errors import DataError, ModelError, UsageError
 from xrt.runtime.operating import youden_threshold
 from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
-from xrt.train.data import CaseDataset, fits_in_memory, loader, measure
+from xrt.train.data import (
+    CaseDataset,
+    copies_between_parts,
+    fits_in_memory,
+    loader,
+    measure,
+    warn_of_absent_classes,
+)
 from xrt.train.losses import build_loss
 from xrt.train.metrics import figures, probabilities
 from xrt.train.models import Normalisation, build_model, start_at_prevalence
@@ -83,8 +90,8 @@ def fit(
         say(f"{describe(cases)}\n{', '.join(f'{name} {len(table)}' for name, table in splits.named().items())} images")
     with threads(recipe.training.threads) as count:
         datasets = _datasets(splits, recipe)
-        _warn_of_absent_classes(datasets["train"].table)
-        copies = _copies(datasets)
+        warn_of_absent_classes(datasets["train"].table)
+        copies = copies_between_parts(datasets)
         state = folder.begin(recipe, splits, [d for part in datasets.values() for d in part.survey.digests], count)
         measured, statistics = measure(datasets["train"], recipe.model.channels)
         normalisation = measured if recipe.normalisation == "data" else recipe.normalisation
@@ -240,32 +247,6 @@ def _thresholds(cases: CaseTable, classes: tuple[ClassSpec, ...]) -> tuple[float
         return None
     spoken_for = classes[1:] if cases.task == "binary" else classes
     return tuple(c.threshold for c in spoken_for if c.threshold is not None)
-
-
-def _warn_of_absent_classes(table: CaseTable) -> None:
-    positives = table.labels.sum(axis=0)
-    for name, count in zip(table.logit_classes, positives, strict=True):
-        if count in (0, len(table)):
-            _log.warning("%s: %d of %d training images have it, so it cannot be learned", name, count, len(table))
-
-
-def _copies(datasets: Mapping[str, CaseDataset]) -> int:
-    """How many images stand in a second part as well, under another name; warns of them."""
-    first: dict[bytes, tuple[str, str]] = {}
-    copies = []
-    for part, dataset in datasets.items():
-        for case, digest in zip(dataset.table.cases, dataset.survey.digests, strict=True):
-            original = first.setdefault(digest, (part, case.key))
-            if original[0] != part:
-                copies.append((case.key, part, original[1], original[0]))
-    if copies:
-        _log.warning(
-            "%d images are the same in two parts, such as %s in %s and %s in %s: figures may be too good; keep one of"
-            " each, or give both one patient",
-            len(copies),
-            *copies[0],
-        )
-    return len(copies)
 
 
 def _versions() -> dict[str, str]:
