@@ -116,9 +116,9 @@ def test_what_is_left_out_makes_room_for_others(phantom_folder, tmp_path):
 
 
 def test_neither_folder_nor_data_set(tmp_path):
-    (tmp_path / "a.npz").write_bytes(b"no archive")
-    with pytest.raises(DataError, match=r"a\.npz is neither a folder of radiographs nor a labelled data set"):
-        gathered_inputs(tmp_path / "a.npz", SPEC, model("Mass"), "test")
+    (tmp_path / "a.txt").write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"a\.txt is neither a folder of radiographs nor a labelled data set"):
+        gathered_inputs(tmp_path / "a.txt", SPEC, model("Mass"), "test")
 
 
 def test_what_labels_lose_is_measured(bundle):

@@ -37,7 +37,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
         Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "images" / name)
     (tmp_path / "images" / "b.png").write_bytes(b"not an image")
     (tmp_path / "Data_Entry_2017.csv").write_text("Image Index,Finding Labels,Patient ID\na.png,Mass,1\nb.png,Mass,2\n")
-    with pytest.raises(DataError, match=r"images/b\.png: .*restore the image or remove its row"):
+    with pytest.raises(DataError, match=r"1 of 2 images cannot be read: .*images/b\.png: .*\. Restore them, or"):
         CaseDataset(open_cases(tmp_path), SPEC, cached=True)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from xrt.runtime.cases import open_cases
-from xrt.runtime.errors import ModelError, UsageError
+from xrt.runtime.errors import DataError, ModelError, UsageError
 from xrt.train.checkpoint import load_checkpoint
 from xrt.train.data.dataset import normalise
 from xrt.train.recipes.loading import load_recipe
@@ -107,6 +107,54 @@ def test_the_same_seed_gives_the_same_weights(run: Run, blobs: Path, quick: list
 def test_a_finished_run_is_not_overwritten(run: Run, blobs: Path) -> None:
     with pytest.raises(UsageError, match="holds a finished run; give another directory"):
         fit(load_recipe("pneumoniamnist"), blobs, run.directory)
+
+
+def test_a_run_that_diverges_is_no_model(blobs: Path, quick: list[str], tmp_path: Path) -> None:
+    recipe = load_recipe("pneumoniamnist", [*quick, "optim.lr=1e30", "optim.schedule=constant"])
+    with pytest.raises(ModelError, match=r"training diverged in epoch 1: the validation loss is nan\. Lower the rate"):
+        fit(recipe, blobs, tmp_path / "run", progress=False)
+
+
+def test_the_epochs_before_a_run_diverges_are_kept(
+    blobs: Path, quick: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    phases = "training.phases=[{epochs: 2, lr: 1e-3}, {epochs: 4, lr: 1e30}]"
+    run = fit(load_recipe("pneumoniamnist", [*quick, "training.ema=0", phases]), blobs, tmp_path / "run")
+    assert "training diverged in epoch 3" in caplog.text
+    assert (run.metrics["epochs"], run.metrics["best_epoch"] <= 2) == (3, True)
+    assert all(np.isfinite(tensor).all() for tensor in load_checkpoint(run.directory)[0].state_dict().values())
+
+
+def test_one_image_is_too_few(blobs: Path, quick: list[str], tmp_path: Path) -> None:
+    arrays = {name: array[:1] if name.startswith("train") else array for name, array in np.load(blobs).items()}
+    np.savez(tmp_path / blobs.name, **arrays)
+    with pytest.raises(DataError, match="has 1 image to train on; give two or more"):
+        fit(load_recipe("pneumoniamnist", quick), tmp_path / blobs.name, tmp_path / "run", progress=False)
+
+
+def test_images_too_small_for_the_model(blobs: Path, tmp_path: Path) -> None:
+    small = ["model.architecture=vgg16", "preprocessing.height=8", "preprocessing.width=8", "training.threads=1"]
+    with pytest.raises(ModelError, match=r"vgg16 cannot take images of 8 x 8 \(.*\); change their size"):
+        fit(load_recipe("pneumoniamnist", small), blobs, tmp_path / "run", progress=False)
+
+
+def test_nothing_foreign_is_written_over(blobs: Path, quick: list[str], tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds a metrics\.csv that is no run's; give another directory"):
+        fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path, progress=False)
+    with pytest.raises(UsageError, match="is not a folder that this user may write to"):
+        fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path / "metrics.csv" / "run", progress=False)
+
+
+def test_the_same_image_in_two_parts_is_told_of(
+    blobs: Path, quick: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arrays = dict(np.load(blobs))
+    arrays["test_images"][3] = arrays["train_images"][7]
+    np.savez(tmp_path / blobs.name, **arrays)
+    run = fit(load_recipe("pneumoniamnist", [*quick, "training.epochs=1"]), tmp_path / blobs.name, tmp_path / "run")
+    assert run.metrics["copies_between_parts"] == 1
+    assert "1 images are the same in two parts, such as test/3 in test and train/7 in train" in caplog.text
 
 
 def test_a_terminated_run_is_not_a_success(

@@ -119,7 +119,8 @@ def test_colour_weights_serve_a_grey_model(tmp_path: Path, suffix: str) -> None:
     colour = build_model(ModelSpec(architecture="resnet18", channels=3), 1000)
     file = tmp_path / f"colour{suffix}"
     if suffix == ".pth":
-        torch.save(colour.state_dict(), file)
+        # As torch's DataParallel names them.
+        torch.save({f"module.{name}": tensor for name, tensor in colour.state_dict().items()}, file)
     else:
         safetensors.torch.save_file(colour.state_dict(), file)
     grey = build_model(ModelSpec(architecture="resnet18", channels=1, weights=str(file)), 2)

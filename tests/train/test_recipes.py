@@ -115,3 +115,31 @@ def test_malformed_files(tmp_path: Path, text: str, message: str) -> None:
 def test_a_recipe_survives_its_own_json() -> None:
     recipe = load_recipe("phantoms")
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+BASE = "name: mine\npreprocessing: {height: 32, width: 32}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be a mapping of keys, not NoneType"),
+        ("- a\n", "must be a mapping of keys, not list"),
+        (BASE + "name: other\n", "is not valid YAML: key 'name' stands there twice"),
+        (BASE + "search: {a: &a [1], b: *a}\n", r"is not valid YAML: \*a: write the value out"),
+        (BASE + f"search: {{a: {'[' * 5000}{']' * 5000}}}\n", "is not valid YAML: maximum recursion"),
+        (b"name: caf\xe9\n", "is not valid YAML: unacceptable character"),
+        (BASE + "a: 1\nb: 1\nc: 1\nd: 1\ne: 1\n", "unknown key 'c' .*; and 2 more$"),
+        (BASE + "data: {classes: Mass}\n", r"data\.classes: give a list \(got 'Mass'\)"),
+        (BASE + "optim: 3\n", r"optim: give a mapping of keys to values \(got 3\)"),
+        (BASE + "training: {seed: -1}\n", r"training\.seed: Input should be greater than or equal to 0 \(got -1\)"),
+        (BASE + "training: {threads: 100000}\n", r"training\.threads: Input should be less than or equal to 1024"),
+        (BASE + "training: {devices: -1}\n", r"training\.devices.* greater than or equal to 1 \(got -1\)"),
+        (BASE + "model: {compact: {centred: 9}}\n", "centred is stage 9; there are 3, counted from 0"),
+    ],
+)
+def test_faults_of_a_file_are_named(tmp_path: Path, text: str | bytes, message: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=message):
+        load_recipe(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,6 +103,17 @@ def test_what_cannot_be_resumed(
     other = load_recipe("pneumoniamnist", [*settings, "optim.lr=0.5"])
     with pytest.raises(UsageError, match=r"was begun with optim\.lr = 0\.01, now it is 0\.5; continue with the same"):
         fit(other, blobs, tmp_path, resume=True, progress=False)
+    arrays = dict(np.load(blobs))
+    arrays["train_images"][0, 0, 0] ^= 1
+    np.savez(tmp_path / blobs.name, **arrays)
+    with pytest.raises(UsageError, match="was begun on other cases or images than the data set has now"):
+        fit(recipe, tmp_path / blobs.name, tmp_path, resume=True, progress=False)
+    begun = (tmp_path / "run.json").read_text()
+    for damage in ("", "[]", json.dumps({**json.loads(begun), "recipe": None})):
+        (tmp_path / "run.json").write_text(damage)
+        with pytest.raises(ModelError, match=r"run\.json is damaged; remove"):
+            fit(recipe, blobs, tmp_path, resume=True, progress=False)
+    (tmp_path / "run.json").write_text(begun)
     state = tmp_path / RESUME
     state.write_bytes(state.read_bytes()[:-1000])
     with pytest.raises(ModelError, match="truncated or damaged; remove it, and --resume starts the run anew"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from xrt.runtime.errors import DataError, UsageError
+from xrt.runtime.errors import DataError, ModelError, UsageError
 from xrt.train.search import search as searching
 from xrt.train.search.grid import RECORD, grid_of
 from xrt.train.search.search import search
@@ -112,3 +112,39 @@ def test_a_wrong_key_is_found_before_anything_is_trained(blobs: Path, quick: lis
     with pytest.raises(DataError, match=r"unknown key 'optim\.rate'"):
         search("pneumoniamnist", [*quick, "search={optim.lr: [1.0e-3], optim.rate: [1.0]}"], blobs, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ("{optim.lr: []}", "has no grid"),
+        ("{optim.lr: [1.0e-3, 1.0e-3]}", r"runs 001-lr=0\.001 and 002-lr=0\.001 of the grid are the same recipe"),
+        ("{optim.lr: [1, 1.0]}", "are the same recipe"),
+        (
+            "{training.epochs: [1, 2], training: [{epochs: 3}]}",
+            "varies training and training.epochs, which is inside it",
+        ),
+    ],
+)
+def test_a_grid_that_repeats_or_contradicts_itself(
+    blobs: Path, quick: list[str], tmp_path: Path, grid: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        search("pneumoniamnist", [*quick, f"search={grid}"], blobs, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_files(blobs: Path, quick: list[str], tmp_path: Path) -> None:
+    """A record is made again of the run that has ended; what cannot be made again is named, and removing it helps."""
+    settings = [*quick, "training.epochs=1", "search={optim.lr: [1.0e-2]}"]
+    found = search("pneumoniamnist", settings, blobs, tmp_path)
+    run = tmp_path / found[0]["run"]
+    for damage in ("", "{}", "[1]"):
+        (run / RECORD).write_text(damage)
+        assert search("pneumoniamnist", settings, blobs, tmp_path)[0]["value"] == found[0]["value"]
+    for name in ("journal.log", "grid.json"):
+        (tmp_path / name).write_text("{")
+        with pytest.raises(ModelError, match=f"{name} is damaged; remove"):
+            search("pneumoniamnist", settings, blobs, tmp_path)
+        (tmp_path / name).unlink()
+        assert search("pneumoniamnist", settings, blobs, tmp_path)[0]["value"] == found[0]["value"]

@@ -42,7 +42,7 @@ def image_files(path: Path) -> Iterator[Path]:
 
 
 def on_one_line(path: str | os.PathLike[str]) -> str:
-    """A path as a report can hold it: what is no UTF-8, or cannot be printed, as an escape."""
+    """A path, or other text, as a report can hold it: what is no UTF-8, or cannot be printed, as an escape."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

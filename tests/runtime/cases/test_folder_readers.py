@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,3 +138,20 @@ def test_other_layouts_are_not_class_folders(
     tree("a/1.png", "b/1.png")  # into the same folder
     for root, name in ((nih, "NIH"), (covid_phantoms, "COVID-19"), (rsna_phantoms, "RSNA")):
         assert f"({name}" in open_cases(root).name
+
+
+def test_folders_that_systems_make_are_no_classes(tree: Callable[..., Path]) -> None:
+    assert open_cases(tree("a/1.png", "b/1.png", "__MACOSX/a/._1.png", ".git/x.png")).classes == ("a", "b")
+
+
+def test_a_file_name_that_cannot_be_written(tree: Callable[..., Path]) -> None:
+    root = tree("a/1.png", "b/1.png")
+    (root / "a" / "1.png").rename(os.fsdecode(os.fsencode(root) + b"/a/\xff.png"))
+    with pytest.raises(DataError, match=r"the file name a/\\xff\.png cannot be written; rename it"):
+        open_cases(root)
+
+
+def test_a_misspelt_class_of_covid_is_not_lost(tree: Callable[..., Path]) -> None:
+    names = ["COVID/images/1.png", "Normal/images/1.png", "Viral_Pneumonia/images/1.png"]
+    with pytest.raises(DataError, match=r"Viral_Pneumonia has images, and is none of COVID, Lung_Opacity, Normal"):
+        open_cases(tree(*names))

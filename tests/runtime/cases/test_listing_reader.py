@@ -26,6 +26,13 @@ def test_several_labels_are_independent(csv_file: Callable[..., Path]) -> None:
     np.testing.assert_array_equal(table.labels, [[1, 1], [0, 0], [0, 0]])
 
 
+def test_an_image_without_its_label_is_told_of(csv_file: Callable[..., Path]) -> None:
+    """One cell left empty makes two exclusive classes independent ones: nobody would guess it from the figures."""
+    table = open_cases(csv_file("path,label\na.png,ill\nb.png,\nc.png,normal\n"))
+    assert table.task == "multilabel"
+    assert "images without any are listed (1), so labels count as independent" in table.notes[0]
+
+
 def test_three_labels_are_multiclass(csv_file: Callable[..., Path]) -> None:
     table = open_cases(csv_file("path,label\na.png,tb\nb.png,normal\nc.png,covid\n"))
     assert (table.task, table.classes) == ("multiclass", ("normal", "covid", "tb"))
@@ -43,7 +50,7 @@ def test_columns_of_0_and_1_are_independent(csv_file: Callable[..., Path]) -> No
 
 def test_what_is_known_of_each_image(csv_file: Callable[..., Path]) -> None:
     text = (
-        "Path,LABEL,Patient,View,Sex,Age,Split\na.png,x,1,PA,F,063Y,train_val\nb.png,y,2,,,,TEST\nc.png,y,3,AP,M,7,\n"
+        "Path,LABEL,Patient,View,Sex,Age,Split\na.png,x,1,PA,F,063Y,train_val\nb.png,y,2,,,,TEST\nc.png,y,3,AP,M,7.0,\n"
     )
     found = [(c.patient, c.view, c.sex, c.age, c.split) for c in open_cases(csv_file(text)).cases]
     assert found == [("1", "PA", "F", 63, "train_val"), ("2", None, None, None, "test"), ("3", "AP", "M", 7, None)]
@@ -86,7 +93,14 @@ def test_missing_images(csv_file: Callable[..., Path]) -> None:
         ("", "has no column 'path'|has no rows"),
         ("path,label\n", "has a header but no rows"),
         ("file,label\na.png,x\n", r"no column 'path' that says where the images are; its columns are file, label"),
-        ("path;label\na.png;x\n", r"seem to be separated by semicolons \(path;label\); separate them by commas"),
+        ("path;label\na.png;x\n", r"seem to be separated by semicolons; separate them by commas"),
+        ("path\tlabel\na.png\tx\n", "seem to be separated by tabs; separate them by commas"),
+        ("path,label\na.png,x\nb.png,x\n", "the only class is x, and an image has just one"),
+        (
+            "path,label\na.png,normal\nb.png,Normal\n",
+            "'Normal' and 'normal' differ in capitals alone; write them alike",
+        ),
+        ('path,label\na.png,"x\ny"\nb.png,z\n', r"'x\\ny' is no name of a class; rename it"),
         ("path,patient\na.png,1\n", "has no labels: add a column 'label', or one column of 0 and 1 for every class"),
         ("path,label,labels\na.png,x,x\n", "columns 'label' and 'labels'; keep one of them"),
         ("path,Label,label\na.png,x,x\n", "columns 'Label' and 'label'; keep one of them"),

@@ -89,7 +89,7 @@ def test_faults_are_named(medmnist_file: Callable[..., Path], changes: Mapping[s
 
 
 @pytest.mark.parametrize(
-    ("mark", "message"), [(b"PK\1\2", "is no data set that xrt knows"), (b"NUMPY", "cannot be read as MedMNIST")]
+    ("mark", "message"), [(b"PK\1\2", "cannot be read as MedMNIST"), (b"NUMPY", "cannot be read as MedMNIST")]
 )
 def test_a_damaged_archive_is_refused(medmnist_file: Callable[..., Path], mark: bytes, message: str) -> None:
     path = medmnist_file(BINARY)

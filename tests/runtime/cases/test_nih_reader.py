@@ -213,3 +213,15 @@ def test_its_caveat_travels_with_it(nih_folder: Callable[..., Path]) -> None:
 def test_only_findings_that_are_asked_for_keep_their_boxes(nih_folder: Callable[..., Path]) -> None:
     table = open_cases(nih_folder(boxes=BOXES), classes=["Infiltration"], ignore=None)
     assert [len(case.boxes) for case in table.cases] == [0, 0, 1, 0]
+
+
+def test_no_finding_beside_a_finding_is_refused(nih_folder: Callable[..., Path]) -> None:
+    root = nih_folder([("1.png", "No Finding|Mass", "1", "50", "M", "PA")])
+    with pytest.raises(DataError, match=r"line 2: 1\.png has 'No Finding' beside other labels, 'No Finding\|Mass'"):
+        open_cases(root)
+
+
+@pytest.mark.parametrize("sides", ["inf,1,2,2", "1,1,inf,2", "nan,1,2,2", "-1,1,2,2", "1,1,0,2"])
+def test_a_box_that_is_no_place_is_refused(nih_folder: Callable[..., Path], sides: str) -> None:
+    with pytest.raises(DataError, match=r"BBox_List_2017\.csv, line 2: expected image, label, x, y, width, height"):
+        open_cases(nih_folder(boxes=f"Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000001_000.png,Mass,{sides},,,\n"))

@@ -57,6 +57,9 @@ class CheckpointSpec(Part):
     def _consistent(self) -> CheckpointSpec:
         if self.task == "binary" and (len(self.classes) != 2 or self.explained_class not in (0, 1)):
             raise ValueError("a binary model names two classes and says which one its maps explain")
+        names = [spec.name for spec in self.classes]
+        if len(set(names)) < len(names):
+            raise ValueError(f"class names repeat: {', '.join(names)}")
         if len(self.normalisation.mean) != self.model.channels:
             raise ValueError(
                 f"normalisation has {len(self.normalisation.mean)} channels, the model {self.model.channels}"

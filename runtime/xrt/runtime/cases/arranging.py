@@ -12,6 +12,7 @@ from xrt.runtime.cases.options import ReadOptions
 from xrt.runtime.cases.reading import Reading, some_of
 from xrt.runtime.cases.table import CaseTable
 from xrt.runtime.errors import DataError
+from xrt.runtime.files import on_one_line
 
 PHANTOMS = "phantoms.csv"
 _SYNTHETIC = (
@@ -28,10 +29,12 @@ def arrange(reading: Reading, options: ReadOptions, task: Task | None = None) ->
 
     Classes are the groups asked for, else the classes asked for, else the set's own. They are exclusive where groups
     were asked for or the set's labels are; a `task` decides that instead. Raises DataError if too many images are
-    missing, labels are in no class and not ignored, an image belongs to two exclusive classes, or none to any.
+    missing, labels are in no class and not ignored, an image belongs to two exclusive classes, or none to any, there is
+    but one exclusive class, or a name cannot be written.
     """
     _require_images(reading, options.allow_missing)
     groups = labels_of_classes(reading, options)
+    _require_names(reading, groups)
     claims = Claims(groups)
     exclusive = task != "multilabel" if task else options.groups is not None or reading.exclusive
     cases = claimed(_prepared(reading.cases, options), claims, exclusive=exclusive)
@@ -40,6 +43,11 @@ def arrange(reading: Reading, options: ReadOptions, task: Task | None = None) ->
             f"{reading.listed_in}: no image belongs to any of {', '.join(groups)}; the labels are"
             f" {some_of(sorted(count_labels(reading.cases)))}. Name some of these (data.classes,"
             " data.groups)."
+        )
+    if exclusive and len(groups) < 2:
+        raise DataError(
+            f"{reading.listed_in}: the only class is {', '.join(groups)}, and an image has just one, so"
+            " there is nothing to tell apart; name two classes or more (data.classes), or add images of another one"
         )
     if task is None:
         task = "multilabel" if not exclusive else "binary" if len(groups) == 2 else "multiclass"
@@ -90,6 +98,22 @@ def _require_images(reading: Reading, allowed: float) -> None:
             f" {', '.join(missing[:3])}), and {allowed:.0%} may be missing. Unpack the rest of the images, or allow a"
             " larger share (data.allow_missing)."
         )
+
+
+def _require_names(reading: Reading, groups: Groups) -> None:
+    """Names of classes and images end in tables, JSON and reports."""
+    for name in groups:
+        if not name.strip() or not name.isprintable():
+            raise DataError(f"{reading.listed_in}: {name!r} is no name of a class; rename it, in printable characters")
+    lowered = {name.casefold(): name for name in groups}
+    if twins := [name for name in groups if lowered[name.casefold()] != name]:
+        raise DataError(
+            f"{reading.listed_in}: the classes {twins[0]!r} and {lowered[twins[0].casefold()]!r} differ in capitals"
+            " alone; write them alike, or make one class of them (data.groups)"
+        )
+    for case in reading.cases:
+        if on_one_line(case.key) != case.key:
+            raise DataError(f"{reading.listed_in}: the file name {on_one_line(case.key)} cannot be written; rename it")
 
 
 def _require_known_labels(reading: Reading, accepted: set[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,8 +45,16 @@ class Case:
     split: str | None = None
 
 
+def box_of(label: str, sides: Iterable[str]) -> Box:
+    """A box from x, y, width and height as text. Raises ValueError if they are no place in an image."""
+    x, y, width, height = map(float, sides)
+    if not (x >= 0 and y >= 0 and width > 0 and height > 0 and math.isfinite(x + y + width + height)):
+        raise ValueError(f"no place in an image: {x}, {y}, {width}, {height}")
+    return Box(label, x, y, width, height)
+
+
 def whole_years(text: str) -> int | None:
-    """Whole years from `60` or `60.0`, or from a DICOM age string: `060Y`, `018M`, `003W`, `020D` (PS3.5, AS).
+    """Whole years from `60`, `60.0` as spreadsheets write it, or a DICOM age: `060Y`, `018M`, `003W` (PS3.5, AS).
 
     None for anything else, and for ages over 120, which public sets contain.
     """

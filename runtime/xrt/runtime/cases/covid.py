@@ -12,6 +12,7 @@ from pathlib import Path
 
 from xrt.runtime.cases.folders import read_folders
 from xrt.runtime.cases.reading import Reading
+from xrt.runtime.errors import DataError
 
 LABELS = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
 NOTE = (
@@ -29,7 +30,14 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, classes: tuple[str, ...] | None) -> Reading:
-    """Read a folder in this layout: exclusive classes, those whose folders are there. Masks are not images."""
+    """Read a folder in this layout: exclusive classes, those whose folders are there. Masks are not images.
+
+    Raises DataError for a folder of images that is no class of the database.
+    """
+    if others := sorted({file.parent.name for file in path.glob("*/images")} - set(LABELS)):
+        raise DataError(
+            f"{path / others[0]} has images, and is none of {', '.join(LABELS)}; correct its name, or move it elsewhere"
+        )
     folders = {label: path / label / "images" for label in LABELS if (path / label / "images").is_dir()}
     name = f"{path.resolve().name} (COVID-19 Radiography layout)"
     return read_folders(name, path, [(label, folder, None) for label, folder in folders.items()], LABELS, (NOTE,))

@@ -4,7 +4,8 @@
     ROOT/train/CLASS/*.png, ROOT/val/CLASS/*.png, ROOT/test/CLASS/*.png
 
 Images may lie deeper inside a class's folder. Folders named `masks` hold no images. A folder that directly holds
-images, or whose folders are named after images (`images_001`), has no classes.
+images, or whose folders are named after images (`images_001`), has no classes; nor are folders that systems make
+(`.git`, `__MACOSX`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from xrt.runtime.files import image_files
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom", ".dic")
 MASKS = "masks"
-_NO_CLASS = re.compile(r"(^|_)(images?|masks?)(_|$)", re.IGNORECASE)
+_NO_CLASS = re.compile(r"^\.|^__|(^|_)(images?|masks?)(_|$)", re.IGNORECASE)
 
 
 def recognises(path: Path) -> bool:
@@ -93,7 +94,7 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(Path(entry.path) for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(Path(entry.path) for entry in _entries(folder) if entry.is_dir())
 
 
 def _holds_images(folder: Path) -> bool:

@@ -25,6 +25,10 @@ from xrt.runtime.errors import DataError
 LABELS = ("label", "labels")
 PARTICULARS = ("path", "patient", "view", "sex", "age", "split")
 PARTS = ("train", "val", "test", "train_val")
+_UNLABELLED = (
+    "No image has several labels, but images without any are listed ({}), so labels count as independent; where they"
+    " exclude each other, name the label of every image."
+)
 _PRESENT = {"1": True, "0": False, "1.0": True, "0.0": False}
 
 
@@ -56,7 +60,8 @@ def read(path: Path, classes: tuple[str, ...] | None) -> Reading:
             raise DataError(f"{where}: {key} is a folder; list the images in it")
         else:
             missing[key] = None
-    exclusive = label_column is not None and all(len(case.labels) == 1 for case in cases.values())
+    counts = [len(case.labels) for case in cases.values()]
+    exclusive = label_column is not None and set(counts) <= {1}
     if exclusive:
         labels = negative_first({case.labels[0] for case in cases.values()})
     else:
@@ -70,6 +75,7 @@ def read(path: Path, classes: tuple[str, ...] | None) -> Reading:
         exclusive=exclusive,
         listed_in=path,
         missing=tuple(missing),
+        notes=(_UNLABELLED.format(counts.count(0)),) if label_column and set(counts) == {0, 1} else (),
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from xrt.runtime.cases.case import Box, Case, whole_years
+from xrt.runtime.cases.case import NO_FINDING, Box, Case, box_of, whole_years
 from xrt.runtime.cases.images import FolderImages
 from xrt.runtime.cases.reading import Reading, occurring
 from xrt.runtime.cases.rows import read_cells, read_rows, read_text
@@ -66,12 +66,18 @@ def read(path: Path, classes: tuple[str, ...] | None) -> Reading:
         name = row["Image Index"]
         if name in cases or name in missing:
             raise DataError(f"{path / ENTRIES}, line {line}: {name} is listed twice; remove one row")
+        labels = tuple(label.strip() for label in row["Finding Labels"].split("|") if label.strip())
+        if NO_FINDING in labels and len(labels) > 1:
+            raise DataError(
+                f"{path / ENTRIES}, line {line}: {name} has {NO_FINDING!r} beside other labels,"
+                f" {row['Finding Labels']!r}; correct the row"
+            )
         if name not in files:
             missing[name] = None
             continue
         cases[name] = Case(
             key=files[name],
-            labels=tuple(label.strip() for label in row["Finding Labels"].split("|") if label.strip()),
+            labels=labels,
             patient=row["Patient ID"],
             view=row.get("View Position") or None,
             sex=row.get("Patient Gender") or None,
@@ -121,10 +127,8 @@ def _boxes(file: Path) -> dict[str, tuple[Box, ...]]:
         return boxes
     for line, cells in list(read_cells(file))[1:]:
         try:
-            name, label, x, y, width, height = cells[:6]
-            box = Box(_BOX_SPELLING.get(label, label), float(x), float(y), float(width), float(height))
-            if not (box.width > 0 and box.height > 0 and box.x >= 0 and box.y >= 0):
-                raise ValueError
+            name, label, *sides = cells[:6]
+            box = box_of(_BOX_SPELLING.get(label, label), sides)
         except ValueError:
             raise DataError(
                 f"{file}, line {line}: expected image, label, x, y, width, height, not {','.join(cells)!r};"

@@ -130,17 +130,18 @@ def cases_for(
 
 
 def _read(path: Path, classes: tuple[str, ...] | None) -> Reading:
-    if not path.exists():
-        raise DataError(f"{path} does not exist; give the folder or file of a labelled data set")
-    for reader in READERS:
-        if reader.recognises(path):
-            try:
-                return reader.read(path, classes)
-            except (*DAMAGE, MemoryError) as error:
-                reason = str(error) or type(error).__name__
-                raise DataError(
-                    f"{path} cannot be read as {reader.name} ({reason}): copy or correct its files"
-                ) from error
+    try:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; give the folder or file of a labelled data set")
+        reader = next((reader for reader in READERS if reader.recognises(path)), None)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from error
+    if reader is not None:
+        try:
+            return reader.read(path, classes)
+        except (*DAMAGE, MemoryError) as error:
+            reason = str(error) or type(error).__name__
+            raise DataError(f"{path} cannot be read as {reader.name} ({reason}): copy or correct its files") from error
     known = "; ".join(f"{reader.name} is {reader.mark}" for reader in READERS)
     raise DataError(f"{path} is no data set that xrt knows, or its file of labels is missing. Layouts: {known}.")
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from xrt.runtime.cases.reading import some_of
 from xrt.runtime.errors import DataError
 
 Row = tuple[int, dict[str, str]]
@@ -64,6 +65,7 @@ def read_rows(file: Path, *, columns: Sequence[str] = (), filled: Sequence[str] 
 
 def name_columns(header: Sequence[str]) -> str:
     """What a message says of the columns that are there."""
-    if len(header) == 1 and ";" in header[0]:
-        return f"its cells seem to be separated by semicolons ({header[0]}); separate them by commas"
-    return f"its columns are {', '.join(header) or 'none'}"
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if sum(cell.count(sign) for cell in header) >= len(header):
+            return f"its cells seem to be separated by {name}; separate them by commas"
+    return f"its columns are {some_of(header)}"

@@ -16,7 +16,7 @@ import json
 import os
 from pathlib import Path
 
-from xrt.runtime.cases.case import Box, Case
+from xrt.runtime.cases.case import Box, Case, box_of
 from xrt.runtime.cases.headers import Header, read_headers
 from xrt.runtime.cases.images import FolderImages
 from xrt.runtime.cases.reading import Reading
@@ -115,10 +115,10 @@ def _targets(file: Path) -> dict[str, tuple[Box, ...]]:
 def _box(where: str, row: dict[str, str]) -> Box | None:
     sides = [row[side] for side in ("x", "y", "width", "height")]
     try:
-        box = Box(OPACITY, *map(float, sides)) if any(sides) else None
-        if {"0": box is None, "1": box is not None and box.width > 0 and box.height > 0}[row["Target"]]:
+        box = box_of(OPACITY, sides) if any(sides) else None
+        if {"0": box is None, "1": box is not None}[row["Target"]]:
             return box
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, ValueError):
         pass
     raise DataError(
         f"{where}: expected Target 1 with a box or Target 0 without one, not {','.join(row.values())!r}; correct or"

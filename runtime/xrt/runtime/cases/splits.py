@@ -21,7 +21,8 @@ def split_by_patient(cases: Sequence[Case], proportions: Sequence[float], seed: 
     _require_proportions(proportions)
     groups = _deal(cases, range(len(cases)), proportions, seed)
     parts: dict[str, Sequence[int]] = dict(zip(PARTS, groups, strict=True))
-    _require_filled(parts, cases, proportions)
+    patients = len({case.patient for case in cases})
+    _require_filled(parts, proportions, f"{patients} patients cannot fill shares of {tuple(proportions)}")
     return parts
 
 
@@ -51,7 +52,7 @@ def official_split(cases: Sequence[Case], proportions: Sequence[float], seed: in
         ratio = proportions[0] / whole, proportions[1] / whole
         train, val = _deal(cases, undivided, ratio, seed)
         parts["train"], parts["val"] = sorted(parts["train"] + train), sorted(parts["val"] + val)
-    _require_filled(parts, cases, proportions)
+    _require_filled(parts, proportions, "the official lists (data.official) name too few images for it")
     return parts
 
 
@@ -95,10 +96,9 @@ def _require_proportions(proportions: Sequence[float]) -> None:
         )
 
 
-def _require_filled(parts: Indices, cases: Sequence[Case], proportions: Sequence[float]) -> None:
+def _require_filled(parts: Indices, proportions: Sequence[float], reason: str) -> None:
     for (name, indices), share in zip(parts.items(), proportions, strict=True):
         if share > 0 and not indices:
             raise DataError(
-                f"the {name} part would be empty: {len({case.patient for case in cases})} patients cannot fill shares"
-                f" of {tuple(proportions)}. Use more images or other shares (data.proportions)."
+                f"the {name} part would be empty: {reason}. Use more images or other shares (data.proportions)."
             )

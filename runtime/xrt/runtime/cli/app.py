@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from xrt.runtime.errors import MissingDependency, XrtError
+from xrt.runtime.files import on_one_line
 
 GROUP = "xrt.commands"
 # In the order of the road; the value is what to install for it.
@@ -68,11 +69,11 @@ def main() -> None:
     try:
         build_app()()
     except XrtError as error:
-        print(f"xrt: {error}", file=sys.stderr)
+        print(f"xrt: {on_one_line(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (OSError, sqlite3.Error) as error:
         # A full disk, a folder without permission, a damaged results.db: nothing that a traceback would explain.
-        print(f"xrt: {error}", file=sys.stderr)
+        print(f"xrt: {on_one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
 
 

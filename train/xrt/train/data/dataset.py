@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +24,17 @@ from xrt.train.data.augmentation import augment, mixed_seed
 from xrt.train.data.sampling import Draw, EpochSampler
 from xrt.train.models.spec import Normalisation
 
+_log = logging.getLogger("xrt.train")
 Batch = tuple[Tensor, Tensor]
+_SHOWN = 5  # unreadable images that a message names
+
+
+class Survey(NamedTuple):
+    """What is known of every input of a data set: mean and standard deviation in grey levels, and its BLAKE2b hash."""
+
+    means: Float[np.ndarray, " n"]
+    stds: Float[np.ndarray, " n"]
+    digests: list[bytes]
 
 
 class CaseDataset(Dataset[Batch]):
@@ -55,23 +68,37 @@ class CaseDataset(Dataset[Batch]):
             return self._images[torch.as_tensor(indices)]
         return torch.from_numpy(self._decode(indices))
 
+    @cached_property
+    def survey(self) -> Survey:
+        """What is known of every input, in one pass. Raises DataError naming images that cannot be read."""
+        means, stds, digests = [], [], []
+        for images, _ in loader(self, 64, workers=0):
+            levels = images.flatten(1).double()
+            means.append(levels.mean(1).numpy())
+            stds.append(levels.std(1, correction=0).numpy())
+            digests += [hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in images]
+        return Survey(np.concatenate(means), np.concatenate(stds), digests)
+
     def _decode(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n height width"]:
         images = np.empty((len(indices), self.preprocessing.height, self.preprocessing.width), np.uint8)
 
-        def fill(place: int) -> None:
-            images[place] = self._load(indices[place])
+        def fill(place: int) -> str | None:
+            try:
+                images[place] = self.table.load(indices[place], self.preprocessing)
+            except ImageError as error:
+                return str(error)
+            return None
 
         # Threads, not processes: Pillow decodes and resizes without holding the interpreter's lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(fill, range(len(indices))))
+            faults = [fault for fault in pool.map(fill, range(len(indices))) if fault]
+        if faults:
+            more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+            raise DataError(
+                f"{len(faults)} of {len(indices)} images cannot be read: {'; '.join(faults[:_SHOWN])}{more}. Restore"
+                " them, or remove them from the data set"
+            )
         return images
-
-    def _load(self, index: int) -> UInt8[np.ndarray, "height width"]:
-        try:
-            return self.table.load(index, self.preprocessing)
-        except ImageError as error:
-            key = self.table.cases[index].key
-            raise DataError(f"{self.table.root}, {key}: {error}; restore the image or remove its row") from error
 
 
 def fits_in_memory(images: int, preprocessing: Preprocessing, limit_mib: int) -> bool:
@@ -146,12 +173,7 @@ def measure(dataset: CaseDataset, channels: int) -> tuple[Normalisation, InputSt
     channel; the input statistics are the 0.5th and 99.5th percentiles, over images, of each image's mean and
     standard deviation in grey levels 0..255.
     """
-    means, stds = [], []
-    for images, _ in loader(dataset, 64, workers=0):
-        levels = images.flatten(1).double()
-        means.append(levels.mean(1).numpy())
-        stds.append(levels.std(1, correction=0).numpy())
-    mean, std = np.concatenate(means), np.concatenate(stds)
+    mean, std, _ = dataset.survey
     overall = mean.mean()
     # The variance over all pixels is the mean of the variances plus the variance of the means (equal sizes).
     spread = float(np.sqrt((std**2 + (mean - overall) ** 2).mean()))
@@ -171,3 +193,30 @@ def normalise(images: UInt8[Tensor, "n 1 h w"], normalisation: Normalisation) ->
 def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     low, high = np.percentile(values, [0.5, 99.5])
     return float(low), float(high)
+
+
+def warn_of_absent_classes(table: CaseTable) -> None:
+    """Warn of classes that no training image has, or every one."""
+    positives = table.labels.sum(axis=0)
+    for name, count in zip(table.logit_classes, positives, strict=True):
+        if count in (0, len(table)):
+            _log.warning("%s: %d of %d training images have it, so it cannot be learned", name, count, len(table))
+
+
+def copies_between_parts(datasets: Mapping[str, CaseDataset]) -> int:
+    """How many images stand in a second part as well, under another name; warns of them."""
+    first: dict[bytes, tuple[str, str]] = {}
+    copies = []
+    for part, dataset in datasets.items():
+        for case, digest in zip(dataset.table.cases, dataset.survey.digests, strict=True):
+            original = first.setdefault(digest, (part, case.key))
+            if original[0] != part:
+                copies.append((case.key, part, original[1], original[0]))
+    if copies:
+        _log.warning(
+            "%d images are the same in two parts, such as %s in %s and %s in %s: figures may be too good; keep one of"
+            " each, or give both one patient",
+            len(copies),
+            *copies[0],
+        )
+    return len(copies)

@@ -33,6 +33,8 @@ class CompactSpec(Part):
             raise ValueError(
                 f"{self.halvings} halvings need more than {len(self.widths)} stages: the last keeps its size"
             )
+        if self.centred is not None and self.centred >= len(self.widths):
+            raise ValueError(f"centred is stage {self.centred}; there are {len(self.widths)}, counted from 0")
         return self
 
 

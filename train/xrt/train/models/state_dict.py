@@ -65,14 +65,17 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(
             f"{path} cannot be read as weights alone: it holds pickled Python objects, a whole module perhaps, and "
             "unpickling runs whatever code a file says: nothing was loaded. Where the file is trusted, save its "
-            "weights alone with torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) and give "
-            "--weights NEW"
+            "weights alone with torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) and give NEW"
         ) from error
     except Exception as error:  # a damaged file makes zip, pickle and torch raise whatever they like
         if "TorchScript" in str(error):
             reason = "it is a TorchScript archive: give what torch.jit.load(FILE).state_dict() saves instead"
         else:
-            reason = (str(error) or f"it ends too early ({type(error).__name__})").strip().splitlines()[0]
+            # Of some errors, the text is a bare key or nothing.
+            told = " " in str(error).strip()
+            reason = (
+                str(error).strip().splitlines()[0] if told else "it is cut short or damaged, or no file of torch.save"
+            )
         raise ModelError(f"{path} cannot be read as weights: {reason}") from error
     for _ in range(3):
         inner = next(
@@ -92,18 +95,23 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def in_names_of(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict under the module's own names, whatever prefix its names have gained or lost; others stay."""
+    renamed = {_OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in state.items()}
+    strip, add = _best_prefix(_tensors(module), renamed)
+    found = {add + name.removeprefix(strip): tensor for name, tensor in renamed.items() if name.startswith(strip)}
+    return {name: tensor for name, tensor in renamed.items() if not name.startswith(strip)} | found
+
+
 def fit_state_dict(module: torch.nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> list[str]:
     """Load a state dict into a module, whatever prefixes its names have gained or lost; returns the names left over.
 
     Raises ModelError when a weight of the module is not among them or has another shape.
     """
-    own = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)}
-    renamed = {_OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in state.items()}
-    strip, add = _best_prefix(own, renamed)
-    fitted = {add + name.removeprefix(strip): tensor for name, tensor in renamed.items() if name.startswith(strip)}
+    own = _tensors(module)
+    fitted = in_names_of(module, state)
     missing = [name for name in own if name not in fitted and not name.endswith("num_batches_tracked")]
-    left = [name for name in renamed if add + name.removeprefix(strip) not in own or not name.startswith(strip)]
-    left = [name for name in left if not name.endswith("num_batches_tracked")]
+    left = [name for name in fitted if name not in own and not name.endswith("num_batches_tracked")]
     if missing:
         raise ModelError(
             f"{origin} lacks {len(missing)} of the model's {len(own)} weights: {_some(missing)}"
@@ -117,10 +125,15 @@ def fit_state_dict(module: torch.nn.Module, state: Mapping[str, torch.Tensor], o
     ]
     if misfits:
         raise ModelError(
-            f"{origin} does not fit the model: {_some(misfits)}; name as many --labels as the weights have classes"
+            f"{origin} does not fit the model: {_some(misfits)}; give weights of its width, or where their number"
+            " of classes differs, name as many --labels"
         )
     module.load_state_dict({name: tensor for name, tensor in fitted.items() if name in own}, strict=False)
     return left
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)}
 
 
 def _begins_as(path: Path, starts: tuple[bytes, ...]) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from xrt.runtime.errors import ModelError
-from xrt.train.models.state_dict import fit_state_dict, read_state_dict
+from xrt.train.models.state_dict import fit_state_dict, in_names_of, read_state_dict
 
 _POSITIONS = "encoder.pos_embedding"
 
@@ -33,7 +33,7 @@ def load_starting_weights(model: nn.Module, file: Path, stem: str, head: str) ->
 
 def load_starting_state(model: nn.Module, state: Mapping[str, Tensor], origin: str, stem: str, head: str) -> None:
     """Load weights by name into `model`, in place; `origin` names them in errors. Raises ModelError."""
-    state, own = dict(state), model.state_dict()
+    state, own = in_names_of(model, state), model.state_dict()
     stem_key = f"{stem}.weight"
     if stem_key in state and state[stem_key].shape[1:2] == (3,) and own[stem_key].shape[1] == 1:
         state[stem_key] = state[stem_key].sum(dim=1, keepdim=True)

@@ -7,6 +7,7 @@ they mean there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,30 @@ from pydantic import ValidationError
 
 from xrt.runtime.errors import DataError, UsageError
 from xrt.train.recipes.spec import Recipe
+
+_SHOWN = 3  # faults that a message names
+_KIND = re.compile(r"constrained-|function-after\[|literal\[")
+_WANTED = {"tuple_type": "give a list", "list_type": "give a list", "dict_type": "give a mapping of keys to values"}
+_WANTED["model_type"] = _WANTED["dict_type"]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose every value stands where it is read, once.
+
+    Of a repeated key the first would be lost in silence; references can make a file of a few lines huge.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(problem=f"*{event.anchor}: write the value out", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if repeated := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(problem=f"key {repeated[0]!r} stands there twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def known_recipes() -> tuple[str, ...]:
@@ -33,14 +58,14 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     """
     source = str(name_or_path)
     if source in known_recipes():
-        text = (resources.files("xrt.train.recipes") / f"{source}.yaml").read_text(encoding="utf-8")
+        text = (resources.files("xrt.train.recipes") / f"{source}.yaml").read_bytes()
     elif Path(source).is_file():
-        text = Path(source).read_text(encoding="utf-8")
+        text = Path(source).read_bytes()
     else:
         raise UsageError(f"no recipe {source!r}: neither a file nor one of {', '.join(known_recipes())}")
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        tree = _load(text)
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"recipe {source} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise DataError(f"recipe {source} must be a mapping of keys, not {type(tree).__name__}")
@@ -49,7 +74,13 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise DataError(f"recipe {source}: {'; '.join(map(_explain, error.errors()))}") from error
+        faults = [_explain(fault) for fault in error.errors()]
+        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise DataError(f"recipe {source}: {'; '.join(faults[:_SHOWN])}{more}") from error
+
+
+def _load(text: str | bytes) -> Any:
+    return yaml.load(text, _Loader)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -57,8 +88,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise UsageError(f"--set takes key=value, for example optim.lr=1e-3, not {override!r}")
     try:
-        content = _number(yaml.safe_load(value))
-    except yaml.YAMLError as error:
+        content = _number(_load(value))
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"--set {key}: {value!r} is not a YAML value") from error
     *parents, last = key.strip().split(".")
     node: Any = tree
@@ -91,14 +122,16 @@ def _number(value: Any) -> Any:
 
 
 def _explain(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    # Of alternatives, pydantic names the kind of each beside the keys.
+    key = ".".join(str(part) for part in error["loc"] if not _KIND.match(str(part)))
     if error["type"] == "extra_forbidden":
         known = _known_keys(error["loc"][:-1])
         return f"unknown key {key!r}" + (f" (known: {', '.join(known)})" if known else "")
     if error["type"] == "missing":
         return f"key {key!r} is missing"
     prefix = f"{key}: " if key else ""
-    return f"{prefix}{error['msg'].removeprefix('Value error, ')} (got {error['input']!r})" if key else error["msg"]
+    text = _WANTED.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    return f"{prefix}{text} (got {error['input']!r})" if key else text
 
 
 def _known_keys(parents: Sequence[int | str]) -> list[str]:

@@ -93,24 +93,26 @@ class TrainingSpec(Part):
     none). `precision` bf16 and fp16 are autocast, with weights in fp32. `threads` null leaves torch's choice; another
     number of threads gives other last digits. The weights of the epoch with the best validation `monitor` are kept,
     over `monitor_classes` (null: all that have a logit); `patience` ends a phase after so many epochs without a better
-    one. `checkpoint_steps` is how many batches a kill may cost. `devices` and `strategy` are Lightning's.
+    one. `checkpoint_steps` is how many batches a kill may cost. `devices` counts them (`auto`: all); `strategy` is
+    Lightning's.
     """
 
     epochs: int = Field(default=10, ge=1)
     phases: tuple[PhaseSpec, ...] = ()
     batch_size: int = Field(default=32, ge=2)
     sampling: Literal["shuffled", "balanced"] = "shuffled"
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     ema: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
-    threads: int | None = Field(default=None, ge=1)
+    # Some runtimes of threads crash the process where they are asked for tens of thousands.
+    threads: int | None = Field(default=None, ge=1, le=1024)
     workers: int = Field(default=0, ge=0)
     monitor: Literal["auroc", "loss", "accuracy", "recall", "precision", "f1"] = "auroc"
     monitor_classes: tuple[str, ...] | None = None
     patience: int | None = Field(default=None, ge=1)
     checkpoint_steps: int = Field(default=200, ge=1)
-    devices: int | Literal["auto"] = Field(default=1)
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     strategy: str = "auto"
     tensorboard: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from pathlib import Path
@@ -12,9 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from xrt.runtime.errors import ModelError
 from xrt.runtime.files import write_durably
 from xrt.train.learning.phases import Phases
 
+_log = logging.getLogger("xrt.train")
 Row = dict[str, float | int | None]
 COLUMNS = (
     "train_loss",
@@ -71,7 +74,7 @@ class KeepBest(Callback):
 
     Better is a higher monitored figure and, where that ties, a lower validation loss, which alone decides where it is
     the figure. So it does where the figure is not defined: a validation part in which no class has both kinds of cases
-    has no AUROC.
+    has no AUROC. A validation loss that is not finite ends the run, and raises ModelError in its first epoch.
     """
 
     def __init__(self, monitor: str, patience: int | None) -> None:
@@ -92,9 +95,13 @@ class KeepBest(Callback):
         """Compare the epoch just validated."""
         module: Any = pl_module
         epoch = trainer.current_epoch + 1
+        loss = float(trainer.callback_metrics["val_loss"])
+        if not math.isfinite(loss):
+            self._end_diverged(trainer, epoch, loss)
+            return
         value = float(trainer.callback_metrics[f"val_{self.monitor}"])
         known = self.monitor != "loss" and math.isfinite(value)
-        score = (value if known else 0.0, -float(trainer.callback_metrics["val_loss"]))
+        score = (value if known else 0.0, -loss)
         if self.state is None or score > self._score:
             self._score, self.epoch = score, epoch
             self.state = {name: tensor.detach().clone() for name, tensor in module.evaluated.state_dict().items()}
@@ -111,6 +118,17 @@ class KeepBest(Callback):
             trainer.optimizers[0].param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
         ):
             group["lr"] = base * factor(schedule.last_epoch)
+
+    def _end_diverged(self, trainer: Trainer, epoch: int, loss: float) -> None:
+        """End a run whose weights are not finite any more: no step mends them."""
+        reason = f"training diverged in epoch {epoch}: the validation loss is {loss}"
+        if self.state is None:
+            raise ModelError(
+                f"{reason}. Lower the rate (optim.lr, or lr of training.phases), limit the gradients (optim.clip_norm),"
+                " and see that the starting weights are finite"
+            )
+        _log.warning("%s; epoch %d is kept", reason, self.epoch)
+        trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far."""

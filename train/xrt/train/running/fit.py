@@ -20,10 +20,17 @@ from torch import Tensor
 from xrt.runtime.bundle.manifest import ClassSpec
 from xrt.runtime.cases import CaseTable, describe, open_cases
 from xrt.runtime.cases.table import Splits
-from xrt.runtime.errors import UsageError
+from xrt.runtime.errors import DataError, ModelError, UsageError
 from xrt.runtime.operating import youden_threshold
 from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
-from xrt.train.data.dataset import CaseDataset, fits_in_memory, loader, measure
+from xrt.train.data.dataset import (
+    CaseDataset,
+    copies_between_parts,
+    fits_in_memory,
+    loader,
+    measure,
+    warn_of_absent_classes,
+)
 from xrt.train.learning.losses import build_loss
 from xrt.train.learning.metrics import figures, probabilities
 from xrt.train.learning.module import Classifier
@@ -77,13 +84,15 @@ def fit(
     """
     folder = RunFolder(Path(out), writes=first_process())
     began = time.perf_counter()
+    folder.require_free(resume=resume)
     cases, splits = open_splits(recipe, data)
     if folder.writes:
         say(f"{describe(cases)}\n{', '.join(f'{name} {len(table)}' for name, table in splits.named().items())} images")
     with threads(recipe.training.threads) as count:
-        state = folder.begin(recipe, splits, count, resume=resume)
         datasets = _datasets(splits, recipe)
-        _warn_of_absent_classes(datasets["train"].table)
+        warn_of_absent_classes(datasets["train"].table)
+        copies = copies_between_parts(datasets)
+        state = folder.begin(recipe, splits, [d for part in datasets.values() for d in part.survey.digests], count)
         measured, statistics = measure(datasets["train"], recipe.model.channels)
         normalisation = measured if recipe.normalisation == "data" else recipe.normalisation
         module = _module(recipe, cases, datasets["train"], normalisation)
@@ -100,6 +109,7 @@ def fit(
         "recipe": recipe.model_dump(mode="json"),
         "dataset": cases.summary(),
         "split": {name: dataset.table.summary() for name, dataset in datasets.items()},
+        "copies_between_parts": copies,
         "device": str(module.device),
         "threads": count,
         "epochs": len(history.rows),
@@ -149,7 +159,10 @@ def open_splits(recipe: Recipe, data: str | Path) -> tuple[CaseTable, Splits]:
     )
     if spec.per_class is not None:
         cases = cases.balanced(None if spec.per_class == "all" else spec.per_class, seed=spec.split_seed)
-    return cases, cases.split(spec.proportions, seed=spec.split_seed, official=spec.official)
+    splits = cases.split(spec.proportions, seed=spec.split_seed, official=spec.official)
+    if len(splits.train) < 2:
+        raise DataError(f"{cases.name} has {len(splits.train)} image to train on; give two or more (data.proportions)")
+    return cases, splits
 
 
 def _datasets(splits: Splits, recipe: Recipe) -> dict[str, CaseDataset]:
@@ -167,11 +180,28 @@ def _module(recipe: Recipe, cases: CaseTable, training: CaseDataset, normalisati
     even = recipe.loss.weighting == "none" and recipe.training.sampling == "shuffled"
     if cases.task != "multiclass" and even:
         start_at_prevalence(model, recipe.model, training.targets)
+    _require_fits(model, recipe)
     if recipe.training.channels_last:
         model = model.to(memory_format=torch.channels_last)
     module = Classifier(model, recipe, normalisation, cases.task, loss, monitored)
     module.phases.check(model)
     return module
+
+
+@torch.inference_mode()
+def _require_fits(model: torch.nn.Module, recipe: Recipe) -> None:
+    """Raise ModelError if images of the recipe's size are too small, or too large, for the model."""
+    height, width = recipe.preprocessing.height, recipe.preprocessing.width
+    try:
+        model.eval()(torch.zeros(1, recipe.model.channels, height, width))
+    except RuntimeError as error:
+        reason = " ".join(str(error).splitlines()[:1])
+        raise ModelError(
+            f"{recipe.model.architecture} cannot take images of {height} x {width} ({reason}); change their size"
+            " (preprocessing.height, preprocessing.width) or the model"
+        ) from error
+    finally:
+        model.train()
 
 
 def _monitored(recipe: Recipe, names: tuple[str, ...]) -> list[int]:
@@ -217,13 +247,6 @@ def _thresholds(cases: CaseTable, classes: tuple[ClassSpec, ...]) -> tuple[float
         return None
     spoken_for = classes[1:] if cases.task == "binary" else classes
     return tuple(c.threshold for c in spoken_for if c.threshold is not None)
-
-
-def _warn_of_absent_classes(table: CaseTable) -> None:
-    positives = table.labels.sum(axis=0)
-    for name, count in zip(table.logit_classes, positives, strict=True):
-        if count in (0, len(table)):
-            _log.warning("%s: %d of %d training images have it, so it cannot be learned", name, count, len(table))
 
 
 def _versions() -> dict[str, str]:

@@ -12,11 +12,13 @@ from matplotlib.ticker import MaxNLocator
 
 from xrt.train.running.callbacks import Row
 
+FILES = ("metrics.json", "curves.png")
+
 
 def write_reports(directory: Path, metrics: dict[str, Any], history: list[Row]) -> None:
     """Write both into `directory`."""
-    (directory / "metrics.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    curves(history, int(metrics["best_epoch"])).savefig(directory / "curves.png", dpi=100)
+    (directory / FILES[0]).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    curves(history, int(metrics["best_epoch"])).savefig(directory / FILES[1], dpi=100)
 
 
 def curves(history: list[Row], best_epoch: int) -> Figure:

@@ -1,6 +1,6 @@
 """The folder of a run while it is trained: what was begun, and where to take it up after a kill.
 
-run.json      recipe, number of threads, and a hash of the cases and their parts: written first
+run.json      recipe, number of threads, and a hash of the cases, their parts and images: written first
 split.csv     the part of every case: train, val or test
 metrics.csv   one row an epoch, as epochs end
 resume.ckpt   weights, optimiser and place in the run, every so many batches; gone once the run is finished
@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from lightning import Callback, LightningModule, Trainer
 
 from xrt.runtime.cases.table import Splits
 from xrt.runtime.errors import ModelError, UsageError
-from xrt.runtime.files import write_durably
-from xrt.train.checkpoint import SPEC
+from xrt.runtime.files import require_writable, write_durably
+from xrt.train.checkpoint import SPEC, WEIGHTS
 from xrt.train.recipes.spec import Recipe
+from xrt.train.running.reports import FILES as REPORTS
 
 BEGUN, SPLIT, RESUME, HISTORY = "run.json", "split.csv", "resume.ckpt", "metrics.csv"
+_WRITTEN = (SPLIT, HISTORY, *REPORTS, WEIGHTS)
 
 
 class RunFolder:
@@ -36,35 +39,47 @@ class RunFolder:
         self.path = path
         self.writes = writes
 
-    def begin(self, recipe: Recipe, splits: Splits, threads: int, *, resume: bool) -> dict[str, Any] | None:
-        """Record what is begun; returns the state to take up, or None to start from scratch.
+    def require_free(self, *, resume: bool) -> None:
+        """Raise UsageError unless a run can begin here, or, with `resume`, go on.
 
-        Raises UsageError if the folder holds a finished run, an unfinished one without `resume`, or one with other
-        settings, and ModelError if its state cannot be read.
+        It cannot in a folder that holds a finished run, an unfinished one without `resume`, or files that are no run's
+        and would be written over.
         """
         if not self.writes:
             # The first process has looked and written already.
-            return self._state() if resume else None
+            return
+        require_writable(self.path, self.path)
         if (self.path / SPEC).exists():
             raise UsageError(f"{self.path} holds a finished run; give another directory (--out) or remove it")
-        table = _table(splits)
-        begun = {
-            "recipe": recipe.model_dump(mode="json"),
-            "threads": threads,
-            "cases_sha256": hashlib.sha256(table).hexdigest(),
-        }
         # Before the first state is saved there is nothing to lose, so a start that failed is no hindrance.
         if (self.path / RESUME).exists():
             if not resume:
                 raise UsageError(
                     f"{self.path} holds an unfinished run; --resume continues it, or give another directory (--out)"
                 )
-            self._require_same(begun)
+        elif not (self.path / BEGUN).exists() and (others := [f for f in _WRITTEN if (self.path / f).exists()]):
+            raise UsageError(f"{self.path} holds a {others[0]} that is no run's; give another directory (--out)")
+
+    def begin(self, recipe: Recipe, splits: Splits, digests: Sequence[bytes], threads: int) -> dict[str, Any] | None:
+        """Record what is begun; returns the state to take up, or None to start from scratch.
+
+        `digests` are those of all inputs. Raises UsageError if an unfinished run had other settings or images, and
+        ModelError if its state cannot be read.
+        """
+        if not self.writes:
             return self._state()
-        self.path.mkdir(parents=True, exist_ok=True)
+        table = _table(splits)
+        begun = {
+            "recipe": recipe.model_dump(mode="json"),
+            "threads": threads,
+            "cases_sha256": hashlib.sha256(b"".join((table, *digests))).hexdigest(),
+        }
+        state = self._state()
+        if state is not None:
+            self._require_same(begun)
         write_durably(self.path / SPLIT, table)
         write_durably(self.path / BEGUN, (json.dumps(begun, indent=2) + "\n").encode())
-        return None
+        return state
 
     def finish(self) -> None:
         """Remove what only an unfinished run needs."""
@@ -76,10 +91,10 @@ class RunFolder:
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
             changed = [key for key in begun if before[key] != begun[key]]
-        except (ValueError, KeyError, TypeError) as error:
+            old, new = (_flat(each["recipe"]) for each in (before, begun))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{file} is damaged; remove {self.path} and start the run again") from error
         if "recipe" in changed:
-            old, new = (_flat(each["recipe"]) for each in (before, begun))
             keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
             raise UsageError(
                 f"{self.path} was begun with {keys[0]} = {old.get(keys[0])!r}, now it is {new.get(keys[0])!r}"
@@ -94,8 +109,8 @@ class RunFolder:
             )
         if changed:
             raise UsageError(
-                f"{self.path} was begun on other cases than the data set has now; restore the data set, or give another"
-                " directory (--out)"
+                f"{self.path} was begun on other cases or images than the data set has now; restore the data set, or"
+                " give another directory (--out)"
             )
 
     def _state(self) -> dict[str, Any] | None:
@@ -103,11 +118,13 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            return torch.load(file, map_location="cpu", weights_only=True)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            place(state)
         except Exception as error:  # a damaged file makes zip, pickle and torch raise whatever they like
             raise ModelError(
                 f"{file} cannot be read, it is truncated or damaged; remove it, and --resume starts the run anew"
             ) from error
+        return state
 
 
 class SaveProgress(Callback):

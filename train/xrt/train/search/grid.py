@@ -39,7 +39,8 @@ class Cell:
 def grid_of(name_or_path: str, overrides: Sequence[str]) -> tuple[Recipe, list[Cell]]:
     """A recipe and every configuration of its grid, in the order of its keys, the last changing fastest.
 
-    Raises UsageError if the recipe has no grid, DataError if a configuration is no recipe.
+    Raises UsageError if the recipe has no grid, one of its keys lies inside another, or two configurations are the same
+    recipe; DataError if one is no recipe.
     """
     recipe = load_recipe(name_or_path, overrides)
     if not recipe.search or not all(recipe.search.values()):
@@ -47,29 +48,40 @@ def grid_of(name_or_path: str, overrides: Sequence[str]) -> tuple[Recipe, list[C
             f"recipe {recipe.name} has no grid; give each key that is to vary its values:"
             " --set 'search={optim.lr: [1.0e-3, 1.0e-4], training.batch_size: [16, 32]}'"
         )
+    for inner, outer in itertools.permutations(recipe.search, 2):
+        if inner.startswith(f"{outer}."):
+            raise UsageError(f"the grid varies {outer} and {inner}, which is inside it; vary one of them (search)")
     texts = [[json.dumps(value) for value in values] for values in recipe.search.values()]
     cells = [
         Cell(number, dict(zip(recipe.search, chosen, strict=True)))
         for number, chosen in enumerate(itertools.product(*texts), 1)
     ]
+    names: dict[str, str] = {}
     for cell in cells:
-        load_recipe(name_or_path, [*overrides, *cell.overrides])
+        made = load_recipe(name_or_path, [*overrides, *cell.overrides]).model_dump_json()
+        if (twin := names.setdefault(made, cell.name)) != cell.name:
+            raise UsageError(f"runs {twin} and {cell.name} of the grid are the same recipe; keep one of them (search)")
     return recipe, cells
+
+
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """The record of a run that has ended; None without one, and for a damaged one, which is as good as none."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return record if isinstance(record, dict) and {"run", "value", "error", "lower_is_better"} <= set(record) else None
 
 
 def ended(folder: Path) -> bool:
     """Whether a run has ended well: it has a record, and not one of a failure."""
-    file = folder / RECORD
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["error"] is None
+    record = record_of(folder)
+    return record is not None and record["error"] is None
 
 
 def records(out: Path, cells: list[Cell]) -> list[dict[str, Any]]:
     """The records of the configurations that have ended, the best first and those that failed last."""
-    found = []
-    for cell in cells:
-        file = out / cell.name / RECORD
-        if file.is_file():
-            found.append(json.loads(file.read_text(encoding="utf-8")))
+    found = [record for cell in cells if (record := record_of(out / cell.name)) is not None]
     # For a loss, less is better.
     return sorted(
         found,

@@ -20,13 +20,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from xrt.runtime.errors import UsageError, XrtError
-from xrt.runtime.files import write_durably
+from xrt.runtime.errors import ModelError, UsageError, XrtError
+from xrt.runtime.files import require_writable, write_durably
 from xrt.train.checkpoint import SPEC
 from xrt.train.recipes.loading import load_recipe
 from xrt.train.recipes.spec import Recipe
 from xrt.train.running.fit import fit
-from xrt.train.search.grid import RECORD, Cell, ended, grid_of, records
+from xrt.train.search.grid import RECORD, Cell, ended, grid_of, record_of, records
 
 JOURNAL, GRID = "journal.log", "grid.json"
 
@@ -45,7 +45,7 @@ def search(
     Each run is a folder of `out` with its own `record.json`, written as the run ends; an interrupted one is taken up
     where it was. A configuration that cannot be trained is recorded with the reason, the next one follows, and another
     search tries it again. Returns all records, the best on validation first. Raises UsageError if the recipe has no
-    grid or `out` holds another.
+    grid or `out` holds another, ModelError if its files are damaged.
     """
     recipe, cells = grid_of(name_or_path, overrides)
     study = _study(recipe, cells, out, overrides)
@@ -65,12 +65,12 @@ def search(
                     say(f"run {cell.number} of {len(cells)}: {', '.join(cell.overrides)}")
                     _run(name_or_path, overrides, cell, data, folder, say)
                     done += 1
-                record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+                record = record_of(folder)
         except Timeout:
             # Another machine is at it.
             study.tell(trial, state=TrialState.FAIL)
             continue
-        if record["value"] is None:
+        if record is None or record["value"] is None:
             study.tell(trial, state=TrialState.FAIL)
         else:
             study.tell(trial, record["value"])
@@ -80,18 +80,33 @@ def search(
 def _study(recipe: Recipe, cells: list[Cell], out: Path, overrides: Sequence[str]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna").setLevel(logging.WARNING)
+    require_writable(out, out)
     out.mkdir(parents=True, exist_ok=True)
     grid = {"recipe": recipe.model_dump(mode="json"), "runs": {cell.name: cell.values for cell in cells}}
     with FileLock(out / f".{GRID}.lock"):
         if not (out / GRID).exists():
             write_durably(out / GRID, (json.dumps(grid, indent=2) + "\n").encode())
-        elif json.loads((out / GRID).read_text(encoding="utf-8")) != grid:
+        elif _read(out / GRID, out / GRID) != grid:
             raise UsageError(f"{out} holds the search of another grid or recipe; give another directory (--out)")
     journal = str(out / JOURNAL)
-    # A lock of its own making, since network file systems may have no other.
-    storage = JournalStorage(JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal)))
     direction = "minimize" if recipe.training.monitor == "loss" else "maximize"
-    return optuna.create_study(storage=storage, study_name=recipe.name, direction=direction, load_if_exists=True)
+    try:
+        # A lock of its own making, since network file systems may have no other.
+        storage = JournalStorage(JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal)))
+        return optuna.create_study(storage=storage, study_name=recipe.name, direction=direction, load_if_exists=True)
+    except (ValueError, LookupError, TypeError, AssertionError) as error:  # what Optuna trips over in a damaged line
+        raise _damaged(out / JOURNAL, out / JOURNAL) from error
+
+
+def _read(file: Path, part: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(file, part) from error
+
+
+def _damaged(file: Path, part: Path) -> ModelError:
+    return ModelError(f"{file} is damaged; remove {part} and search again: runs that have ended keep their records")
 
 
 def _enqueue(study: optuna.Study, cells: list[Cell], out: Path) -> None:
@@ -142,7 +157,7 @@ def _run(
     try:
         if (folder / SPEC).exists():
             # It ended, and was killed before its record was written.
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            metrics = _read(folder / "metrics.json", folder)
         else:
             metrics = fit(recipe, data, folder, resume=True).metrics
     except XrtError as error:
