@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,11 +16,9 @@ import lightning
 import torch
 from torch import Tensor
 
-from xrt.runtime.bundle.manifest import ClassSpec
 from xrt.runtime.cases import CaseTable, describe, open_cases
 from xrt.runtime.cases.table import Splits
 from xrt.runtime.errors import DataError, ModelError, UsageError
-from xrt.runtime.operating import youden_threshold
 from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
 from xrt.train.data.dataset import (
     CaseDataset,
@@ -38,9 +35,9 @@ from xrt.train.models import Normalisation, build_model, start_at_prevalence
 from xrt.train.recipes.spec import Recipe
 from xrt.train.running.reports import write_reports
 from xrt.train.running.run_folder import RunFolder
+from xrt.train.running.thresholds import classes_with_thresholds, thresholds_of
 from xrt.train.running.trainer import first_process, threads, train
 
-_log = logging.getLogger("xrt.train")
 _PACKAGES = (
     "xrt-train",
     "xrt-runtime",
@@ -101,8 +98,8 @@ def fit(
         history, best = train(module, datasets, recipe, folder, state, progress=show)
         trained = time.perf_counter()
         probability, targets = _predict(module, datasets["val"], recipe)
-        classes = _classes_with_thresholds(cases, recipe.data.groups or {}, probability, targets)
-        thresholds = _thresholds(cases, classes)
+        classes = classes_with_thresholds(cases, recipe.data.groups or {}, probability, targets)
+        thresholds = thresholds_of(cases, classes)
         validation = figures(probability, targets, cases.logit_classes, thresholds)
         test = figures(*_predict(module, datasets["test"], recipe), cases.logit_classes, thresholds)
     metrics: dict[str, Any] = {
@@ -220,33 +217,6 @@ def _predict(module: Classifier, dataset: CaseDataset, recipe: Recipe) -> tuple[
     pairs = [(module(images.to(module.device)).float().cpu(), targets) for images, targets in batches]
     logits, targets = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     return probabilities(logits, module.task), targets
-
-
-def _classes_with_thresholds(
-    cases: CaseTable, groups: Mapping[str, tuple[str, ...]], probability: Tensor, targets: Tensor
-) -> tuple[ClassSpec, ...]:
-    """Classes with their labels and the operating thresholds that validation gives; 0.5, with a warning, without."""
-    if cases.task == "multiclass":
-        return tuple(ClassSpec(name=name, threshold=None, labels=groups.get(name)) for name in cases.classes)
-    chosen: dict[str, float] = {}
-    for column, name in enumerate(cases.logit_classes):
-        threshold = youden_threshold(probability[:, column].numpy(), targets[:, column].numpy())
-        if threshold is None:
-            _log.warning("%s: the validation part gives no operating threshold; 0.5 is used", name)
-        else:
-            chosen[name] = threshold
-    # The first class of a binary model has no logit; its entry keeps the default and decides nothing.
-    return tuple(
-        ClassSpec(name=name, threshold=chosen.get(name, 0.5), labels=groups.get(name)) for name in cases.classes
-    )
-
-
-def _thresholds(cases: CaseTable, classes: tuple[ClassSpec, ...]) -> tuple[float, ...] | None:
-    """The operating threshold of every logit; None for a multiclass task, which decides by argmax."""
-    if cases.task == "multiclass":
-        return None
-    spoken_for = classes[1:] if cases.task == "binary" else classes
-    return tuple(c.threshold for c in spoken_for if c.threshold is not None)
 
 
 def _versions() -> dict[str, str]:
