@@ -44,7 +44,7 @@ def test_marks_line_ends_spaces_and_empty_rows_are_no_matter(tmp_path):
 
 def test_semicolons_are_seen(tmp_path):
     (tmp_path / "p.csv").write_text("image;label:A;probability:A\ni;1;0,5\n")
-    with pytest.raises(DataError, match="separated by semicolons .*separate them by commas"):
+    with pytest.raises(DataError, match="separated by semicolons; separate them by commas"):
         PredictionTable.read(tmp_path / "p.csv")
 
 

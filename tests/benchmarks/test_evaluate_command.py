@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import typer
@@ -45,6 +46,23 @@ def test_other_classes_are_refused(bundle, phantom_folder):
     opened = open_session(bundle)
     with opened.session, pytest.raises(DataError, match="the bundle has Mass, Nodule, No Finding"):
         evaluate(bundle, opened, table, "all")
+
+
+def test_an_unreadable_image_is_named_and_in_no_figure(bundle_path, phantom_folder, tmp_path, capsys):
+    folder = tmp_path / "phantoms"
+    shutil.copytree(phantom_folder, folder)
+    broken = sorted((folder / "images").glob("*.png"))[7]
+    broken.write_bytes(broken.read_bytes()[:400])
+    chosen = {"split": "all", "bootstrap": 50}
+    with pytest.raises(typer.Exit) as stop:
+        command(bundle_path, tmp_path / "o", folder, also=[bundle_path], **chosen)
+    assert stop.value.exit_code == 3
+    assert f"1 image could not be scored, the first: images/{broken.name}" in capsys.readouterr().err
+    metrics = json.loads((tmp_path / "o" / "metrics.json").read_text())
+    assert (metrics["images"], [u["key"] for u in metrics["unscored"]]) == (39, [f"images/{broken.name}"])
+    assert "could not be scored, left out | 1: images/" in (tmp_path / "o" / "report.md").read_text()
+    with pytest.raises(DataError, match="1 of 40 images cannot be scored"):
+        command(bundle_path, tmp_path / "p", folder, allow_unreadable=0.0, **chosen)
 
 
 def test_the_command_reports_compares_and_judges(bundle_path, phantom_folder, tmp_path, capsys):

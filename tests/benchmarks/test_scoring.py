@@ -57,6 +57,11 @@ def test_images_that_cannot_be_read_are_listed_up_to_a_share(linear, halves):
         list(stream(linear, make_opened(linear), table, allow_unscored=0.05))
     with pytest.raises(DataError, match="test/2"):
         score_cases(linear, make_opened(linear), table)
+    scores, whole = (score_cases(linear, make_opened(linear), t, allow_unscored=0.2) for t in (table, halves))
+    kept = [i for i in range(12) if i not in (2, 11)]
+    assert [u.index for u in scores.unscored] == [2, 11]
+    assert scores.table.cases == tuple(table.cases[i] for i in kept)
+    assert np.array_equal(scores.logits, whole.logits[kept])
 
 
 def test_an_image_that_gives_nan_is_not_scored(linear, halves, monkeypatch):

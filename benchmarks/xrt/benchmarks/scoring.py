@@ -33,10 +33,20 @@ _PREVIEW_SIDE = 384, 512  # pixels, least and most; screening draws on 512
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What a bundle says about every case of a table: calibrated probabilities, and the maps if asked for.
+class Unscored:
+    """A case that has no score, and why."""
 
-    `placements` and `sizes` (height, width of the stored image) tie the maps to the images.
+    index: int
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a bundle says about the cases of a table: calibrated probabilities, and the maps if asked for.
+
+    `placements` and `sizes` (height, width of the stored image) tie the maps to the images. `unscored` are the cases
+    that the table had besides.
     """
 
     table: CaseTable
@@ -45,6 +55,7 @@ class Scores:
     cams: Float32[np.ndarray, "n maps h w"] | None
     placements: tuple[Placement, ...]
     sizes: tuple[tuple[int, int], ...]
+    unscored: tuple[Unscored, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,15 +88,6 @@ class ScoredImage(Decoded):
     def cam(self, logit: int, output: str) -> Float32[np.ndarray, "h w"] | None:
         """The map of a logit; None where the graph did not explain it (it is not among the image's top K)."""
         return self.cams[output][self.explained.index(logit)] if logit in self.explained else None
-
-
-@dataclass(frozen=True)
-class Unscored:
-    """A case that has no score, and why."""
-
-    index: int
-    key: str
-    reason: str
 
 
 def require_fit(bundle: Bundle, table: CaseTable) -> None:
@@ -144,32 +146,45 @@ def score_cases(
     *,
     maps: bool = False,
     batch_size: int = 16,
+    allow_unscored: float = 0.0,
     progress: Progress = lambda done, total: None,
 ) -> Scores:
     """Score every case, and keep the maps of the first CAM output if asked for.
 
-    Figures are of all cases or of none: raises DataError, naming it, for one that cannot be scored.
+    What cannot be scored is listed, and left out of the scores' table. Raises DataError when that is more than the
+    share `allow_unscored` (0..1) of the cases.
     """
     manifest = bundle.manifest
-    n, logits = len(table), len(manifest.logit_classes)
     cam = manifest.graph.cams[0]
-    every = np.empty((n, logits), np.float32)
-    shape = (n, manifest.graph.top_k or len(manifest.graph.explained or ()), cam.height, cam.width)
+    every = np.empty((len(table), len(manifest.logit_classes)), np.float32)
+    shape = (len(table), manifest.graph.top_k or len(manifest.graph.explained or ()), cam.height, cam.width)
     cams = np.empty(shape, np.float32) if maps else None
-    placements, sizes = [], []
-    for image in stream(bundle, opened, table, maps=maps, batch_size=batch_size, progress=progress):
-        every[image.index] = image.logits
+    scored, placements, sizes, unscored = [], [], [], []
+    for image in stream(
+        bundle,
+        opened,
+        table,
+        maps=maps,
+        batch_size=batch_size,
+        allow_unscored=allow_unscored,
+        unscored=unscored,
+        progress=progress,
+    ):
+        every[len(scored)] = image.logits
         if cams is not None:
-            cams[image.index] = image.cams[cam.output]
+            cams[len(scored)] = image.cams[cam.output]
+        scored.append(image.index)
         placements.append(image.placement)
         sizes.append(image.size)
+    logits = every[: len(scored)]
     return Scores(
-        table=table,
-        logits=every,
-        probability=probabilities(every, manifest),
-        cams=cams,
+        table=table.subset(scored),
+        logits=logits,
+        probability=probabilities(logits, manifest),
+        cams=None if cams is None else cams[: len(scored)],
         placements=tuple(placements),
         sizes=tuple(sizes),
+        unscored=tuple(unscored),
     )
 
 

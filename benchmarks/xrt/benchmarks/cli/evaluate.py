@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from xrt.benchmarks.cli.options import BackendOption, PrecisionOption
+from xrt.benchmarks.cli.selecting import UnreadableOption, report_unscored
 from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
 from xrt.runtime.errors import UsageError
 
@@ -65,6 +66,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="NAME.xrt", help="Write a new bundle with the new thresholds and temperatures."),
     ] = None,
+    allow_unreadable: UnreadableOption = 0.05,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
     bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples of patients for intervals.")] = 1000,
@@ -74,6 +76,8 @@ def evaluate(
     """Measure a model on labelled cases: figures with intervals, curves, thresholds, calibration, subgroups, a report.
 
     Needs no PyTorch. Intervals are at 95 %, by patient. Thresholds and temperatures are chosen on validation cases.
+
+    Exit code 3: finished, but some images could not be scored.
 
     Example: xrt evaluate pneumonia.xrt pneumoniamnist.npz --out evaluation/ --thresholds sensitivity:0.95
     """
@@ -104,6 +108,7 @@ def evaluate(
         threshold_split=threshold_split,
         backend=backend,
         precision=precision,
+        allow_unscored=allow_unreadable,
         options=Options(
             rule=None if thresholds is None else OperatingRule.parse(thresholds),
             temperature=temperature,
@@ -130,6 +135,7 @@ def evaluate(
     if bundle_out is not None:
         write_redecided(bundle_out, result, study, progress=say)
         print(f"bundle: {bundle_out}")
+    report_unscored(result.unscored)
 
 
 def print_evaluation(result) -> None:

@@ -73,5 +73,6 @@ def numbers_of(text: str, option: str) -> tuple[float, ...]:
 def report_unscored(unscored: Sequence[Unscored]) -> None:
     """Say what could not be scored and exit with 3, if there is anything."""
     if unscored:
-        say(f"{len(unscored)} images could not be scored, the first: {unscored[0].key}: {unscored[0].reason}")
+        images = "1 image" if len(unscored) == 1 else f"{len(unscored)} images"
+        say(f"{images} could not be scored, the first: {unscored[0].key}: {unscored[0].reason}")
         raise typer.Exit(3)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from xrt.benchmarks.evaluation.predictions import Predictions
 from xrt.benchmarks.report import Section, Table
+from xrt.benchmarks.scoring import Unscored
 from xrt.runtime.bundle.manifest import ClassSpec, IntendedUse, Manifest, Preprocessing
 from xrt.runtime.cases import Case, CaseTable
 
@@ -17,7 +18,9 @@ _RECORDED = {
 }
 
 
-def data_set_card(table: CaseTable, part: str, validation: CaseTable | None = None) -> Section:
+def data_set_card(
+    table: CaseTable, part: str, validation: CaseTable | None = None, unscored: Sequence[Unscored] = ()
+) -> Section:
     """What the cases are: counts, prevalence, and who is among them."""
     cases = table.cases
     ages = sorted(case.age for case in cases if case.age is not None)
@@ -30,6 +33,7 @@ def data_set_card(table: CaseTable, part: str, validation: CaseTable | None = No
         ("Images with a box", f"{sum(bool(case.boxes) for case in cases)}"),
         ("Rows without an image file, left out", _listed(table.missing)),
         ("Images of no class, left out", f"{table.left_out}"),
+        ("Images that could not be scored, left out", _listed([f"{u.key} ({u.reason})" for u in unscored])),
         *((by.capitalize(), _counted([value(case) for case in cases])) for by, value in _RECORDED.items()),
         ("Age in years", f"median {ages[len(ages) // 2]}, {ages[0]} to {ages[-1]}" if ages else "not recorded"),
         ("Validation cases", "none" if validation is None else f"{validation.name}, {len(validation)} images"),

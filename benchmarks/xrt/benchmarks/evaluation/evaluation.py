@@ -18,7 +18,7 @@ from xrt.benchmarks.evaluation.selection import require_apart
 from xrt.benchmarks.evaluation.subgroups import Subgroup, measure_subgroups
 from xrt.benchmarks.evaluation.thresholds import OperatingPoint, Ruled, decide_anew, operating_points
 from xrt.benchmarks.localisation import Pointing, pointing_game
-from xrt.benchmarks.scoring import score_cases
+from xrt.benchmarks.scoring import Unscored, score_cases
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.cases import CaseTable
 from xrt.runtime.errors import DataError
@@ -65,8 +65,8 @@ class Study:
 class Evaluation:
     """All figures of a model on one table of cases.
 
-    `temperatures` is the calibration after fitting on the validation cases, empty without them; `validation` names
-    these; `rule` says where the thresholds come from.
+    `unscored` are images that could not be scored and are in no figure. `temperatures` is the calibration after fitting
+    on the validation cases, empty without them; `validation` names these; `rule` says where the thresholds come from.
     """
 
     model: str
@@ -76,6 +76,7 @@ class Evaluation:
     part: str
     images: int
     patients: int
+    unscored: tuple[Unscored, ...]
     validation: str | None
     rule: str
     resamples: int
@@ -120,15 +121,16 @@ def score(
     table: CaseTable,
     *,
     maps: bool = True,
+    allow_unscored: float = 0.0,
     progress: Progress = lambda done, total: None,
 ) -> tuple[Predictions, tuple[Pointing, ...]]:
     """What a bundle says about every case and, with `maps`, the pointing game where cases have boxes.
 
-    Raises DataError when the classes differ, ImageError for an image that cannot be read.
+    Raises DataError when the classes differ, or when a larger share than `allow_unscored` cannot be scored.
     """
     explained, spec = bundle.manifest.graph.explained, bundle.manifest.preprocessing
     boxed = maps and explained is not None and any(case.boxes for case in table.cases)
-    scores = score_cases(bundle, opened, table, maps=boxed, progress=progress)
+    scores = score_cases(bundle, opened, table, maps=boxed, allow_unscored=allow_unscored, progress=progress)
     predictions = Predictions.of_scores(bundle, opened, scores)
     pointing = pointing_game(scores, predictions.decisions, explained, spec) if boxed and explained else []
     return predictions, tuple(pointing)
@@ -199,6 +201,7 @@ def _described(predictions: Predictions, part: str, validation: Predictions | No
         "part": part,
         "images": len(predictions.table),
         "patients": int(predictions.patient.max()) + 1,
+        "unscored": predictions.unscored,
         "validation": held_out,
         "rule": rule,
         "resamples": options.resamples,

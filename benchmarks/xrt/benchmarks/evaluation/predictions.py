@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from xrt.benchmarks.scoring import Scores
+from xrt.benchmarks.scoring import Scores, Unscored
 from xrt.runtime.bundle.manifest import Task
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.cases import CaseTable
@@ -32,6 +32,7 @@ class Predictions:
     """Logits, calibrated probabilities and decision rules of one model on the cases of a table.
 
     `thresholds` and `temperatures` follow the columns; a multiclass model decides by argmax and has no thresholds.
+    `unscored` are cases that the table had besides, and the model could not be asked about.
     """
 
     model: ModelInfo
@@ -41,6 +42,7 @@ class Predictions:
     probability: Float[np.ndarray, "n logits"]
     thresholds: tuple[float | None, ...]
     temperatures: tuple[float, ...]
+    unscored: tuple[Unscored, ...] = ()
 
     @classmethod
     def of_scores(cls, bundle: Bundle, opened: OpenedSession, scores: Scores) -> Predictions:
@@ -58,6 +60,7 @@ class Predictions:
             probability=scores.probability,
             thresholds=tuple(c.threshold for c in manifest.logit_classes),
             temperatures=tuple(c.temperature for c in manifest.logit_classes),
+            unscored=scores.unscored,
         )
 
     @property

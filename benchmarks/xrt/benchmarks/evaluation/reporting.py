@@ -32,7 +32,10 @@ def build_report(evaluation: Evaluation, study: Study) -> Report:
         comparison_section(evaluation, study),
         _localisation(evaluation),
         data_set_card(
-            study.predictions.table, evaluation.part, study.ruled.validation.table if study.ruled.validation else None
+            study.predictions.table,
+            evaluation.part,
+            study.ruled.validation.table if study.ruled.validation else None,
+            evaluation.unscored,
         ),
         model_card(study.predictions),
         methods(evaluation),

@@ -37,7 +37,8 @@ class Request:
     `split_file`, or `proportions` with `split_seed`, say how training divided the data set; the publishers' parts are
     taken otherwise. `validation` is of the model's own kind: a data set for a bundle; for a table another table, or a
     data set whose images the table has too. Without it `threshold_split` names a part of the data set; `auto` is its
-    validation part, if it has one that is not reported.
+    validation part, if it has one that is not reported. `allow_unscored` is the share of images, 0..1, that may be
+    unreadable.
     """
 
     model: Path
@@ -51,6 +52,7 @@ class Request:
     threshold_split: ThresholdPart = "auto"
     backend: str = "auto"
     precision: str = "auto"
+    allow_unscored: float = 0.05
     options: Options = Options()
 
 
@@ -60,7 +62,7 @@ def run(
     progress: ImageProgress = lambda model, done, total: None,
     say: Callable[[str], None] = lambda step: None,
 ) -> tuple[Evaluation, Study]:
-    """Carry out a request. Raises UsageError, DataError, BundleError, BackendError or ImageError."""
+    """Carry out a request. Raises UsageError, DataError, BundleError or BackendError."""
     options = request.options
     model, *also = (_read(path, progress) for path in (request.model, *request.also))
     if request.dataset is None and isinstance(model, _BundleModel):
@@ -77,13 +79,16 @@ def run(
         require_other_patients(cases, held_out[1])
     validation, others = None, []
     with model.opened(request) as opened:
-        predictions, pointing = model.predict(cases, opened, maps=True)
+        predictions, pointing = model.predict(cases, opened, maps=True, allow_unscored=request.allow_unscored)
         if held_out is not None:
             source, held = held_out
-            validation = source.predict(held, opened, maps=False)[0]
+            validation = source.predict(held, opened, maps=False, allow_unscored=request.allow_unscored)[0]
+    # Models are compared on the same cases: what the first could not read is not asked of the others.
+    unscored = {u.index for u in predictions.unscored}
+    cases = cases.subset(i for i in range(len(cases)) if i not in unscored)
     for other in also:
         with other.opened(request) as opened:
-            others.append(other.predict(cases, opened, maps=False)[0])
+            others.append(other.predict(cases, opened, maps=False, allow_unscored=0.0)[0])
     return assess(
         predictions,
         part,
@@ -129,7 +134,7 @@ class _BundleModel:
             )
 
     def predict(
-        self, cases: CaseTable, opened: OpenedSession | None, *, maps: bool
+        self, cases: CaseTable, opened: OpenedSession | None, *, maps: bool, allow_unscored: float
     ) -> tuple[Predictions, tuple[Pointing, ...]]:
         """Score the cases; columns are in the order of this model's own classes."""
         assert opened is not None
@@ -138,7 +143,14 @@ class _BundleModel:
         # One logit of a binary bundle and one independent class of a table say the same.
         own = replace(cases, task=manifest.task, classes=tuple(c.name for c in manifest.classes))
         name = manifest.name
-        return score(self.bundle, opened, own, maps=maps, progress=lambda done, total: self.progress(name, done, total))
+        return score(
+            self.bundle,
+            opened,
+            own,
+            maps=maps,
+            allow_unscored=allow_unscored,
+            progress=lambda done, total: self.progress(name, done, total),
+        )
 
 
 @dataclass(frozen=True)
@@ -159,7 +171,7 @@ class _TableModel:
         self.table.require_classes(cases)
 
     def predict(
-        self, cases: CaseTable, opened: OpenedSession | None, *, maps: bool
+        self, cases: CaseTable, opened: OpenedSession | None, *, maps: bool, allow_unscored: float
     ) -> tuple[Predictions, tuple[Pointing, ...]]:
         """Look the cases up; a table has no maps."""
         return self.table.predictions(cases), ()

@@ -26,8 +26,8 @@ class AugmentationSpec(Part):
 
     `rotation` and `shear` are in degrees either way, `translation` a share of the side, `scale`, `brightness` and
     `contrast` relative (0.1: factors 0.9 to 1.1), `crop` the largest share of the area that is cut away before the rest
-    is enlarged, `gamma` in powers of two (0.5: exponents 0.71 to 1.41), `noise` the standard deviation of Gaussian
-    noise in shares of the grey range, `flip` the probability of a mirror image.
+    is enlarged, `gamma` in powers of two (0.5: exponents 0.71 to 1.41), `noise` the largest standard deviation of
+    Gaussian noise in shares of the grey range, `flip` the probability of a mirror image.
     """
 
     rotation: float = Field(default=0.0, ge=0, le=180)
@@ -57,6 +57,23 @@ class RandomGamma(v2.Transform):
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Apply it."""
         return F.adjust_gamma(inpt, params["gamma"])
+
+
+class RandomNoise(v2.Transform):
+    """Adds Gaussian noise to pixels in 0..1, its standard deviation uniform up to `limit`."""
+
+    def __init__(self, limit: float) -> None:
+        """`limit` is a share of the grey range."""
+        super().__init__()
+        self.limit = limit
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the standard deviation."""
+        return {"sigma": float(torch.empty(()).uniform_(0, self.limit))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Add the noise."""
+        return F.gaussian_noise(inpt, sigma=params["sigma"])
 
 
 def build_augmentation(spec: AugmentationSpec, height: int, width: int) -> v2.Transform | None:
@@ -89,7 +106,7 @@ def build_augmentation(spec: AugmentationSpec, height: int, width: int) -> v2.Tr
     if spec.gamma:
         steps.append(RandomGamma(spec.gamma))
     if spec.noise:
-        steps.append(v2.GaussianNoise(sigma=spec.noise))
+        steps.append(RandomNoise(spec.noise))
     if not steps:
         return None
     return v2.Compose([v2.ToDtype(torch.float32, scale=True), *steps, v2.ToDtype(torch.uint8, scale=True)])
