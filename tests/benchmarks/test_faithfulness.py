@@ -14,6 +14,7 @@ from xrt.benchmarks.faithfulness.measure import FaithfulnessOptions, measure
 from xrt.benchmarks.faithfulness.paths import cells_of, heat_order, paths_of, step_counts
 from xrt.benchmarks.faithfulness.perturbations import PERTURBATIONS, Strength
 from xrt.benchmarks.faithfulness.writing import write_faithfulness
+from xrt.benchmarks.report import write_report
 from xrt.runtime.bundle.manifest import IntendedUse
 from xrt.runtime.errors import DataError, UsageError
 
@@ -167,14 +168,25 @@ def test_findings_without_a_map_are_counted(halves):
     assert len(result.curves) == 11
 
 
-def test_nothing_to_measure_is_an_error(halves):
-    dark = halves.subset([2, 5])
-    with pytest.raises(DataError, match="no finding to measure in 2 images"):
-        run(dark)
-    wrong = halves.subset([0, 6])
-    with pytest.raises(DataError, match="2 left out: predicted, but not labelled"):
-        run(wrong, correct_only=True)
-    with pytest.raises(DataError, match="12 images could not be scored, the first: the file is empty"):
+def test_without_a_finding_no_figure_is_defined(halves, tmp_path):
+    result = run(halves.subset([2, 5]), least_first=True)
+    assert result.nothing and result.nothing.startswith("no finding to measure in 2 images (none predicted)")
+    overall = [row for row in result.faithfulness if row.kind == "all"]
+    assert {row.measure for row in overall} >= {
+        "AOPC MoRF, probability",
+        "AOPC LeRF, logit",
+        "AUC deletion, probability",
+    }
+    assert all((row.count, str(row.map), str(row.difference)) == (0, "not defined", "not defined") for row in overall)
+    report = write_report(tmp_path, write_faithfulness(tmp_path, result)).read_text()
+    assert "no finding to measure in 2 images" in report and "not defined" in report
+    assert json.loads((tmp_path / "metrics.json").read_text())["findings"] == 0
+    wrong = run(halves.subset([0, 6]), correct_only=True)
+    assert wrong.nothing and "2 left out: predicted, but not labelled" in wrong.nothing
+
+
+def test_images_that_cannot_be_read_are_no_evidence(halves):
+    with pytest.raises(DataError, match="none of 12 images could be scored, the first: the file is empty"):
         run(damage(halves, *(case.key for case in halves.cases)), allow_unscored=1.0)
 
 

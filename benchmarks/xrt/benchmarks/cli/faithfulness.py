@@ -16,7 +16,7 @@ from xrt.benchmarks.cli.selecting import (
     UnreadableOption,
     report_unscored,
 )
-from xrt.runtime.cli.output import JsonOption, progress_bar, write_json
+from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
 
 
 def faithfulness(
@@ -112,6 +112,8 @@ def faithfulness(
             if row.kind in ("all", "area"):
                 columns = f"{row.hits!s:>24} {row.hits_shuffled!s:>24} {row.chance!s:>26}"
                 print(f"{row.name:38} {columns}  {row.count} findings, IoU {row.iou}")
+    if result.nothing:
+        say(f"note: {result.nothing}")
     print(f"tables, figures and report: {report}")
     write_json(json, result.as_dict())
     report_unscored(result.unscored)

@@ -12,14 +12,14 @@ from xrt.benchmarks.localisation.grouping import groups
 from xrt.benchmarks.localisation.intervals import Interval, mean_intervals
 
 
-def aopc(curve: Float[np.ndarray, "walks points"]) -> Float[np.ndarray, " walks"]:
+def aopc(curve: Float[np.ndarray, "*walks points"]) -> Float[np.ndarray, "*walks"]:
     """Of every curve, the mean over steps 0..L of the drop from its first point (Samek et al. 2017)."""
     return (curve[..., :1] - curve).mean(axis=-1)
 
 
 def area_under(
-    curve: Float[np.ndarray, "walks points"], share: Float[np.ndarray, " points"]
-) -> Float[np.ndarray, " walks"]:
+    curve: Float[np.ndarray, "*walks points"], share: Float[np.ndarray, " points"]
+) -> Float[np.ndarray, "*walks"]:
     """The area under the curve over the share of the cells that are replaced, by trapezia."""
     return ((curve[..., 1:] + curve[..., :-1]) / 2 * np.diff(share)).sum(axis=-1)
 
@@ -52,19 +52,31 @@ class Faithfulness:
     difference: Interval
 
 
+def stacked(
+    findings: Sequence[FindingCurves], paths: int, points: int
+) -> tuple[Float[np.ndarray, "n paths 2 points"], Float[np.ndarray, "n paths 2 points"]]:
+    """Probabilities and logits of all findings, of which there may be none."""
+    shape = -1, paths, 2, points
+    probability, logit = ([getattr(f, name) for f in findings] for name in ("probability", "logit"))
+    return np.array(probability).reshape(shape), np.array(logit).reshape(shape)
+
+
 def measures(
-    paths: Sequence[str], share: Float[np.ndarray, " points"], finding: FindingCurves
-) -> dict[tuple[str, str], Float[np.ndarray, " 2"]]:
-    """(measure, which is better) and its value for the map's order and for random ones."""
+    paths: Sequence[str],
+    share: Float[np.ndarray, " points"],
+    probability: Float[np.ndarray, "n paths 2 points"],
+    logit: Float[np.ndarray, "n paths 2 points"],
+) -> dict[tuple[str, str], Float[np.ndarray, "n 2"]]:
+    """(measure, which is better) and its values for the maps' orders and for random ones."""
     found = {}
     for i, path in enumerate(paths):
         if path in ("MoRF", "LeRF"):
             better = "higher" if path == "MoRF" else "lower"
-            found[f"AOPC {path}, probability", better] = aopc(finding.probability[i])
-            found[f"AOPC {path}, logit", better] = aopc(finding.logit[i])
+            found[f"AOPC {path}, probability", better] = aopc(probability[:, i])
+            found[f"AOPC {path}, logit", better] = aopc(logit[:, i])
         else:
             better = "higher" if path == "insertion" else "lower"
-            found[f"AUC {path}, probability", better] = area_under(finding.probability[i], share)
+            found[f"AUC {path}, probability", better] = area_under(probability[:, i], share)
     return found
 
 
@@ -76,14 +88,18 @@ def summarise(
     *,
     seed: int = 0,
 ) -> list[Faithfulness]:
-    """Every measure over all findings, each class of `names`, and contrasts, with intervals over images."""
-    share = counts / counts[-1]
-    measured = [measures(paths, share, finding) for finding in findings]
+    """Every measure over all findings, each class of `names`, and contrasts, with intervals over images.
+
+    Without a finding it is not defined.
+    """
+    measured = measures(paths, counts / counts[-1], *stacked(findings, len(paths), len(counts)))
     images = np.array([f.case for f in findings], dtype=np.int64)
     rows = []
     for group in groups(names, [f.name for f in findings], [f.contrast for f in findings], {}):
-        for key in measured[0] if measured else ():
-            values = np.array([[*measured[i][key], measured[i][key][0] - measured[i][key][1]] for i in group.rows])
-            means = mean_intervals(values.reshape(-1, 3), images[group.rows], seed=seed)
+        for key, values in measured.items():
+            chosen = values[group.rows]
+            means = mean_intervals(
+                np.column_stack([chosen, chosen[:, 0] - chosen[:, 1]]), images[group.rows], seed=seed
+            )
             rows.append(Faithfulness(group.kind, group.name, *key, len(group.rows), *means))
     return rows

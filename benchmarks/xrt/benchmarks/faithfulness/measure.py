@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, Int
 from xrt.benchmarks.contrasts import contrast_of, read_contrasts
 from xrt.benchmarks.explanation.classes import MapClass, MapClasses
 from xrt.benchmarks.faithfulness.figures import Faithfulness, FindingCurves, summarise
-from xrt.benchmarks.faithfulness.paths import Walks, cells_of, heat_order, paths_of, step_counts, walk
+from xrt.benchmarks.faithfulness.paths import Walks, cells_of, heat_order, path_names, paths_of, step_counts, walk
 from xrt.benchmarks.faithfulness.perturbations import Perturbation, Strength
 from xrt.benchmarks.localisation import BoxedFinding, Localisation, boxed_finding, localise
 from xrt.benchmarks.scoring import Progress, ScoredImage, Unscored, stream
@@ -76,6 +76,17 @@ class FaithfulnessResult:
     missed: int
     unscored: tuple[Unscored, ...]
 
+    @property
+    def nothing(self) -> str | None:
+        """Why there is no finding to measure, where there is none."""
+        if self.curves:
+            return None
+        reasons = ", ".join(f"{count} left out: {reason}" for reason, count in self.left_out.items())
+        return (
+            f"no finding to measure in {self.images} images ({reasons or 'none predicted'}), so no figure is defined:"
+            " choose other cases, or lower the thresholds"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain data, without the curves of single findings."""
         return {
@@ -104,8 +115,8 @@ def measure(
 ) -> FaithfulnessResult:
     """Measure the maps of all predicted findings. Deterministic for a seed, whatever the batch size.
 
-    Raises DataError when there is no finding to measure or too many images cannot be scored, UsageError for a map
-    output that the bundle does not have.
+    Where there is no finding to measure, no figure is defined. Raises DataError when too many images cannot be scored,
+    or none can, UsageError for a map output that the bundle does not have.
     """
     collected = _Collector(bundle, table, options)
     unscored: list[Unscored] = []
@@ -119,18 +130,15 @@ def measure(
         progress=progress,
     )
     curves: list[FindingCurves] = []
-    paths: tuple[str, ...] = ()
     for walks, logits in walk(opened.session, collected.walks(images), options.batch_size):
-        paths = tuple(path.name for path in walks.paths)
         curves += collected.curves(walks, logits)
-    if not curves:
-        reasons = [f"{count} left out: {reason}" for reason, count in collected.left_out.items()]
-        if unscored:
-            reasons.append(f"{len(unscored)} images could not be scored, the first: {unscored[0].reason}")
+    if len(unscored) == len(table):
         raise DataError(
-            f"{table.name}, part {part}: no finding to measure in {len(table)} images"
-            f" ({', '.join(reasons) or 'none predicted'}); choose other cases, or lower the thresholds"
+            f"{table.name}, part {part}: none of {len(table)} images could be scored, the first: {unscored[0].reason}"
+            if unscored
+            else f"{table.name}, part {part} has no cases: choose other ones"
         )
+    paths = path_names(least_first=options.least_first)
     names = collected.classes.names
     return FaithfulnessResult(
         provenance={

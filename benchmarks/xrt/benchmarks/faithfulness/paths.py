@@ -103,17 +103,23 @@ def step_counts(cells: int, steps: int) -> Int[np.ndarray, " steps_and_one"]:
     return np.rint(np.arange(steps + 1) * cells / steps).astype(np.int64)
 
 
+def path_names(*, least_first: bool) -> tuple[str, ...]:
+    """The walks of an image: MoRF, LeRF if asked for, deletion and insertion."""
+    return ("MoRF", *(("LeRF",) if least_first else ()), "deletion", "insertion")
+
+
 def paths_of(
     image: Pixels, perturbation: Perturbation, strength: Strength, rng: np.random.Generator, *, least_first: bool
 ) -> tuple[Path, ...]:
-    """The walks of an image: MoRF, LeRF if asked for, deletion and insertion."""
+    """The walks of an image, in the order of `path_names`."""
     perturbed = PERTURBATIONS[perturbation](image, strength, rng)
-    paths = [Path("MoRF", image, perturbed)]
-    if least_first:
-        paths.append(Path("LeRF", image, perturbed, reverse=True))
-    paths.append(Path("deletion", image, mean(image, strength, rng)))
-    paths.append(Path("insertion", blur(image, strength, rng), image))
-    return tuple(paths)
+    made = {
+        "MoRF": Path("MoRF", image, perturbed),
+        "LeRF": Path("LeRF", image, perturbed, reverse=True),
+        "deletion": Path("deletion", image, mean(image, strength, rng)),
+        "insertion": Path("insertion", blur(image, strength, rng), image),
+    }
+    return tuple(made[name] for name in path_names(least_first=least_first))
 
 
 def walk(

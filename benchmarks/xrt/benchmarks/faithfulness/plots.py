@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from xrt.benchmarks.faithfulness.figures import stacked
 from xrt.benchmarks.faithfulness.measure import FaithfulnessResult
 from xrt.benchmarks.localisation.intervals import Interval, mean_intervals
 
@@ -25,7 +26,8 @@ _MARKS = (("#0072B2", "o"), ("#D55E00", "D"), ("0.45", "x"))
 
 def plot_curves(result: FaithfulnessResult) -> bytes:
     """PNG: mean probability of the explained class along every walk, with 95 % intervals over images."""
-    images = np.array([f.case for f in result.curves])
+    images = np.array([f.case for f in result.curves], dtype=np.int64)
+    probability, _ = stacked(result.curves, len(result.paths), len(result.counts))
     share = 100 * result.counts / result.counts[-1]
     width = 3.7 * len(result.paths)
     figure, axes = plt.subplots(
@@ -33,8 +35,9 @@ def plot_curves(result: FaithfulnessResult) -> bytes:
     )
     for i, (path, panel) in enumerate(zip(result.paths, axes[0], strict=True)):
         for order, (name, style) in enumerate(_STYLES):
-            curves = np.stack([f.probability[i, order] for f in result.curves])
-            means = mean_intervals(curves, images, seed=result.options.seed)
+            means = mean_intervals(probability[:, i, order], images, seed=result.options.seed)
+            if not len(images):
+                continue
             panel.plot(share, [m.point for m in means], label=name, **style)
             if any(m.low is not None for m in means):
                 low = [m.point if m.low is None else m.low for m in means]
@@ -45,7 +48,8 @@ def plot_curves(result: FaithfulnessResult) -> bytes:
         panel.set(xlim=(0, 100), ylim=(0, 1))
         panel.grid(alpha=0.3)
     axes[0][0].set_ylabel("probability of the explained class")
-    axes[0][0].legend(frameon=False, loc="best", fontsize=9)
+    if len(images):
+        axes[0][0].legend(frameon=False, loc="best", fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, format="png")
     plt.close(figure)
@@ -54,6 +58,8 @@ def plot_curves(result: FaithfulnessResult) -> bytes:
 
 def _caption(result: FaithfulnessResult, path: str) -> str:
     row = next(row for row in result.faithfulness if row.kind == "all" and row.measure.endswith(f"{path}, probability"))
+    if row.map.point is None or row.random.point is None:
+        return "no finding: not defined"
     return f"{row.measure.split()[0]} {row.map.point:.3f}, random {row.random.point:.3f} ({row.better} is better)"
 
 
@@ -74,7 +80,8 @@ def plot_groups(groups: Sequence[tuple[str, Sequence[tuple[str, Interval]]]], la
     axes.set_xlabel(label)
     axes.set_ylim(-0.6, len(groups) - 0.4)
     axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=len(_MARKS), frameon=False)
+    if axes.lines:
+        figure.legend(loc="outside upper center", ncols=len(_MARKS), frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, format="png")
     plt.close(figure)

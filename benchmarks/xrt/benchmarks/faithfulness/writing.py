@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
-
+from xrt.benchmarks.faithfulness.figures import stacked
 from xrt.benchmarks.faithfulness.measure import FaithfulnessResult
 from xrt.benchmarks.faithfulness.plots import plot_curves, plot_groups
 from xrt.benchmarks.localisation.intervals import Interval
@@ -57,6 +56,7 @@ def _faithfulness(result: FaithfulnessResult) -> Section:
         " probability (Petsiuk et al. 2018).",
         f"Beside the heatmap's order stand {options.random_orders} random orders an image, with the same noise."
         " Intervals are 95 %, by bootstrap over images; differences are paired.",
+        *((f"Note: {result.nothing}.",) if result.nothing else ()),
     )
     columns = ("group", "measure", "better", "findings", "heatmap", "random", "difference")
     tables = []
@@ -153,12 +153,14 @@ def _write_rows(path: Path, rows: Sequence[object]) -> None:
 
 
 def _write_curves(path: Path, result: FaithfulnessResult) -> None:
-    """Mean curves over all findings: one row a point."""
-    probability = np.mean([f.probability for f in result.curves], axis=0)
-    logit = np.mean([f.logit for f in result.curves], axis=0)
+    """Mean curves over all findings: one row a point, none without a finding."""
+    curves = stacked(result.curves, len(result.paths), len(result.counts))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "order", "cells", "probability", "logit"))
+        if not result.curves:
+            return
+        probability, logit = (kind.mean(axis=0) for kind in curves)
         for i, name in enumerate(result.paths):
             for j, order in enumerate(("heatmap", "random")):
                 for point, count in enumerate(result.counts):
