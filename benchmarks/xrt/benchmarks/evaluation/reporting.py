@@ -131,7 +131,11 @@ def _operating(e: Evaluation) -> Section:
     )
     if e.operating:
         chosen = "chosen on the validation cases, measured on the reported ones" if e.validation else "as given"
-        note = "" if e.validation else "No validation cases were given, so no threshold was chosen: see --validation."
+        note = (
+            ""
+            if e.validation
+            else "No validation cases were given, so no threshold was chosen: see --split-file, --validation."
+        )
         points = tuple((p.name, p.rule, p.threshold, *_decisions(p)) for p in e.operating)
         tables.append(Table(f"Thresholds, {chosen}", ("class", "rule", "threshold", *_DECISION_COLUMNS), points, note))
     return Section("Operating points", (), tuple(tables))

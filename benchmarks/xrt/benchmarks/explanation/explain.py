@@ -54,6 +54,8 @@ def explain(
     panels = Panels(bundle.manifest, MapClasses.of(bundle.manifest, options.classes))
     for other in (bundle, *also):
         require_fit(other, table)
+    for other in also:  # now: the maps of a whole split must not be lost to a bundle that cannot be opened
+        open_session(other, backend=options.backend, precision=options.precision).session.close()
     opened = open_session(bundle, backend=options.backend, precision=options.precision)
     out.mkdir(parents=True, exist_ok=True)
     with opened.session:
