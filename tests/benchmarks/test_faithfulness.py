@@ -10,7 +10,8 @@ from benchmarks.test_scoring import damage
 from sklearn.metrics import auc
 
 from xrt.benchmarks.faithfulness.figures import aopc, area_under
-from xrt.benchmarks.faithfulness.measure import FaithfulnessOptions, measure
+from xrt.benchmarks.faithfulness.measure import measure
+from xrt.benchmarks.faithfulness.options import FaithfulnessOptions
 from xrt.benchmarks.faithfulness.paths import cells_of, heat_order, paths_of, step_counts
 from xrt.benchmarks.faithfulness.perturbations import PERTURBATIONS, Strength
 from xrt.benchmarks.faithfulness.writing import write_faithfulness

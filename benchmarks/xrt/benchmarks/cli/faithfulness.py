@@ -64,7 +64,8 @@ def faithfulness(
     Example: xrt faithfulness covid.xrt /data/covid --out faithful --split test --correct-only --sigma 0.1
     """
     from xrt.benchmarks.cli.selecting import open_part
-    from xrt.benchmarks.faithfulness.measure import FaithfulnessOptions, measure
+    from xrt.benchmarks.faithfulness.measure import measure
+    from xrt.benchmarks.faithfulness.options import FaithfulnessOptions
     from xrt.benchmarks.faithfulness.writing import write_faithfulness
     from xrt.benchmarks.report import write_report
     from xrt.runtime.bundle.reader import Bundle
