@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from xrt.train.models.spec import Normalisation
 
 _log = logging.getLogger("xrt.train")
 Batch = tuple[Tensor, Tensor]
+Seen = Callable[[int], None]
 _SHOWN = 5  # unreadable images that a message names
 
 
@@ -40,15 +41,19 @@ class Survey(NamedTuple):
 class CaseDataset(Dataset[Batch]):
     """Inputs uint8 [n, 1, H, W] and targets float32 [n, logits] of a case table, a batch at a time.
 
-    With `cached`, all images are decoded once, when the data set is made, and kept in memory.
+    With `cached`, all images are decoded once, when the data set is made, and kept in memory. `seen` is told how many
+    have been read in the first pass over all, when the data set is made or at its `survey`.
     """
 
-    def __init__(self, table: CaseTable, preprocessing: Preprocessing, *, cached: bool) -> None:
+    def __init__(
+        self, table: CaseTable, preprocessing: Preprocessing, *, cached: bool, seen: Seen = lambda images: None
+    ) -> None:
         """Decode everything if `cached`. Raises DataError naming an image that cannot be read."""
         self.table = table
         self.preprocessing = preprocessing
         self.targets: Float[Tensor, "n logits"] = torch.from_numpy(table.labels)
-        self._images: Tensor | None = torch.from_numpy(self._decode(range(len(table)))) if cached else None
+        self._images: Tensor | None = torch.from_numpy(self._decode(range(len(table)), seen)) if cached else None
+        self._seen: Seen = (lambda images: None) if cached else seen
 
     def __len__(self) -> int:
         """The number of cases."""
@@ -76,10 +81,11 @@ class CaseDataset(Dataset[Batch]):
             levels = images.flatten(1).double()
             means.append(levels.mean(1).numpy())
             stds.append(levels.std(1, correction=0).numpy())
+            self._seen(len(images))
             digests += [hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in images]
         return Survey(np.concatenate(means), np.concatenate(stds), digests)
 
-    def _decode(self, indices: Sequence[int]) -> UInt8[np.ndarray, "n height width"]:
+    def _decode(self, indices: Sequence[int], seen: Seen = lambda images: None) -> UInt8[np.ndarray, "n height width"]:
         images = np.empty((len(indices), self.preprocessing.height, self.preprocessing.width), np.uint8)
 
         def fill(place: int) -> str | None:
@@ -87,6 +93,7 @@ class CaseDataset(Dataset[Batch]):
                 images[place] = self.table.load(indices[place], self.preprocessing)
             except ImageError as error:
                 return str(error)
+            seen(1)
             return None
 
         # Threads, not processes: Pillow decodes and resizes without holding the interpreter's lock.

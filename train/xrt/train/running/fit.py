@@ -23,7 +23,6 @@ from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
 from xrt.train.data.dataset import (
     CaseDataset,
     copies_between_parts,
-    fits_in_memory,
     loader,
     measure,
     warn_of_absent_classes,
@@ -33,6 +32,7 @@ from xrt.train.learning.metrics import figures, probabilities
 from xrt.train.learning.module import Classifier
 from xrt.train.models import Normalisation, build_model, start_at_prevalence
 from xrt.train.recipes.spec import Recipe
+from xrt.train.running.reading import read_parts
 from xrt.train.running.reports import write_reports
 from xrt.train.running.run_folder import RunFolder
 from xrt.train.running.thresholds import classes_with_thresholds, thresholds_of
@@ -85,8 +85,9 @@ def fit(
     cases, splits = open_splits(recipe, data)
     if folder.writes:
         say(f"{describe(cases)}\n{', '.join(f'{name} {len(table)}' for name, table in splits.named().items())} images")
+    show = sys.stderr.isatty() if progress is None else progress
     with threads(recipe.training.threads) as count:
-        datasets = _datasets(splits, recipe)
+        datasets = read_parts(splits, recipe, show=show)
         warn_of_absent_classes(datasets["train"].table)
         copies = copies_between_parts(datasets)
         state = folder.begin(recipe, splits, [d for part in datasets.values() for d in part.survey.digests], count)
@@ -94,7 +95,6 @@ def fit(
         normalisation = measured if recipe.normalisation == "data" else recipe.normalisation
         module = _module(recipe, cases, datasets["train"], normalisation)
         loaded = time.perf_counter()
-        show = sys.stderr.isatty() if progress is None else progress
         history, best = train(module, datasets, recipe, folder, state, progress=show)
         trained = time.perf_counter()
         probability, targets = _predict(module, datasets["val"], recipe)
@@ -160,11 +160,6 @@ def open_splits(recipe: Recipe, data: str | Path) -> tuple[CaseTable, Splits]:
     if len(splits.train) < 2:
         raise DataError(f"{cases.name} has {len(splits.train)} image to train on; give two or more (data.proportions)")
     return cases, splits
-
-
-def _datasets(splits: Splits, recipe: Recipe) -> dict[str, CaseDataset]:
-    cached = fits_in_memory(sum(map(len, splits)), recipe.preprocessing, recipe.data.cache_mib)
-    return {name: CaseDataset(table, recipe.preprocessing, cached=cached) for name, table in splits.named().items()}
 
 
 def _module(recipe: Recipe, cases: CaseTable, training: CaseDataset, normalisation: Normalisation) -> Classifier:
