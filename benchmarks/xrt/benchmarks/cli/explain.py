@@ -30,7 +30,7 @@ def explain(
         typer.Option(help="Write the heatmaps of predicted classes (argmax for multiclass), of all classes, or none."),
     ] = "positive",
     top_k: Annotated[
-        int, typer.Option("--top-k", min=1, help="Cases a class in each list: most certain, and most mistaken.")
+        int, typer.Option("--top-k", min=1, help="Cases a class in each list: highest probability, and most mistaken.")
     ] = 100,
     class_names: Annotated[
         Optional[list[str]],  # noqa: UP045 (typer)
@@ -55,10 +55,11 @@ def explain(
 ) -> None:
     """Draw what a bundle looks at, over a whole split: heatmaps of its findings, and the cases worth looking at.
 
-    Into --out go heatmaps.csv and heatmaps/ (one file a finding, in the order of the data set, as it runs); cases/ (the
-    most certain, the false positives and the false negatives of every class, with top_cases.csv and hard_cases.csv);
-    examples/ (every class of an image, several findings in one, opacities, layers of a bundle that has several, other
-    bundles); mean_heatmaps.png; metrics.json. Every heatmap is scaled to its own maximum. Needs no PyTorch.
+    Into --out go report.html; heatmaps.csv and heatmaps/ (one file a finding, in the order of the data set, as it
+    runs); cases/ (the highest probabilities, the false positives and the false negatives of every class, with
+    top_cases.csv and hard_cases.csv); examples/ (every class of an image, several findings in one, opacities, layers
+    of a bundle that has several, other bundles); mean_heatmaps.png; metrics.json. Every heatmap is scaled to its own
+    maximum. Needs no PyTorch.
 
     Exit code 3: finished, but some images could not be scored.
 

@@ -22,7 +22,7 @@ from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
 def faithfulness(
     bundle: BundleArgument,
     dataset: DatasetArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics.json, tables and curves.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, metrics.json, tables and curves.")],
     split: SplitOption = "auto",
     split_file: SplitFileOption = None,
     perturbation: Annotated[

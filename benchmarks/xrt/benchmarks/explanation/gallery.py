@@ -78,7 +78,7 @@ class Gallery:
                     self.figures.append(Figure(f"{c.name}: {kind}", file, sheet.png()))
                     shown.append(tiles[:_REPORTED_CASES])
             if shown:
-                sheet = Sheet(f"{c.name}: most certain, and most mistaken", shown, side=_TILE, bar=OWN_SCALE)
+                sheet = Sheet(f"{c.name}: highest probability, and most mistaken", shown, side=_TILE, bar=OWN_SCALE)
                 reported.append(Figure(c.name, f"cases/{class_slug(c)}.png", sheet.png()))
         self.figures += reported
         for file, rows in lists.items():
