@@ -24,7 +24,7 @@ def test_train(blobs: Path, quick: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["pneumoniamnist", *places, *sets], catch_exceptions=False)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["class", "AUROC", "sensitivity", "specificity", "threshold", "images"]
+    assert lines[0].split() == ["class", "AUROC", "sensitivity", "specificity", "threshold", "positives"]
     assert lines[1].startswith("pneumonia ")
     assert lines[2].startswith("test: mean AUROC ")
     assert lines[3] == f"checkpoint: {tmp_path / 'run'}"

@@ -46,11 +46,11 @@ def train(
 def _table(metrics: dict) -> str:
     """The test figures of every class as aligned text."""
     test, seconds = metrics["test"], metrics["seconds"]
-    lines = [f"{'class':<22}{'AUROC':>8}{'sensitivity':>13}{'specificity':>13}{'threshold':>11}{'images':>8}"]
+    lines = [f"{'class':<22}{'AUROC':>8}{'sensitivity':>13}{'specificity':>13}{'threshold':>11}{'positives':>11}"]
     for name, row in test["classes"].items():
         cells = [row["auroc"], row["sensitivity"], row["specificity"], metrics["thresholds"].get(name)]
         auroc, sensitivity, specificity, threshold = ("-" if cell is None else f"{cell:.3f}" for cell in cells)
-        lines.append(f"{name:<22}{auroc:>8}{sensitivity:>13}{specificity:>13}{threshold:>11}{row['images']:>8}")
+        lines.append(f"{name:<22}{auroc:>8}{sensitivity:>13}{specificity:>13}{threshold:>11}{row['images']:>11}")
     mean = "-" if test["auroc"] is None else f"{test['auroc']:.4f}"
     lines.append(
         f"test: mean AUROC {mean}, accuracy {test['accuracy']:.4f}, {test['images']} images;"

@@ -40,6 +40,11 @@ def build_model(spec: ModelSpec, classes: int, size: Size | None = None) -> nn.M
             )
         load_starting_state(model, architecture.pretrained(), IMAGENET, architecture.stem, architecture.head)
     elif spec.weights is not None:
+        if not Path(spec.weights).is_file():
+            raise ModelError(
+                f"model.weights: {spec.weights} does not exist; give a file of weights, or imagenet, which downloads it"
+                " or says what to fetch"
+            )
         load_starting_weights(model, Path(spec.weights), architecture.stem, architecture.head)
     if spec.head is not None:
         if architecture.trunk is None:

@@ -23,7 +23,7 @@ def write_reports(directory: Path, metrics: dict[str, Any], history: list[Row]) 
 
 def curves(history: list[Row], best_epoch: int) -> Figure:
     """Loss, accuracy, other validation figures and learning rate over the epochs; a line marks the epoch kept."""
-    figure = Figure(figsize=(15, 3.6), layout="constrained")
+    figure = Figure(figsize=(15, 4), layout="constrained")
     # A canvas of its own: pyplot would choose a back end for the whole process.
     FigureCanvasAgg(figure)
     epochs = [row["epoch"] for row in history]
@@ -40,5 +40,6 @@ def curves(history: list[Row], best_epoch: int) -> Figure:
         axes.axvline(best_epoch, color="0.6", linestyle=":", label=f"kept: epoch {best_epoch}")
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(fontsize=8)
+        # Beneath: inside, it would hide some epochs of one run or another.
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
     return figure
