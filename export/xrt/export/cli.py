@@ -148,6 +148,7 @@ def export(
     from xrt.export.pipeline import export_source
     from xrt.export.sources import Description, open_source
     from xrt.runtime.bundle.writer import check_destination
+    from xrt.runtime.gate.limits import AT_LEAST
 
     check_destination(out)
     if tensorrt is not None:
@@ -197,9 +198,10 @@ def export(
             print(f"  refused: {reason}")
         for name, limit in certificate.limits.items():
             if (value := certificate.figures[name]) is not None:
-                print(f"  {name:24} {value:10.2e}   limit {limit:g}")
+                bound = "at least" if name in AT_LEAST else "at most"
+                print(f"  {name:24} {value:10.4g}   {bound} {limit:g}")
         for worst in certificate.worst:
-            print(f"  worst {worst.figure}: {worst.value:.3g}, {worst.image}, {worst.class_name}")
+            print(f"  worst case by {worst.figure}: {worst.value:.3g}, {worst.image}, {worst.class_name}")
     print(f"bundle: {out}")
     write_json(json, manifest.model_dump(mode="json"))
     if tensorrt is not None:

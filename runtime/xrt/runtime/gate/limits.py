@@ -41,7 +41,8 @@ LIMITS: dict[Precision, dict[str, float]] = {
         "map_difference": 0.25,
     },
 }
-_AT_LEAST = {"map_correlation"}
+AT_LEAST = frozenset({"map_correlation"})
+"""Figures that must reach their limit; the others must not exceed theirs."""
 
 Verdict = Literal["passed", "failed", "insufficient"]
 
@@ -63,7 +64,7 @@ def judge(
         value = values[name]
         if value is None:
             continue
-        holds = value >= limit if name in _AT_LEAST else value <= limit
+        holds = value >= limit if name in AT_LEAST else value <= limit
         if not holds:  # a NaN compares false, so it fails
             reasons.append(f"{name} is {value:.3g}, the limit is {limit:g}")
     if reasons:
