@@ -52,6 +52,8 @@ def test_every_file_gets_one_row(bundle, folder, tmp_path):
     out = tmp_path / "out"
     summary = triage(bundle, [folder], out, IN_PROCESS)
     assert dict(summary.counts) == {"ok": 11, "failed": 3}
+    assert summary.reasons.total() == 3
+    assert summary.reasons["failed: the file is empty"] == 1
     found = {row["path"]: row for row in rows(out)}
     assert len(found) == 14
     assert found["later/10.png"]["status"] == "ok"

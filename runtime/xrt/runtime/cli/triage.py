@@ -9,6 +9,9 @@ import typer
 
 from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
 
+_REASONS = 5
+"""How many reasons for files without a score are printed, the most frequent first."""
+
 
 def triage(
     bundle: Annotated[Path, typer.Argument(metavar="NAME.xrt", help="The bundle to screen with.")],
@@ -82,9 +85,15 @@ def triage(
     if summary.warning:
         say(f"warning: {summary.warning}")
     print(", ".join(f"{summary.counts[s]} {s}" for s in ("ok", "rejected", "failed", "unchanged") if summary.counts[s]))
+    for reason, count in summary.reasons.most_common(_REASONS):
+        print(f"  {count} {reason}")
+    if len(summary.reasons) > _REASONS:
+        print(f"  and {len(summary.reasons) - _REASONS} other reasons, in results.db")
     if summary.positives:
         print("findings: " + ", ".join(f"{name} {count}" for name, count in summary.positives.most_common()))
     print(f"report: {out / 'report.html'}")
-    write_json(json, {"out": str(out), "counts": summary.counts, "positives": summary.positives})
+    write_json(
+        json, {"out": str(out), "counts": summary.counts, "positives": summary.positives, "reasons": summary.reasons}
+    )
     if summary.failed:
         raise typer.Exit(3)

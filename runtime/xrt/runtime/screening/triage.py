@@ -49,11 +49,12 @@ class TriageOptions:
 
 @dataclass
 class TriageSummary:
-    """What a run did: files by status, and where the results are."""
+    """What a run did: files by status, why some have no score, and where the results are."""
 
     out: Path
     counts: Counter[str] = field(default_factory=Counter)
     positives: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     warning: str | None = None
 
     @property
@@ -228,3 +229,5 @@ def _study(result: Result[_File], rule: StudyRule) -> Study:
 def _count(summary: TriageSummary, result: Result[_File]) -> None:
     summary.counts[result.status] += 1
     summary.positives.update(f.class_name for f in result.findings if f.positive)
+    if result.status in ("rejected", "failed"):
+        summary.reasons[f"{result.status}: {result.reason}"] += 1
