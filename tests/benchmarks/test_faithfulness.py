@@ -231,7 +231,12 @@ def test_what_is_written(halves, tmp_path):
     assert (never["count"], never["map"]) == ("0", "")
     curves = list(csv.DictReader((tmp_path / "out" / "curves.csv").open()))
     assert len(curves) == 4 * 2 * 5
-    assert [s.title for s in report.sections] == ["Faithfulness", "Localisation"]
+    assert [s.title for s in report.sections] == [
+        "Faithfulness",
+        "Faithfulness by group",
+        "Localisation",
+        "Localisation by group",
+    ]
     for section in report.sections:
         for figure in section.figures:
             assert (tmp_path / "out" / figure.file).read_bytes() == figure.png

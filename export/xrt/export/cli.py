@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, say, write_json
+from xrt.runtime.cli.output import JsonOption, say, steps, write_json
 from xrt.runtime.errors import PartlyRefused, UsageError
 
 if TYPE_CHECKING:
@@ -171,17 +171,18 @@ def export(
         say(f"note: {note}")
     refusal = None
     try:
-        bundle = export_source(
-            source,
-            out,
-            request=request,
-            precisions=_precisions(precision),
-            calibrate=calibrate,
-            certify=certify,
-            force=force,
-            report=report,
-            progress=say,
-        )
+        with steps() as step:
+            bundle = export_source(
+                source,
+                out,
+                request=request,
+                precisions=_precisions(precision),
+                calibrate=calibrate,
+                certify=certify,
+                force=force,
+                report=report,
+                progress=step,
+            )
     except PartlyRefused as error:
         bundle, refusal = error.bundle, error
     manifest = bundle.manifest

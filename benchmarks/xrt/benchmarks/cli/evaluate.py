@@ -143,15 +143,15 @@ def print_evaluation(result) -> None:
     print(f"{result.images} images of {result.patients} patients, {result.dataset}, part {result.part}")
     print(f"decisions by {result.rule}; intervals at 95 %")
     columns = ("AUROC", "average precision", "accuracy", "sensitivity", "specificity")
-    print(f"{'class':24} {'images':>6}  " + " ".join(f"{column:22}" for column in columns))
+    print(f"{'class':24} {'positives':>9}  " + " ".join(f"{column:22}" for column in columns))
     for c in result.classes:
         f = c.figures
         cells = (f.auroc, f.average_precision, f.accuracy, f.sensitivity, f.specificity)
-        print(f"{c.name[:24]:24} {c.positives:6}  " + " ".join(f"{cell!s:22}" for cell in cells))
+        print(f"{c.name[:24]:24} {c.positives:9}  " + " ".join(f"{cell!s:22}" for cell in cells))
     if len(result.classes) > 1:
         mean = result.mean
         cells = (mean.auroc, mean.average_precision, result.accuracy, mean.sensitivity, mean.specificity)
-        print(f"{'mean':24} {'':6}  " + " ".join(f"{cell!s:22}" for cell in cells))
+        print(f"{'mean':24} {'':9}  " + " ".join(f"{cell!s:22}" for cell in cells))
     if result.pointing:
         print("maximum of the heatmap inside the lesion's box (findings that have one):")
         print(f"{'class':24} {'count':>6} {'heatmap':>11} {'chance':>11} {'shuffled':>11}")

@@ -29,9 +29,7 @@ def write_faithfulness(out: Path, result: FaithfulnessResult) -> Report:
     if result.localisation:
         _write_rows(out / "localisation.csv", result.localisation)
     _write_curves(out / "curves.csv", result)
-    sections = [_faithfulness(result)]
-    if result.localisation:
-        sections.append(_localisation(result))
+    sections = [*_faithfulness(result), *(_localisation(result) if result.localisation else ())]
     for section in sections:
         for figure in section.figures:
             (out / figure.file).write_bytes(figure.png)
@@ -40,7 +38,7 @@ def write_faithfulness(out: Path, result: FaithfulnessResult) -> Report:
     return Report("Faithfulness of heatmaps", subtitle, tuple(sections))
 
 
-def _faithfulness(result: FaithfulnessResult) -> Section:
+def _faithfulness(result: FaithfulnessResult) -> tuple[Section, Section]:
     options = result.options
     left_out = "; ".join(f"{count} left out: {reason}" for reason, count in result.left_out.items())
     changed = _TITLES[options.perturbation].format(options.sigma)
@@ -59,15 +57,10 @@ def _faithfulness(result: FaithfulnessResult) -> Section:
         *((f"Note: {result.nothing}.",) if result.nothing else ()),
     )
     columns = ("group", "measure", "better", "findings", "heatmap", "random", "difference")
-    tables = []
-    for title, kinds in _TABLES:
-        rows = tuple(
-            (row.name, row.measure, row.better, row.count, *_cells(row.map, row.random, row.difference))
-            for row in result.faithfulness
-            if row.kind in kinds
-        )
-        if rows:
-            tables.append(Table(title, columns, rows))
+    rows = [
+        (row.kind, (row.name, row.measure, row.better, row.count, *_cells(row.map, row.random, row.difference)))
+        for row in result.faithfulness
+    ]
     main = next(row.measure for row in result.faithfulness if row.kind == "all")
     shown = [row for row in result.faithfulness if row.measure == main and row.kind != "class and contrast"]
     series = [(f"{r.name} ({r.count})", (("heatmap's order", r.map), ("random orders", r.random))) for r in shown]
@@ -76,18 +69,31 @@ def _faithfulness(result: FaithfulnessResult) -> Section:
         Figure("Curves against steps", "curves.png", plot_curves(result), "Bands: 95 % intervals over images."),
         Figure(f"{main}, by group", "aopc.png", plot_groups(series, f"{main} (higher is better)"), note),
     )
-    return Section("Faithfulness", text, tuple(tables), figures)
+    return (
+        Section("Faithfulness", text, _tables(columns, rows, _WHOLE), figures),
+        Section("Faithfulness by group", (), _tables(columns, rows, _GROUPED)),
+    )
 
 
-_TABLES = (
-    ("All findings", ("all",)),
-    ("By class", ("class",)),
-    ("By area and contrast", ("area", "contrast")),
-    ("By class and contrast", ("class and contrast",)),
-)
+_WHOLE = {"All findings": ("all",)}
+_GROUPED = {
+    "By class": ("class",),
+    "By area and contrast": ("area", "contrast"),
+    "By class and contrast": ("class and contrast",),
+}
 
 
-def _localisation(result: FaithfulnessResult) -> Section:
+def _tables(
+    columns: tuple[str, ...],
+    rows: Sequence[tuple[str, tuple[Cell, ...]]],
+    titles: dict[str, tuple[str, ...]],
+) -> tuple[Table, ...]:
+    """A table for every title that has rows; each row comes with its kind, which decides where it belongs."""
+    chosen = {title: tuple(row for kind, row in rows if kind in kinds) for title, kinds in titles.items()}
+    return tuple(Table(title, columns, found) for title, found in chosen.items() if found)
+
+
+def _localisation(result: FaithfulnessResult) -> tuple[Section, Section]:
     text = (
         "Predicted findings with a reader's box. Pointing: the map's maximum lies in a box (Zhang et al. 2018)."
         " IoU: intersection over union of the boxes with the one that screening draws, around the map's maximum above"
@@ -106,15 +112,10 @@ def _localisation(result: FaithfulnessResult) -> Section:
         "IoU shuffled",
         "IoU difference",
     )
-    tables = []
-    for title, kinds in _TABLES:
-        rows = tuple(
-            (row.name, row.count, *_cells(*(getattr(row, f.name) for f in fields(row)[3:])))
-            for row in result.localisation
-            if row.kind in kinds
-        )
-        if rows:
-            tables.append(Table(title, columns, rows))
+    rows = [
+        (row.kind, (row.name, row.count, *_cells(*(getattr(row, f.name) for f in fields(row)[3:]))))
+        for row in result.localisation
+    ]
     series = [
         (f"{r.name} ({r.count})", (("heatmaps", r.hits), ("shuffled heatmaps", r.hits_shuffled), ("chance", r.chance)))
         for r in result.localisation
@@ -124,7 +125,10 @@ def _localisation(result: FaithfulnessResult) -> Section:
     figure = Figure(
         "Pointing game, by group", "pointing.png", plot_groups(series, "maximum inside the reader's box (share)"), note
     )
-    return Section("Localisation", text, tuple(tables), (figure,))
+    return (
+        Section("Localisation", text, _tables(columns, rows, _WHOLE), (figure,)),
+        Section("Localisation by group", (), _tables(columns, rows, _GROUPED)),
+    )
 
 
 def _cells(*intervals: Interval) -> tuple[Cell, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,3 +46,21 @@ def progress_bar(unit: str = "images") -> Iterator[Progress]:
     )
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         yield bar
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """Says each step as `say` does, and, when stderr is a terminal, how long the last one has been going on."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TimeElapsedColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as clock:
+        task = clock.add_task("", total=None)
+
+        def step(message: str) -> None:
+            say(message)
+            clock.reset(task)
+
+        yield step
