@@ -211,7 +211,7 @@ def test_weights_and_what_is_left_of_them(here):
     torch.save({f"module.{n}": t for n, t in {**model.state_dict(), "aux": torch.ones(1)}.items()}, here / "w.pth")
     source = open_source("chestmodels:make", replace(SMALL, weights="w.pth"))
     assert source.torch_module.get_parameter("4.weight").eq(0.5).all()
-    assert "w.pth has 1 weights that the model has no place for: module.aux" in source.notes
+    assert "w.pth has 1 weights that the model has no place for: aux" in source.notes
     assert source.sha256 is not None
     safetensors.torch.save_file(model.state_dict(), here / "w.safetensors")
     for alone in ("w.pth", "w.safetensors"):
