@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache as cache_results
 from pathlib import Path
 
 # Before anything that computes is imported: a worker is given a core, and threads that wait for each other cost far
@@ -21,6 +24,35 @@ def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["XRT_CACHE_DIR"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def phantoms_once() -> Iterator[None]:
+    """Every export asks for the same phantoms: drawing them takes a fifth of the suite, so each is drawn once."""
+    from xrt.runtime.gate import evidence
+    from xrt.runtime.phantoms import phantom
+
+    drawn = cache_results(phantom)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "generate", lambda count, **how: (drawn(i, **how) for i in range(count)))
+        yield
+
+
+@pytest.fixture
+def xrt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run a command in this process, as a user would; gives its exit code."""
+
+    def run(*arguments: object) -> int:
+        from xrt.runtime.cli.app import main
+
+        monkeypatch.setattr(sys, "argv", ["xrt", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    return run
 
 
 @pytest.fixture(scope="session")

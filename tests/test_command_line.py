@@ -15,7 +15,8 @@ from xrt.runtime.cli.app import COMMANDS
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def xrt(*arguments, check=None):
+def started(*arguments, check=None):
+    """A process of its own, as a user starts it; `xrt` runs the command in this one, which has imported most of it."""
     command = [sys.executable, "-c", "from xrt.runtime.cli.app import main; main()", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True)
     if check is not None:
@@ -28,12 +29,12 @@ def test_triage_of_a_folder_with_a_bad_file_exits_3(bundle_path, phantom_folder,
     folder.mkdir()
     for image in sorted((phantom_folder / "images").iterdir())[:3]:
         (folder / image.name).write_bytes(image.read_bytes())
-    done = xrt("triage", bundle_path, folder, "--out", tmp_path / "a", "--json", tmp_path / "a.json", check=0)
+    done = started("triage", bundle_path, folder, "--out", tmp_path / "a", "--json", tmp_path / "a.json", check=0)
     assert "3 ok" in done.stdout
     assert done.stderr == ""
     assert json.loads((tmp_path / "a.json").read_text())["counts"] == {"ok": 3}
     (folder / "bad.png").write_bytes(b"x")
-    done = xrt("triage", bundle_path, folder, "--out", tmp_path / "b", check=3)
+    done = started("triage", bundle_path, folder, "--out", tmp_path / "b", check=3)
     assert "3 ok, 1 failed" in done.stdout
 
 
@@ -50,17 +51,18 @@ def test_triage_of_a_folder_with_a_bad_file_exits_3(bundle_path, phantom_folder,
         (["benchmark", "{bundle}", "--batch-sizes", "1,x"], 2, "whole numbers"),
     ],
 )
-def test_errors_are_one_line_with_an_exit_code(bundle_path, tmp_path, arguments, code, message):
+def test_errors_are_one_line_with_an_exit_code(xrt, capsys, bundle_path, tmp_path, arguments, code, message):
     filled = [a.format(tmp=tmp_path, bundle=bundle_path) for a in arguments]
-    result = xrt(*filled)
-    assert result.returncode == code or (code is None and result.returncode in (1, 2))
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert result.stdout == ""
+    given = xrt(*filled)
+    assert given == code or (code is None and given in (1, 2))
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert printed.out == ""
 
 
 def test_doctor_examines_a_bundle(bundle_path):
-    result = xrt("doctor", bundle_path, check=0)
+    result = started("doctor", bundle_path, check=0)
     assert "reproduces its known answers; the bundle's certificate: passed" in result.stdout
     assert not re.search(r"^broken", result.stdout, re.MULTILINE)
 
@@ -70,7 +72,7 @@ def test_doctor_sees_a_broken_bundle(bundle_path, tmp_path):
 
     copy = shutil.copytree(bundle_path, tmp_path / "c.xrt")
     (copy / "known-answers.npz").write_bytes(b"x")
-    assert "broken" in xrt("doctor", copy, check=1).stdout
+    assert "broken" in started("doctor", copy, check=1).stdout
 
 
 def test_a_command_whose_part_is_absent_says_what_to_install(monkeypatch, capsys):
@@ -84,11 +86,12 @@ def test_a_command_whose_part_is_absent_says_what_to_install(monkeypatch, capsys
     assert "pip install 'xrt-export'" in capsys.readouterr().err
 
 
-def test_every_command_is_in_the_readme_and_has_help():
+def test_every_command_is_in_the_readme_and_has_help(xrt, capsys):
     readme = (REPOSITORY / "README.md").read_text()
     for name in COMMANDS:
         assert f"xrt {name}" in readme, name
-        text = xrt(name, "--help", check=0).stdout
+        assert xrt(name, "--help") == 0
+        text = capsys.readouterr().out
         assert "Usage" in text
         assert "(install" not in text
 

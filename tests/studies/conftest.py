@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,20 +22,3 @@ def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return made[layout]
 
     return of
-
-
-@pytest.fixture
-def xrt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run a command in this process, as a user would; gives its exit code."""
-
-    def run(*arguments: object) -> int:
-        from xrt.runtime.cli.app import main
-
-        monkeypatch.setattr(sys, "argv", ["xrt", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        return 0
-
-    return run
