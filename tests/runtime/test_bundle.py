@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from xrt.runtime.bundle import Bundle, KnownAnswers, write_bundle
-from xrt.runtime.bundle.manifest import SCHEMA_VERSION, FileName, Manifest, Variant
+from xrt.runtime.bundle.manifest import SCHEMA_VERSION, Manifest, Variant
+from xrt.runtime.bundle.part import FileName
 from xrt.runtime.errors import (
     BundleError,
     CorruptBundle,
@@ -16,7 +17,7 @@ from xrt.runtime.errors import (
     UnsupportedSchema,
     UsageError,
 )
-from xrt.runtime.opening import open_session
+from xrt.runtime.session import open_session
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def edit(bundle, **changes):
     file.write_text(json.dumps(manifest))
 
 
-def test_the_graph_has_the_face_of_the_contract(bundle):
+def test_the_graph_has_the_inputs_and_outputs_of_the_contract(bundle):
     import onnx
 
     model = onnx.load_from_string(bundle.read(bundle.variant()))
@@ -47,7 +48,7 @@ def test_the_graph_has_the_face_of_the_contract(bundle):
     assert len(model.graph.input) == 1
 
 
-def test_known_answers_are_replayed_when_a_session_opens(bundle):
+def test_known_answers_are_verified_when_a_session_opens(bundle):
     with open_session(bundle).session as session:
         known = bundle.known_answers()
         assert session.infer(known.images).logits == pytest.approx(known.logits, abs=1e-4)
@@ -59,7 +60,7 @@ def test_a_damaged_file_is_refused(copy):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(CorruptBundle, match=r"SHA-256 .*the manifest says .*export it anew"):
+    with pytest.raises(CorruptBundle, match=r"SHA-256 .*the manifest says .*export it again"):
         open_session(Bundle.open(copy))
 
 
@@ -115,11 +116,11 @@ def test_a_file_name_cannot_leave_the_bundle(name):
 
 
 def test_another_models_graph_fails_the_known_answers(copy):
-    """The hash fits, the graph is sound, and it says something else: only the replay can see that."""
+    """The hash fits, the graph is sound, and it gives other outputs: only the known answers show that."""
     import onnx
     import onnx.numpy_helper
 
-    from xrt.runtime.bundle.writer import sha256_of
+    from xrt.runtime._io import sha256_of
 
     model = onnx.load(copy / "model.fp32.onnx")
     head = next(t for t in model.graph.initializer if t.dims == [3])
@@ -167,7 +168,7 @@ def test_a_manifest_must_not_contradict_itself(bundle):
 
 
 def test_known_answers_that_do_not_fit_the_manifest_are_refused(copy):
-    from xrt.runtime.bundle.writer import sha256_of
+    from xrt.runtime._io import sha256_of
 
     known = Bundle.open(copy).known_answers()
     data = KnownAnswers(known.images, known.logits[:, :2], known.cams).to_bytes()
@@ -192,6 +193,4 @@ def test_weights_outside_the_file_are_refused(bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     manifest = bundle.manifest
     with pytest.raises(BackendError, match="xternal"):
-        choose_backend().open(
-            (tmp_path / "model.onnx").read_bytes(), manifest.graph, manifest.preprocessing, SessionOptions()
-        )
+        choose_backend().open((tmp_path / "model.onnx").read_bytes(), manifest.interface, SessionOptions())

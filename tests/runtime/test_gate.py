@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Sequence
 from math import comb
 
 import numpy as np
 import pytest
 
-from xrt.runtime.backends.base import Outputs, Session
+from xrt.runtime.backends import Execution, Session, SessionOptions
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
 from xrt.runtime.bundle import KnownAnswers
 from xrt.runtime.bundle.manifest import Manifest
-from xrt.runtime.gate import LIMITS, Answers, judge, measure
-from xrt.runtime.gate.certify import replayed
+from xrt.runtime.certification.certify import certify_known_answers
+from xrt.runtime.gate import LIMITS, judge, measure
 from xrt.runtime.gate.figures import upper_bound
+from xrt.runtime.outputs import ModelOutputs
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def truth(bundle):
     logits = rng.normal(size=(120, 3)).astype(np.float32)
     cams = np.maximum(rng.normal(size=(120, 3, 8, 8)), 0).astype(np.float32)
     cams[::5, 1] = 0  # a fifth of a DenseNet's maps are all zero
-    return Answers(logits, {"cams": cams})
+    return ModelOutputs(logits, {"cams": cams})
 
 
 def verdict(truth, candidate, bundle, precision="fp32"):
@@ -30,7 +34,9 @@ def verdict(truth, candidate, bundle, precision="fp32"):
 
 
 def altered(truth, *, logits=None, cams=None):
-    return Answers(truth.logits if logits is None else logits, {"cams": truth.cams["cams"] if cams is None else cams})
+    return ModelOutputs(
+        truth.logits if logits is None else logits, {"cams": truth.cams["cams"] if cams is None else cams}
+    )
 
 
 def test_the_same_answers_pass(truth, bundle):
@@ -58,8 +64,8 @@ def test_rounding_passes(truth, bundle):
     ],
 )
 def test_sabotage_is_caught(truth, bundle, precision, sabotage, reason):
-    said, reasons = verdict(truth, sabotage(truth), bundle, precision)
-    assert said == "failed"
+    result, reasons = verdict(truth, sabotage(truth), bundle, precision)
+    assert result == "failed"
     assert any(reason in r for r in reasons), reasons
 
 
@@ -80,15 +86,15 @@ def test_an_empty_map_agrees_with_an_empty_map_and_with_nothing_else(truth, bund
     # Every finding's map is looked at, so let the class with the empty maps be found everywhere.
     logits = truth.logits.copy()
     logits[:, 1] = 3
-    found = altered(truth, logits=logits)
+    outputs = altered(truth, logits=logits)
     cams[::5, 1] = 1e-3 * truth.cams["cams"][::5, 2]
-    assert measure(found, altered(found, cams=cams), bundle.manifest).map_correlation == 0
+    assert measure(outputs, altered(outputs, cams=cams), bundle.manifest).map_correlation == 0
 
 
 def test_too_few_decisions_are_no_evidence(truth, bundle):
-    few = Answers(truth.logits[:99], {"cams": truth.cams["cams"][:99]})
-    said, reasons = verdict(few, few, bundle)
-    assert said == "insufficient"
+    few = ModelOutputs(truth.logits[:99], {"cams": truth.cams["cams"][:99]})
+    result, reasons = verdict(few, few, bundle)
+    assert result == "insufficient"
     assert reasons == ("297 decisions are insufficient evidence, 300 are needed",)
 
 
@@ -102,20 +108,21 @@ def test_the_upper_bound_is_clopper_and_pearsons(events, trials):
         assert at_most == pytest.approx(0.05, abs=1e-6)
 
 
-class Replaying(Session):
-    """Says the known answers in their order, with other logits."""
+class FixedOutputs(Session):
+    """Gives the known answers in their order, with other logits."""
 
     def __init__(self, manifest: Manifest, known: KnownAnswers, logits: np.ndarray) -> None:
-        super().__init__(manifest.graph, manifest.preprocessing)
+        super().__init__(b"", manifest.interface, SessionOptions())
         self._known, self._logits, self._at = known, logits, 0
 
-    def _infer(self, images: np.ndarray, cams: bool) -> Outputs:
+    def _open(self, model: bytes, outputs: Sequence[str]) -> str:
+        return "nothing is open"
+
+    def _run(self, opened: str, images: np.ndarray, outputs: Sequence[str]) -> dict[str, np.ndarray]:
         rows = slice(self._at, self._at + len(images))
         self._at = rows.stop
-        return Outputs(self._logits[rows], {name: cam[rows] for name, cam in self._known.cams.items()})
-
-    def close(self) -> None:
-        """Nothing is open."""
+        maps = {name: cam[rows] for name, cam in self._known.cams.items()}
+        return {self.interface.graph.logits: self._logits[rows], **maps}
 
 
 @pytest.mark.parametrize(
@@ -125,12 +132,23 @@ def test_one_flip_in_few_decisions_is_within_a_limit_that_allows_flips(bundle, p
     """24 images of 3 classes: 1 of 72 decisions is over int8's 1 %, but there is no smaller share."""
     known, manifest = bundle.known_answers(), bundle.manifest
     cut = np.array([0.0, np.log(0.4 / 0.6), 0.0], dtype=np.float32)
-    # Every answer lies far from its threshold, but those that will flip, which lie just under it.
+    # Every logit lies far from its threshold, but those that will flip, which lie just under it.
     expected = np.where(known.logits > cut, cut + 2, cut - 2).astype(np.float32)
     expected[:flipped, 0] = cut[0] - 1e-3
-    given = expected.copy()
-    given[:flipped, 0] = cut[0] + 1e-3
+    logits = expected.copy()
+    logits[:flipped, 0] = cut[0] + 1e-3
     known = KnownAnswers(known.images, expected, known.cams)
     variant = bundle.manifest.variants[0].model_copy(update={"precision": precision})
-    backend = OnnxRuntimeCpu()
-    assert replayed(Replaying(manifest, known, given), known, manifest, variant, backend).verdict == verdict
+    session = FixedOutputs(manifest, known, logits)
+    certificate = certify_known_answers(session, Execution(variant, OnnxRuntimeCpu()), known, manifest)
+    assert certificate.verdict == verdict
+
+
+def test_the_gate_needs_numpy_alone():
+    """jaxtyping spells out shapes; what it brings itself is not counted."""
+    code = (
+        "import jaxtyping, sys; before = set(sys.modules); import xrt.runtime.gate;"
+        "print(*({m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(result.stdout.split()) - {"numpy", "xrt"} == set()

@@ -1,58 +1,16 @@
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 from PIL import Image
+from runtime.image_files import GREY, NOISE, dicom, encoded
 
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.errors import NotAChestRadiograph, UnreadableImage
-from xrt.runtime.imaging import DecodeLimits, decode_radiograph, read_radiograph
+from xrt.runtime.imaging import DecodeLimits, DecodeOptions, decode_radiograph, read_radiograph
+from xrt.runtime.imaging.header_check import check_header
+from xrt.runtime.imaging.load import LoadedImage, LoadOptions, SkippedImage
 from xrt.runtime.imaging.pool import DecodingPool
-from xrt.runtime.imaging.prepare import NotPrepared, Prepared, PrepareOptions
-from xrt.runtime.imaging.verdict import judge_header
-
-GREY = np.linspace(0, 255, 64 * 48).reshape(64, 48).astype(np.uint8)
-NOISE = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
-
-
-def encoded(array, kind="PNG", **options):
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def dicom(pixels, **attributes):
-    """A DICOM file of a chest CR around `pixels`; attributes override, None removes."""
-    import pydicom
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-    dataset = pydicom.Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    dataset.StudyInstanceUID = "1.2.3"
-    dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition = "CR", "CHEST", "PA"
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = 8 * pixels.dtype.itemsize
-    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
-        dataset.BitsAllocated,
-        dataset.BitsAllocated - 1,
-        0,
-    )
-    for name, value in attributes.items():
-        if value is None:
-            delattr(dataset, name)
-        else:
-            setattr(dataset, name, value)
-    dataset.PixelData = pixels.tobytes()
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
@@ -78,7 +36,7 @@ def test_true_colour_is_noted():
 def test_sixteen_bits_span_the_grey_scale():
     wide = 1000 + GREY.astype(np.uint16) * 16
     assert np.abs(decode_radiograph(encoded(wide)).pixels.astype(int) - GREY).max() <= 1
-    dark = decode_radiograph(encoded(wide), unwindowed="bits").pixels
+    dark = decode_radiograph(encoded(wide), DecodeOptions(without_window="bits")).pixels
     assert dark.max() == round((1000 + 255 * 16) / 65535 * 255)
 
 
@@ -98,9 +56,9 @@ def test_what_is_no_image_says_so(data, reason):
 
 def test_a_decompression_bomb_is_stopped_by_its_header():
     with pytest.raises(UnreadableImage, match="the limit is 100"):
-        decode_radiograph(encoded(GREY), limits=DecodeLimits(pixels=100))
+        decode_radiograph(encoded(GREY), DecodeOptions(limits=DecodeLimits(pixels=100)))
     with pytest.raises(UnreadableImage, match="the limit is 100"):
-        decode_radiograph(dicom(GREY), limits=DecodeLimits(pixels=100))
+        decode_radiograph(dicom(GREY), DecodeOptions(limits=DecodeLimits(pixels=100)))
 
 
 def test_dicom_without_a_window_spans_its_values():
@@ -145,12 +103,12 @@ def test_the_header_rejects_before_pixels_are_decoded(attributes, reason):
 
 def test_what_the_header_leaves_open_becomes_a_note():
     assert decode_radiograph(dicom(GREY, BodyPartExamined=None)).notes == ("body part not stated",)
-    assert judge_header({"Modality": "DX", "StudyDescription": "CHEST PA"}) == ()
-    assert judge_header({"BodyPartExamined": "CHEST"}) == ("modality not stated",)
+    assert check_header({"Modality": "DX", "StudyDescription": "CHEST PA"}) == ()
+    assert check_header({"BodyPartExamined": "CHEST"}) == ("modality not stated",)
 
 
 def test_the_verdict_can_be_overridden():
-    assert decode_radiograph(dicom(GREY, Modality="CT"), any_body_part=True).pixels.shape == GREY.shape
+    assert decode_radiograph(dicom(GREY, Modality="CT"), DecodeOptions(any_body_part=True)).pixels.shape == GREY.shape
 
 
 def test_a_file_that_its_header_rejects_is_named(tmp_path):
@@ -174,11 +132,11 @@ def test_real_dicom_files(shared):
             read_radiograph(folder / f"{name}.dcm")
     with pytest.raises(NotAChestRadiograph, match="body part not stated, and StudyDescription says TEETH"):
         read_radiograph(folder / "dental-cr-modality-lut.dcm")
-    dental = read_radiograph(folder / "dental-cr-modality-lut.dcm", any_body_part=True)
+    dental = read_radiograph(folder / "dental-cr-modality-lut.dcm", DecodeOptions(any_body_part=True))
     assert dental.pixels.std() > 20
 
 
-OPTIONS = PrepareOptions(Preprocessing(height=32, width=32))
+OPTIONS = LoadOptions(Preprocessing(height=32, width=32))
 
 
 def test_the_pool_keeps_the_order_and_reports_what_fails(tmp_path):
@@ -190,8 +148,8 @@ def test_the_pool_keeps_the_order_and_reports_what_fails(tmp_path):
     with DecodingPool(OPTIONS, workers=2) as pool:
         results = list(pool.map(((i, name, "") for i, name in enumerate(names)), in_flight=4))
     assert [key for key, _ in results] == list(range(12))
-    assert results[5][1] == NotPrepared("failed", "the file is empty")
-    assert all(isinstance(r, Prepared) for i, r in results if i != 5)
+    assert results[5][1] == SkippedImage("failed", "the file is empty")
+    assert all(isinstance(r, LoadedImage) for i, r in results if i != 5)
 
 
 def test_a_hanging_decoder_is_killed_and_replaced(tmp_path):
@@ -199,11 +157,11 @@ def test_a_hanging_decoder_is_killed_and_replaced(tmp_path):
     good.write_bytes(encoded(GREY))
     slow.write_bytes(encoded(np.zeros((9000, 9000), dtype=np.uint8)))
     # Far under what 81 million pixels take, far over what one small file does once the process is up.
-    options = PrepareOptions(Preprocessing(height=32, width=32), limits=DecodeLimits(seconds=0.05))
+    options = LoadOptions(Preprocessing(height=32, width=32), limits=DecodeLimits(seconds=0.05))
     with DecodingPool(options, workers=1) as pool:
         list(pool.map([(0, good, "")]))  # the process starts within this task's time limit or is replaced
         results = dict(pool.map([(i, slow if i == 1 else good, "") for i in range(3)]))
-    assert results[1] == NotPrepared("failed", "decoding took over 0.05 s")
+    assert results[1] == SkippedImage("failed", "decoding took over 0.05 s")
 
 
 def test_known_content_is_not_decoded_again(tmp_path):
@@ -214,7 +172,7 @@ def test_known_content_is_not_decoded_again(tmp_path):
     known = hashlib.sha256(file.read_bytes()).hexdigest()
     with DecodingPool(OPTIONS, workers=0) as pool:
         ((_, result),) = pool.map([(0, file, known)])
-    assert result == NotPrepared("unchanged", "", known)
+    assert result == SkippedImage("unchanged", "", known)
 
 
 def test_a_damaged_identifier_fails_its_file_alone(tmp_path):
@@ -224,7 +182,7 @@ def test_a_damaged_identifier_fails_its_file_alone(tmp_path):
     file.write_bytes(data[: tag + 4] + b"ZZ" + data[tag + 6 :])
     with DecodingPool(OPTIONS, workers=0) as pool:
         ((_, result),) = pool.map([(0, file, "")])
-    assert isinstance(result, NotPrepared)
+    assert isinstance(result, SkippedImage)
     assert "damaged DICOM" in result.reason
 
 
@@ -248,3 +206,16 @@ def test_a_palette_is_looked_up():
     palette |= {f"{c}PaletteColorLookupTableDescriptor": [256, 0, 16] for c in ("Red", "Green", "Blue")}
     pixels = decode_radiograph(dicom(GREY, PhotometricInterpretation="PALETTE COLOR", **palette)).pixels
     assert np.abs(pixels.astype(int) - (255 - GREY)).max() <= 1
+
+
+def test_an_image_over_pillows_own_limit_is_read(monkeypatch):
+    """Pillow's limit belongs to the whole process: it neither stops this reader nor is changed by it."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert np.array_equal(decode_radiograph(encoded(GREY)).pixels, GREY)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n" + b"\0" * 40, b"II*\0"])
+def test_what_only_begins_like_an_image_is_none(data):
+    with pytest.raises(UnreadableImage, match="not a PNG, JPEG, TIFF, BMP or DICOM image"):
+        decode_radiograph(data)

@@ -45,8 +45,8 @@ def test_branches_lose_no_node():
       else_branch = b () => (float[n] q) { q = Relu(s) }>  z = Exp(x) }"""
     pruned = keep_output(onnx.parser.parse_model(text).SerializeToString(), "y")
     assert len(onnx.load_from_string(pruned).graph.node) == 3
-    found = run(pruned, {"c": np.array(True), "x": np.array([2], dtype=np.float32)})
-    assert found.tolist() == [2]
+    values = run(pruned, {"c": np.array(True), "x": np.array([2], dtype=np.float32)})
+    assert values.tolist() == [2]
 
 
 @pytest.mark.parametrize("cut", [10, -7])
@@ -61,8 +61,8 @@ def test_an_output_that_is_not_there(model):
 
 
 def test_logits_alone_are_those_of_the_whole_graph(bundle):
-    from xrt.runtime.gate.evidence import phantom_inputs
-    from xrt.runtime.opening import open_session
+    from xrt.runtime.certification.inputs import phantom_inputs
+    from xrt.runtime.session import open_session
 
     images = phantom_inputs(3, 0, bundle.manifest.preprocessing).images
     with open_session(bundle).session as session:

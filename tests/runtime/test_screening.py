@@ -13,17 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xrt.runtime import Screener
+from xrt.runtime import Bundle, Screener, ScreeningOptions
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.decisions import excess, probabilities
 from xrt.runtime.errors import UsageError
-from xrt.runtime.preprocessing import Placement, preprocess
-from xrt.runtime.screening.boxes import box_of_map, otsu
-from xrt.runtime.screening.heatmap import align_map
+from xrt.runtime.geometry import Placement
+from xrt.runtime.heatmaps.boxes import box_of_map, otsu
+from xrt.runtime.heatmaps.overlay import align_map
+from xrt.runtime.preprocessing import preprocess
 from xrt.runtime.screening.triage import TriageOptions, triage
 
-IN_PROCESS = TriageOptions(workers=0, batch_size=4)
-RESUMED = TriageOptions(workers=0, batch_size=4, resume=True)
+SCREENING = ScreeningOptions(batch_size=4, workers=0)
+IN_PROCESS = TriageOptions(screening=SCREENING)
+RESUMED = TriageOptions(screening=SCREENING, resume=True)
 
 
 @pytest.fixture
@@ -54,11 +56,11 @@ def test_every_file_gets_one_row(bundle, folder, tmp_path):
     assert dict(summary.counts) == {"ok": 11, "failed": 3}
     assert summary.reasons.total() == 3
     assert summary.reasons["failed: the file is empty"] == 1
-    found = {row["path"]: row for row in rows(out)}
-    assert len(found) == 14
-    assert found["later/10.png"]["status"] == "ok"
-    assert found["empty.png"]["reason"] == "the file is empty"
-    assert "truncated" in found["cut.png"]["reason"]
+    by_path = {row["path"]: row for row in rows(out)}
+    assert len(by_path) == 14
+    assert by_path["later/10.png"]["status"] == "ok"
+    assert by_path["empty.png"]["reason"] == "the file is empty"
+    assert "truncated" in by_path["cut.png"]["reason"]
     findings = rows(out, "SELECT * FROM finding")
     assert len(findings) == 11 * 3
     for finding in findings:
@@ -116,11 +118,11 @@ def test_a_changed_file_supersedes_its_row_and_the_old_one_is_kept(bundle, folde
 def test_another_bundles_results_are_not_mixed_in(bundle, compact_source, folder, tmp_path):
     from dataclasses import replace
 
-    from xrt.export.pipeline import export_source
+    from xrt.export.publish import publish_source
 
     out = tmp_path / "out"
     triage(bundle, [folder], out, IN_PROCESS)
-    other = export_source(replace(compact_source, name="other"), tmp_path / "other.xrt")
+    other = publish_source(replace(compact_source, name="other"), tmp_path / "other.xrt").bundle
     with pytest.raises(UsageError, match="another bundle"):
         triage(other, [folder], out, RESUMED)
 
@@ -135,13 +137,13 @@ def test_one_writer_at_a_time(bundle, folder, tmp_path):
 
 def test_paths_can_be_redacted(bundle, folder, tmp_path):
     out = tmp_path / "out"
-    options = TriageOptions(workers=0, redact_paths=True)
+    options = TriageOptions(screening=ScreeningOptions(workers=0), redact_paths=True)
     triage(bundle, [folder], out, options)
     text = (out / "report.html").read_text() + (out / "worklist.csv").read_text()
     text += str([tuple(row) for row in rows(out)])
     assert "10.png" not in text
     assert "incoming" not in text
-    resumed = TriageOptions(workers=0, redact_paths=True, resume=True)
+    resumed = TriageOptions(screening=ScreeningOptions(workers=0), redact_paths=True, resume=True)
     assert triage(bundle, [folder], out, resumed).counts["unchanged"] == 11
 
 
@@ -154,11 +156,11 @@ def test_a_killed_run_is_finished_by_resume(bundle_path, phantom_folder, tmp_pat
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    done = len(rows(out))
-    summary = triage(bundle := __import__("xrt.runtime", fromlist=["Bundle"]).Bundle.open(bundle_path),
-                     [phantom_folder / "images"], out, RESUMED)  # fmt: skip
+    count = len(rows(out))
+    bundle = Bundle.open(bundle_path)
+    summary = triage(bundle, [phantom_folder / "images"], out, RESUMED)
     assert bundle.manifest.name == "compact"
-    assert summary.counts["unchanged"] == done
+    assert summary.counts["unchanged"] == count
     assert len(rows(out)) == 40
     for finding in rows(out, "SELECT heatmap FROM finding WHERE heatmap != ''"):
         Image.open(out / finding["heatmap"]).load()
@@ -166,7 +168,7 @@ def test_a_killed_run_is_finished_by_resume(bundle_path, phantom_folder, tmp_pat
 
 def test_the_screener_gives_results_in_order(bundle, phantom_folder):
     paths = sorted((phantom_folder / "images").iterdir())[:7]
-    with Screener(bundle, batch_size=3, workers=0) as screener:
+    with Screener(bundle, options=ScreeningOptions(batch_size=3, workers=0)) as screener:
         results = list(screener.screen([*paths[:2], phantom_folder / "nothing.png", *paths[2:]]))
     assert [r.key for r in results] == [*paths[:2], phantom_folder / "nothing.png", *paths[2:]]
     assert results[2].status == "failed"
@@ -221,7 +223,7 @@ def test_the_overlay_lies_where_the_model_looked(fit):
     assert isinstance(placement, Placement)
 
 
-def test_nothing_under_the_inputs_is_lost_in_silence(bundle, folder, tmp_path):
+def test_every_path_under_the_inputs_is_recorded(bundle, folder, tmp_path):
     """Output beside inputs, links, loops, names that are no UTF-8: every path gets its row, own output none."""
     out = folder / "results"
     (folder / "loop.png").symlink_to(folder / "loop.png")
@@ -229,18 +231,18 @@ def test_nothing_under_the_inputs_is_lost_in_silence(bundle, folder, tmp_path):
     (folder / "elsewhere").symlink_to(folder / "later")
     shutil.copy(folder / "later" / "10.png", os.fsencode(folder) + b"/M\xfcller.png")
     triage(bundle, [folder], out, IN_PROCESS)
-    found = {row["path"]: row["status"] for row in rows(out)}
-    assert found["loop.png"] == "failed"
-    assert found["link.png"] == "ok"
-    assert found["M\\xfcller.png"] == "ok"
-    assert {"later/10.png", "elsewhere/10.png"} & found.keys()
-    assert not any(path.startswith("results") for path in found)
+    statuses = {row["path"]: row["status"] for row in rows(out)}
+    assert statuses["loop.png"] == "failed"
+    assert statuses["link.png"] == "ok"
+    assert statuses["M\\xfcller.png"] == "ok"
+    assert {"later/10.png", "elsewhere/10.png"} & statuses.keys()
+    assert not any(path.startswith("results") for path in statuses)
     counts = triage(bundle, [folder], tmp_path / "second", IN_PROCESS).counts
-    assert sum(counts.values()) == len(found)
+    assert sum(counts.values()) == len(statuses)
 
 
 def test_redaction_keeps_what_groups_studies(bundle, folder, tmp_path):
-    options = TriageOptions(workers=0, redact_paths=True, study_by="folder")
+    options = TriageOptions(screening=ScreeningOptions(workers=0), redact_paths=True, study_by="folder")
     triage(bundle, [folder], tmp_path / "out", options)
     assert rows(tmp_path / "out", "SELECT COUNT(*) AS n FROM study")[0]["n"] == 2
 
@@ -248,15 +250,15 @@ def test_redaction_keeps_what_groups_studies(bundle, folder, tmp_path):
 def test_a_tiny_image_fails_alone(bundle, folder, tmp_path):
     Image.fromarray(np.zeros((4, 900), np.uint8)).save(folder / "thin.png")
     triage(bundle, [folder], tmp_path / "out", IN_PROCESS)
-    found = {row["path"]: row["reason"] for row in rows(tmp_path / "out")}
-    assert "a radiograph has at least 16 a side" in found["thin.png"]
+    reasons = {row["path"]: row["reason"] for row in rows(tmp_path / "out")}
+    assert "a radiograph has at least 16 per side" in reasons["thin.png"]
 
 
-def test_an_image_that_the_model_answers_with_nan_fails_alone(bundle, phantom_folder, monkeypatch):
+def test_an_image_for_which_the_model_gives_nan_fails_alone(bundle, phantom_folder, monkeypatch):
     from dataclasses import replace
 
     paths = sorted((phantom_folder / "images").iterdir())[:3]
-    with Screener(bundle, workers=0) as screener:
+    with Screener(bundle, options=ScreeningOptions(workers=0)) as screener:
         infer = screener.opened.session.infer
 
         def poisoned(images, *, cams=True):

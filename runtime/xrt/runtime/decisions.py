@@ -1,13 +1,15 @@
-"""From logits to calibrated probabilities and findings. Everyone who decides, decides here."""
+"""From logits to calibrated probabilities and findings. The only module that decides."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from xrt.runtime.bundle.manifest import Manifest, Task
+if TYPE_CHECKING:  # numpy alone at run time, for the gate
+    from xrt.runtime.bundle.manifest import Manifest, Task
 
 
 def probabilities(logits: Float32[np.ndarray, "n logits"], manifest: Manifest) -> Float[np.ndarray, "n logits"]:
@@ -46,7 +48,7 @@ def decided(
 
 
 def excess(probability: Float[np.ndarray, "n logits"], manifest: Manifest) -> Float[np.ndarray, "n logits"]:
-    """How far each probability lies from its threshold, as a share of the way to certainty, in [-1, 1].
+    """How far each probability lies from its threshold, as a fraction of the way to certainty, in [-1, 1].
 
     (p - t) / (1 - t) above the threshold t and (p - t) / t below it, so that classes with different thresholds
     compare. A multiclass model has p for the argmax class and p - 1 for the others, and p - 1 is also the excess of a

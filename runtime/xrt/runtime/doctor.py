@@ -1,4 +1,4 @@
-"""The examination behind `xrt doctor`: every check says what it found and, where something is amiss, the remedy."""
+"""The checks of `xrt doctor`: each says what this machine has and, where something is wrong, the remedy."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def _python() -> Check:
 
 def _parts() -> Iterator[Check]:
     for name in ("xrt-runtime", "xrt-train", "xrt-export", "xrt-benchmarks"):
-        found = installed(name)
-        yield Check(name, "ok", found) if found else Check(name, "missing", f"not installed: pip install {name}")
+        number = installed(name)
+        yield Check(name, "ok", number) if number else Check(name, "missing", f"not installed: pip install {name}")
 
 
 def _wheel_clash() -> Check:
-    found = [name for name in ONNX_RUNTIMES if installed(name)]
-    if len(found) > 1:
+    wheels = [name for name in ONNX_RUNTIMES if installed(name)]
+    if len(wheels) > 1:
         return Check(
             "onnxruntime wheels",
             "broken",
-            f"{' and '.join(found)} overwrite each other's files: uninstall all of them, then install one",
+            f"{' and '.join(wheels)} overwrite each other's files: uninstall all of them, then install one",
         )
-    return Check("onnxruntime wheels", "ok", found[0] if found else "none installed")
+    return Check("onnxruntime wheels", "ok", wheels[0] if wheels else "none installed")
 
 
 def _namespace() -> Check:
@@ -70,24 +70,29 @@ def _backends() -> Iterator[Check]:
     from xrt.runtime.backends import BACKENDS
 
     for backend in BACKENDS.values():
-        lack = backend.lacks()
-        if lack is None:
+        reason = backend.unavailable_reason()
+        if reason is None:
             yield Check(f"back end {backend.name}", "ok", f"{backend.version()} on {backend.device_class()}")
         else:
-            yield Check(f"back end {backend.name}", "missing", lack)
+            yield Check(f"back end {backend.name}", "missing", reason)
 
 
 def _decoders() -> Iterator[Check]:
-    for package, what in (("pydicom", "DICOM"), ("python-gdcm", "compressed DICOM (JPEG Lossless and others)")):
-        found = installed(package)
-        remedy = f"{what} cannot be read: pip install 'xrt-runtime[dicom]'"
-        yield Check(package, "ok", found) if found else Check(package, "missing", remedy)
+    from xrt.runtime.imaging.decoders import DECODERS
+
+    for decoder in DECODERS:
+        missing = decoder.missing()
+        for package, reads in decoder.packages.items():
+            if package in missing:
+                yield Check(package, "missing", f"{reads} cannot be read: {decoder.remedy}")
+            else:
+                yield Check(package, "ok", installed(package) or "installed")
 
 
 def _bundle(path: Path) -> Iterator[Check]:
-    from xrt.runtime.backends import BACKENDS
+    from xrt.runtime.backends import available_backends
     from xrt.runtime.bundle.reader import Bundle
-    from xrt.runtime.opening import open_session
+    from xrt.runtime.session import open_session
 
     try:
         bundle = Bundle.open(path)
@@ -95,7 +100,7 @@ def _bundle(path: Path) -> Iterator[Check]:
         yield Check(path.name, "broken", str(error))
         return
     yield Check(path.name, "ok", f"{bundle.manifest.task}, {len(bundle.manifest.classes)} classes")
-    for backend in (b for b in BACKENDS.values() if b.lacks() is None):
+    for backend in available_backends():
         for variant in bundle.manifest.variants:
             name = f"{variant.file} on {backend.name}"
             if variant.target not in (backend.family, "any"):
@@ -105,9 +110,9 @@ def _bundle(path: Path) -> Iterator[Check]:
             except XrtError as error:
                 yield Check(name, "broken", str(error))
                 continue
-            opened.session.close()
-            whose = "this machine's" if opened.of_this_machine else "the bundle's"
-            yield Check(name, "ok", f"reproduces its known answers; {whose} certificate: {opened.certificate.verdict}")
+            opened.close()
+            origin = "this machine's" if opened.from_this_machine else "the bundle's"
+            yield Check(name, "ok", f"reproduces its known answers; {origin} certificate: {opened.certificate.verdict}")
 
 
 def installed(name: str) -> str | None:

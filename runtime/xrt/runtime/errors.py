@@ -7,23 +7,17 @@ XrtError                        exit 1
 ├── BundleError                 a bundle cannot be used
 │   ├── UnsupportedSchema           written by a newer xrt, or not a bundle
 │   ├── CorruptBundle               a file is missing or its hash differs
-│   ├── Uncertified                 no certificate speaks for a file of the bundle
+│   ├── Uncertified                 no certificate covers a file of the bundle
 │   └── KnownAnswersFailed          the session does not reproduce the bundle's known answers
 ├── BackendError                a back end cannot run here, or failed while running
 ├── ImageError                  one image cannot be scored; the run goes on
 │   ├── UnreadableImage             recorded as `failed`
 │   └── NotAChestRadiograph         recorded as `rejected`
 └── ModelError                  a model cannot be trained, exported or explained (used by train and export)
-    └── RefusedByGate               a variant missed a limit of the gate
-        └── PartlyRefused               and others were published
+    └── RefusedByGate               a variant missed a limit of the gate, and nothing was written
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from xrt.runtime.bundle.reader import Bundle
 
 
 class XrtError(Exception):
@@ -59,7 +53,7 @@ class CorruptBundle(BundleError):
 
 
 class Uncertified(BundleError):
-    """No certificate of the bundle speaks for a file as it is to be used."""
+    """No certificate of the bundle covers a file as it is to be used."""
 
 
 class KnownAnswersFailed(BundleError):
@@ -87,12 +81,4 @@ class ModelError(XrtError):
 
 
 class RefusedByGate(ModelError):
-    """A variant missed a limit of the gate and was not published."""
-
-
-class PartlyRefused(RefusedByGate):
-    """Some variants were published as `bundle`, and some were not."""
-
-    def __init__(self, message: str, bundle: Bundle) -> None:
-        super().__init__(message)
-        self.bundle = bundle
+    """A variant missed a limit of the gate, and nothing was written."""

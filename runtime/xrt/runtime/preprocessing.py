@@ -6,13 +6,12 @@ graph.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.geometry import Placement
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -20,25 +19,6 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where the graph's input lies in the stored image: stored = offset + scale × input, in pixels, x before y.
-
-    With padding, parts of the input lie outside the stored image.
-    """
-
-    offset: tuple[float, float]
-    scale: tuple[float, float]
-
-    def to_stored(self, x: float, y: float) -> tuple[float, float]:
-        """The stored-image coordinates of input coordinates (x, y)."""
-        return self.offset[0] + self.scale[0] * x, self.offset[1] + self.scale[1] * y
-
-    def to_input(self, x: float, y: float) -> tuple[float, float]:
-        """The input coordinates of stored-image coordinates (x, y)."""
-        return (x - self.offset[0]) / self.scale[0], (y - self.offset[1]) / self.scale[1]
 
 
 def preprocess(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from xrt.runtime.errors import MissingDependency, UsageError
 from xrt.runtime.phantoms import DESCRIPTION, phantom, write
+from xrt.runtime.progress import Progress
 
 COUNT, SIZE = 24, 96
 
@@ -57,15 +58,14 @@ def test_nih_tables_say_what_the_phantoms_are(nih):
     boxes = _table(nih / "BBox_List_2017.csv")[1:]
     assert len(rows) == COUNT
     for index, row in enumerate(rows):
-        made = phantom(index, seed=4, size=SIZE)
-        assert row[0] == f"{made.patient_id:08d}_{made.follow_up:03d}.png"
-        assert row[1] == ("|".join(made.labels) or "No Finding")
-        assert row[2:9] == [
-            str(v) for v in (made.follow_up, made.patient_id, made.age, made.sex, made.view, SIZE, SIZE)
-        ]
-        named = [[b[1].replace("Infiltrate", "Infiltration"), *map(float, b[2:6])] for b in boxes if b[0] == row[0]]
-        assert named == [[b.label, b.x, b.y, b.width, b.height] for b in made.boxes]
-        assert np.array_equal(np.asarray(Image.open(nih / "images" / row[0])), made.image)
+        radiograph = phantom(index, seed=4, size=SIZE)
+        assert row[0] == f"{radiograph.patient_id:08d}_{radiograph.follow_up:03d}.png"
+        assert row[1] == ("|".join(radiograph.labels) or "No Finding")
+        p = radiograph
+        assert row[2:9] == [str(v) for v in (p.follow_up, p.patient_id, p.age, p.sex, p.view, SIZE, SIZE)]
+        names = [[b[1].replace("Infiltrate", "Infiltration"), *map(float, b[2:6])] for b in boxes if b[0] == row[0]]
+        assert names == [[b.label, *b.box] for b in radiograph.lesions]
+        assert np.array_equal(np.asarray(Image.open(nih / "images" / row[0])), radiograph.image)
     contrasts = _table(nih / "phantoms.csv")
     assert contrasts[0] == ["image", "label", "x", "y", "width", "height", "contrast"]
     assert len(contrasts) - 1 == len(boxes)
@@ -172,11 +172,12 @@ def test_a_folder_with_something_in_it_is_refused_and_kept(tmp_path):
 
 
 def test_a_broken_run_leaves_nothing(tmp_path):
-    def stop(done: int) -> None:
-        raise KeyboardInterrupt
+    class Stop(Progress):
+        def count(self, done: int, total: int | None, what: str) -> None:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "out", layout="nih", count=4, size=64, workers=1, progress=stop)
+        write(tmp_path / "out", layout="nih", count=4, size=64, workers=1, progress=Stop())
     assert list(tmp_path.iterdir()) == []
 
 

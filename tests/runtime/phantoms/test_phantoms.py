@@ -19,27 +19,27 @@ def sample():
 def test_same_arguments_give_the_same_phantom_and_another_seed_another():
     a, b, c = phantom(7, seed=1, size=SIZE), phantom(7, seed=1, size=SIZE), phantom(7, seed=2, size=SIZE)
     assert np.array_equal(a.image, b.image)
-    assert (a.labels, a.boxes, a.patient_id) == (b.labels, b.boxes, b.patient_id)
+    assert (a.labels, a.lesions, a.patient_id) == (b.labels, b.lesions, b.patient_id)
     assert not np.array_equal(a.image, c.image)
 
 
 def test_a_phantom_does_not_depend_on_the_ones_made_before(sample):
     alone = phantom(23, seed=5, size=SIZE)
     assert np.array_equal(alone.image, sample[23].image)
-    assert alone.boxes == sample[23].boxes
+    assert alone.lesions == sample[23].lesions
 
 
 def test_images_are_grey_bytes_with_a_range(sample):
-    for made in sample:
-        assert made.image.dtype == np.uint8
-        assert made.image.shape == (SIZE, SIZE)
-        assert np.percentile(made.image, 95) - np.percentile(made.image, 5) > 80
+    for radiograph in sample:
+        assert radiograph.image.dtype == np.uint8
+        assert radiograph.image.shape == (SIZE, SIZE)
+        assert np.percentile(radiograph.image, 95) - np.percentile(radiograph.image, 5) > 80
 
 
 def test_patients_have_one_to_four_images_and_keep_their_body(sample):
     groups: dict[int, list] = {}
-    for made in sample:
-        groups.setdefault(made.patient_id, []).append(made)
+    for radiograph in sample:
+        groups.setdefault(radiograph.patient_id, []).append(radiograph)
     assert {len(g) for g in groups.values()} <= {1, 2, 3, 4}
     assert len(groups) == len(sample) // 2  # four patients in every block of eight
     for group in groups.values():
@@ -50,9 +50,9 @@ def test_patients_have_one_to_four_images_and_keep_their_body(sample):
 
 
 def test_labels_are_sorted_known_and_agree_with_the_boxes(sample):
-    for made in sample:
-        assert list(made.labels) == sorted(made.labels)
-        assert set(made.labels) == {b.label for b in made.boxes} <= set(LESIONS)
+    for radiograph in sample:
+        assert list(radiograph.labels) == sorted(radiograph.labels)
+        assert set(radiograph.labels) == {b.label for b in radiograph.lesions} <= set(LESIONS)
     share = sum(not m.labels for m in sample) / len(sample)
     assert 0.2 < share < 0.6  # 40 % expected; 64 draws have a standard deviation of 6 %
 
@@ -63,10 +63,10 @@ def test_boxes_lie_in_the_image_and_hold_what_the_lesion_changes(label):
         with_lesion = phantom(index, seed=9, size=SIZE, findings=(label,), contrast=(60, 60))
         without = phantom(index, seed=9, size=SIZE, findings=(label,), healthy=True)
         assert with_lesion.labels == (label,)
-        assert without.labels == without.boxes == ()
+        assert without.labels == without.lesions == ()
         change = (with_lesion.image.astype(float) - without.image) ** 2
         inside = np.zeros((SIZE, SIZE), bool)
-        for box in with_lesion.boxes:
+        for box in (lesion.box for lesion in with_lesion.lesions):
             assert box.x >= 0
             assert box.y >= 0
             assert box.x + box.width <= SIZE
@@ -84,23 +84,23 @@ def test_more_contrast_changes_the_image_more(label):
     without = phantom(4, seed=2, size=SIZE, findings=(), healthy=True).image.astype(float)
     energies = []
     for contrast in (10, 30, 90):
-        made = phantom(4, seed=2, size=SIZE, findings=(label,), contrast=(contrast, contrast))
-        energies.append(float(((made.image - without) ** 2).sum()))
+        radiograph = phantom(4, seed=2, size=SIZE, findings=(label,), contrast=(contrast, contrast))
+        energies.append(float(((radiograph.image - without) ** 2).sum()))
     assert energies[0] < energies[1] / 3 < energies[2] / 6
 
 
 def test_contrasts_stay_in_the_range_asked_for(sample):
     low, high = DEFAULT_CONTRAST
-    contrasts = [b.contrast for made in sample for b in made.boxes]
+    contrasts = [b.contrast for radiograph in sample for b in radiograph.lesions]
     assert max(contrasts) <= 1.05 * high
     # Lesions behind the heart or in thin lung reach less than was asked for; they are few.
     assert np.mean([c < 0.9 * low for c in contrasts]) < 0.1
 
 
 def test_a_large_heart_is_wider_than_half_the_chest():
-    made = phantom(0, size=256, findings=("Cardiomegaly",))
-    body = patients.anatomy(0, made.patient_id)
-    heart = made.boxes[0].width * made.spacing / 10  # cm
+    radiograph = phantom(0, size=256, findings=("Cardiomegaly",))
+    body = patients.anatomy(0, radiograph.patient_id)
+    heart = radiograph.lesions[0].box.width * radiograph.spacing / 10  # cm
     assert heart / (2 * body.width) > 0.5
     assert body.heart < 0.47
 
@@ -114,8 +114,8 @@ def test_the_exposure_does_not_know_the_lesions():
 
 
 def test_prevalence_chooses_the_lesions():
-    made = list(generate(24, seed=1, size=64, prevalence={"Nodule": 3.0, "Mass": 1.0}))
-    assert {name for m in made for name in m.labels} == {"Nodule", "Mass"}
+    radiographs = list(generate(24, seed=1, size=64, prevalence={"Nodule": 3.0, "Mass": 1.0}))
+    assert {name for m in radiographs for name in m.labels} == {"Nodule", "Mass"}
 
 
 def test_wrong_arguments_are_named():

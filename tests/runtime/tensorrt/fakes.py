@@ -1,4 +1,4 @@
-"""A GPU of the mind: streams that work only when they are waited for, and an engine that doubles its image.
+"""A simulated GPU: streams that work only when they are waited for, and an engine that doubles its image.
 
 What is queued too early, read too late, or freed too soon shows here without a GPU.
 """
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from xrt.runtime.errors import BackendError
-from xrt.runtime.tensorrt.flavours import Flavour
-from xrt.runtime.tensorrt.memory import Cuda, Pinned
+from xrt.runtime.tensorrt.cuda import Cuda, Pinned
+from xrt.runtime.tensorrt.distributions import Distribution
 
 
 class FakeStream:
@@ -136,8 +136,10 @@ class FakeContext:
         return True
 
 
-def fake_flavour(cuda: FakeCuda, *, runtime_cache: bool = False, loads: bool = True, works=lambda: True) -> Flavour:
-    """A flavour whose module runs `FakeContext`s on `cuda`."""
+def fake_distribution(
+    cuda: FakeCuda, *, runtime_cache: bool = False, loads: bool = True, works=lambda: True
+) -> Distribution:
+    """A distribution whose module runs `FakeContext`s on `cuda`."""
     types = {"image": "UINT8", "logits": "FLOAT", "cams": "FLOAT", "odd": "BF16"}
     shapes = {"image": (-1, 1, 4, 4), "logits": (-1, 2), "cams": (-1, 1, 2, 2), "odd": (-1,)}
     kernels = SimpleNamespace(
@@ -154,7 +156,7 @@ def fake_flavour(cuda: FakeCuda, *, runtime_cache: bool = False, loads: bool = T
         get_tensor_name=lambda i: list(types)[i],
         get_tensor_dtype=lambda name: SimpleNamespace(name=types[name]),
         get_tensor_shape=lambda name: shapes[name],
-        create_execution_context=lambda *given: FakeContext(cuda, *(given or (None,)), works=works),
+        create_execution_context=lambda *configs: FakeContext(cuda, *(configs or (None,)), works=works),
         create_runtime_config=lambda: config,
     )
 
@@ -179,4 +181,4 @@ def fake_flavour(cuda: FakeCuda, *, runtime_cache: bool = False, loads: bool = T
         CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole"),
         config=config,
     )
-    return Flavour("tensorrt", "TensorRT", False, runtime_cache, lambda: None, lambda: module)
+    return Distribution("tensorrt", "TensorRT", False, runtime_cache, lambda: None, lambda: module)

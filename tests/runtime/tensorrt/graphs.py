@@ -1,4 +1,4 @@
-"""Small graphs with the face of a bundle, in each precision, and the same rewriting for large ones."""
+"""Small graphs with the inputs and outputs of a bundle, in each precision, and the same rewriting for large ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import onnx.parser
 from onnx import TensorProto, helper, numpy_helper
 
 from xrt.runtime.backends.pruning import keep_output
-from xrt.runtime.bundle.manifest import CamSpec, GraphSpec, Preprocessing
+from xrt.runtime.bundle.manifest import CamSpec, GraphInterface, GraphSpec, Preprocessing
 
 SIZE = Preprocessing(height=8, width=8)
 GRAPH = GraphSpec(
     cams=(CamSpec(output="cams", layer="r", tensor="r", channels=4, height=8, width=8),), explained=(0, 1)
 )
+INTERFACE = GraphInterface(GRAPH, SIZE)
 CLASSIFIER = """<ir_version: 9, opset_import: ["" : 18]>
 g (uint8[n, 1, 8, 8] image) => (float[n, 2] logits, float[n, 2, 8, 8] cams)
 <float[1] grey = {0.0039}, int64[2] axes = {2, 3}>

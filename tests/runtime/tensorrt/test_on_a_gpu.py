@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from runtime.tensorrt.graphs import GRAPH, SIZE, classifier, in_precision
+from runtime.tensorrt.graphs import INTERFACE, classifier, in_precision
 
 from xrt.runtime.backends import SessionOptions
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
 from xrt.runtime.backends.tensorrt import TensorRtBackend
-from xrt.runtime.opening import open_session
-from xrt.runtime.tensorrt.building import Batches
-from xrt.runtime.tensorrt.flavours import FLAVOURS
-from xrt.runtime.tensorrt.memory import open_cuda
-from xrt.runtime.tensorrt.preparing import RUN, plan_builds, prepare
+from xrt.runtime.engine_builds import RUN, build_engines, plan_builds
+from xrt.runtime.session import open_session
+from xrt.runtime.tensorrt.builder import Batches
+from xrt.runtime.tensorrt.cuda import open_cuda
+from xrt.runtime.tensorrt.distributions import DISTRIBUTIONS
 
 pytestmark = pytest.mark.gpu
 
 
-@pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.name)
+@pytest.fixture(params=DISTRIBUTIONS, ids=lambda distribution: distribution.name)
 def backend(request, tmp_path) -> TensorRtBackend:
-    made = TensorRtBackend(request.param, tmp_path)
-    if (lack := made.lacks()) is not None:
+    result = TensorRtBackend(request.param, tmp_path)
+    if (lack := result.unavailable_reason()) is not None:
         pytest.skip(lack)
-    return made
+    return result
 
 
-def test_a_flavour_can_run_here():
+def test_a_distribution_can_run_here():
     """Otherwise all the others are skipped, and nothing is proved."""
-    lacks = [TensorRtBackend(flavour).lacks() for flavour in FLAVOURS]
-    assert None in lacks, "; ".join(map(str, lacks))
+    reasons = [TensorRtBackend(distribution).unavailable_reason() for distribution in DISTRIBUTIONS]
+    assert None in reasons, "; ".join(map(str, reasons))
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
@@ -37,7 +37,7 @@ def images(count: int, seed: int = 0) -> np.ndarray:
 
 
 def opened(backend, precision: str = "fp32"):
-    return backend.open(in_precision(classifier(), precision).SerializeToString(), GRAPH, SIZE, SessionOptions())
+    return backend.open(in_precision(classifier(), precision).SerializeToString(), INTERFACE, SessionOptions())
 
 
 def expected(batch: np.ndarray):
@@ -47,29 +47,29 @@ def expected(batch: np.ndarray):
 
 # fp32 without TF32 rounds sums of some 40 products of size one; half precision keeps three digits.
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("fp16", 2e-2)])
-def test_it_says_what_onnx_runtime_says(backend, precision, tolerance):
+def test_it_gives_what_onnx_runtime_gives(backend, precision, tolerance):
     with opened(backend, precision) as session:
         # 40 and 75 are more than one run of the engine: both slots work.
         for count in (1, 3, 8, 40, 75):
             batch = images(count, count)
-            found, wanted = session.infer(batch), expected(batch)
-            assert np.allclose(found.logits, wanted.logits, atol=tolerance)
-            assert np.allclose(found.cams["cams"], wanted.cams["cams"], atol=tolerance)
+            actual, reference = session.infer(batch), expected(batch)
+            assert np.allclose(actual.logits, reference.logits, atol=tolerance)
+            assert np.allclose(actual.cams["cams"], reference.cams["cams"], atol=tolerance)
 
 
 def test_int8_is_near(backend):
-    """Its scales fit no data, so only that it runs and answers to the image can be asked of it."""
+    """Its scales fit no data, so only that it runs and depends on the image can be tested."""
     with opened(backend, "int8") as session:
-        found = session.infer(images(4)).logits
-    assert np.isfinite(found).all()
-    assert np.ptp(found, axis=0).max() > 0
+        logits = session.infer(images(4)).logits
+    assert np.isfinite(logits).all()
+    assert np.ptp(logits, axis=0).max() > 0
 
 
-def test_a_cuda_graph_says_the_same(backend):
+def test_a_cuda_graph_gives_the_same(backend):
     with opened(backend) as session:
         runs = [session.infer(images(4)) for _ in range(4)]
-        slot = session._everything.engine._slots[0]
-        if not backend.flavour.runtime_cache and open_cuda().__class__.__name__ == "CudaBindings":
+        slot = session._whole.engine._slots[0]
+        if not backend.distribution.runtime_cache and open_cuda().__class__.__name__ == "CudaBindings":
             assert slot._graph, "no CUDA graph was recorded"
         other = session.infer(images(4, seed=9))
     for run in runs[1:]:
@@ -91,7 +91,7 @@ def test_the_engine_is_built_once(backend, tmp_path):
     written = plan.stat().st_mtime_ns
     opened(backend).close()
     assert plan.stat().st_mtime_ns == written
-    assert bool(list(tmp_path.glob("*.kernels"))) == backend.flavour.runtime_cache
+    assert bool(list(tmp_path.glob("*.kernels"))) == backend.distribution.runtime_cache
 
 
 def test_a_bundle_reproduces_its_known_answers(backend, bundle):
@@ -102,7 +102,7 @@ def test_a_bundle_reproduces_its_known_answers(backend, bundle):
 
 def test_build_runs_what_it_built(backend, bundle, tmp_path):
     plan = plan_builds(bundle, backend.name, (), ())
-    for result in prepare(bundle, plan, Batches.up_to(16), folder=tmp_path):
+    for result in build_engines(bundle, plan, Batches.up_to(16), folder=tmp_path):
         assert result.verdict == RUN, result.verdict
 
 

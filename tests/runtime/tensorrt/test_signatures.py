@@ -1,7 +1,7 @@
 """What the code asks of NVIDIA's bindings exists there, with those parameters.
 
 The code is read, not a list: every attribute and call on an object of TensorRT is looked up in the classes of
-`tensorrt-lean` 11.4, the enterprise flavour's real runtime, and of TensorRT for RTX, which has the builder as well.
+`tensorrt-lean` 11.4, the real runtime of the enterprise distribution, and of TensorRT for RTX, which has a builder too.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 import pytest
 
-from xrt.runtime.tensorrt import building, cuda_bindings, execution, flavours, inspection
-from xrt.runtime.tensorrt.flavours import TENSORRT_RTX, open_library
+from xrt.runtime.tensorrt import builder, cuda_bindings, distributions, network_report, runner
+from xrt.runtime.tensorrt.distributions import TENSORRT_RTX, open_library
 
 lean = pytest.importorskip("tensorrt_lean")
-pytestmark = pytest.mark.skipif(TENSORRT_RTX.lacks() is not None, reason="TensorRT for RTX is not installed")
+pytestmark = pytest.mark.skipif(
+    TENSORRT_RTX.unavailable_reason() is not None, reason="TensorRT for RTX is not installed"
+)
 
 # The names that the modules give to objects of each class.
 RUNNING = {
@@ -57,19 +59,19 @@ def uses(module, owners: dict[str, str]) -> set[Use]:
     """Attributes and calls on the objects that go by these names, anywhere in a module."""
     tree = ast.parse(inspect.getsource(module))
     called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    found = set()
+    result = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in owners:
             call = called.get(id(node))
             starred = call is not None and any(isinstance(argument, ast.Starred) for argument in call.args)
             positional = None if call is None or starred else len(call.args)
             keywords = tuple(str(k.arg) for k in call.keywords) if call is not None else ()
-            found.add(Use(owners[ast.unparse(node.value)], node.attr, positional, keywords))
-    return found
+            result.add(Use(owners[ast.unparse(node.value)], node.attr, positional, keywords))
+    return result
 
 
 def module_names(*modules) -> set[str]:
-    """What the code takes from a flavour's module itself, such as `Runtime`."""
+    """What the code takes from a distribution's module itself, such as `Runtime`."""
     owners = dict.fromkeys(("module", "library.module", "self._library.module"), "")
     return {use.name for module in modules for use in uses(module, owners)} - {"__version__", "__members__"}
 
@@ -84,9 +86,9 @@ def overloads(doc: str, name: str) -> Iterator[list[tuple[str, bool]]]:
 def accepts(function, use: Use) -> bool:
     for parameters in overloads(function.__doc__ or "", use.name):
         names = [name for name, _ in parameters]
-        given = {*names[: use.positional], *use.keywords}
+        arguments = {*names[: use.positional], *use.keywords}
         required = {name for name, default in parameters if not default}
-        if (use.positional or 0) <= len(names) and set(use.keywords) <= set(names) and required <= given:
+        if (use.positional or 0) <= len(names) and set(use.keywords) <= set(names) and required <= arguments:
             return True
     return False
 
@@ -98,36 +100,36 @@ def hold(library, use: Use) -> None:
         assert accepts(member, use), f"{use} does not fit {member.__doc__}"
 
 
-@pytest.mark.parametrize("use", sorted(uses(execution, RUNNING)), ids=str)
+@pytest.mark.parametrize("use", sorted(uses(runner, RUNNING)), ids=str)
 def test_running_is_held_against_the_enterprise_runtime(use):
     hold(lean, use)
 
 
-@pytest.mark.parametrize("use", sorted(uses(execution, RUNNING | KERNELS)), ids=str)
+@pytest.mark.parametrize("use", sorted(uses(runner, RUNNING | KERNELS)), ids=str)
 def test_running_is_held_against_tensorrt_for_rtx(use):
     hold(open_library(TENSORRT_RTX).module, use)
 
 
-@pytest.mark.parametrize("use", sorted(uses(building, BUILDING) | uses(inspection, INSPECTING)), ids=str)
+@pytest.mark.parametrize("use", sorted(uses(builder, BUILDING) | uses(network_report, INSPECTING)), ids=str)
 def test_building_is_held_against_tensorrt_for_rtx(use):
     hold(open_library(TENSORRT_RTX).module, use)
 
 
-@pytest.mark.parametrize("name", sorted(module_names(execution, flavours, building, inspection)))
+@pytest.mark.parametrize("name", sorted(module_names(runner, distributions, builder, network_report)))
 def test_names_of_the_module(name):
     assert hasattr(open_library(TENSORRT_RTX).module, name)
 
 
-@pytest.mark.parametrize("name", sorted(module_names(execution, flavours) - RTX_ONLY))
+@pytest.mark.parametrize("name", sorted(module_names(runner, distributions) - RTX_ONLY))
 def test_names_of_the_enterprise_module(name):
     assert hasattr(lean, name)
 
 
 def test_every_name_on_a_cuda_binding_exists():
     runtime = importlib.import_module("cuda.bindings.runtime")
-    found = uses(cuda_bindings, {"self._cuda": "", "runtime": ""})
-    assert {"cudaMemcpyAsync", "cudaGraphLaunch", "cudaMallocHost"} <= {use.name for use in found}
-    for use in found:
+    names = uses(cuda_bindings, {"self._cuda": "", "runtime": ""})
+    assert {"cudaMemcpyAsync", "cudaGraphLaunch", "cudaMallocHost"} <= {use.name for use in names}
+    for use in names:
         assert hasattr(runtime, use.name), use.name
     for text in ("self._cuda.cudaMemcpyKind", "self._cuda.cudaStreamCaptureMode", "self._cuda.cudaDeviceAttr"):
         enumeration = text.rpartition(".")[2]
@@ -139,7 +141,7 @@ def test_every_name_on_a_cuda_binding_exists():
 
 
 def test_the_reading_finds_what_matters():
-    running = {str(use) for use in uses(execution, RUNNING | KERNELS)}
+    running = {str(use) for use in uses(runner, RUNNING | KERNELS)}
     assert {
         "Runtime.deserialize_cuda_engine(1)",
         "ICudaEngine.get_tensor_dtype(1)",
@@ -149,10 +151,10 @@ def test_the_reading_finds_what_matters():
         "IRuntimeCache.serialize(0)",
     } <= running
     assert {"Builder.build_serialized_network(2)", "IBuilderConfig.set_timing_cache(1)"} <= {
-        str(use) for use in uses(building, BUILDING)
+        str(use) for use in uses(builder, BUILDING)
     }
     assert {"BuilderFlag", "OnnxParser", "Runtime", "LayerType", "ILogger"} <= module_names(
-        execution, flavours, building, inspection
+        runner, distributions, builder, network_report
     )
 
 

@@ -1,36 +1,35 @@
-"""The back-end interface: `lacks`, `open`, `infer`, `close`. The base validates; a back end fills in."""
+"""The back-end interface. The base validates and assembles; a back end opens a graph and runs it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import UInt8
 
-from xrt.runtime.bundle.manifest import ExecutionPrecision, GraphSpec, Preprocessing
+from xrt.runtime.backends.pruning import keep_output
+from xrt.runtime.bundle.certificate import ExecutionPrecision
+from xrt.runtime.bundle.manifest import GraphInterface, Variant
 from xrt.runtime.errors import BackendError
+from xrt.runtime.outputs import ModelOutputs
 
-
-@dataclass(frozen=True)
-class Outputs:
-    """What one run of a graph gives. `cams` is empty when only logits were asked for."""
-
-    logits: Float32[np.ndarray, "n logits"]
-    cams: dict[str, Float32[np.ndarray, "n maps h w"]] = field(default_factory=dict)
-    cam_classes: Int64[np.ndarray, "n maps"] | None = None
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True)
 class SessionOptions:
     """How a session may use the machine. `threads` = 0 takes every core.
 
-    `spinning` keeps idle threads awake between operators: a little faster alone, slower for whoever runs beside.
+    Idle threads sleep between operators: those that spin are a little faster alone and slow down whatever runs beside.
     """
 
     threads: int = 0
-    spinning: bool = False
+
+
+DEFAULT_SESSION = SessionOptions()
 
 
 class Backend(ABC):
@@ -44,7 +43,7 @@ class Backend(ABC):
     execution_precision: ExecutionPrecision = "fp32"
 
     @abstractmethod
-    def lacks(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """What is missing to run here and how to get it, in one line; None when nothing is."""
 
     @abstractmethod
@@ -56,49 +55,112 @@ class Backend(ABC):
         """The class of device whose kernels decide the numbers, such as `cpu-x86_64-avx512vnni`."""
 
     @abstractmethod
-    def open(self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions) -> Session:
+    def open(self, model: bytes, interface: GraphInterface, options: SessionOptions) -> Session[Any]:
         """Compile the graph in `model`. Raises BackendError when the library refuses it."""
 
 
-class Session(ABC):
-    """An opened graph. Use it as a context manager; `infer` checks what goes in and what comes out."""
+@dataclass(frozen=True)
+class Execution:
+    """A variant's file as one back end executes it on this machine."""
 
-    def __init__(self, graph: GraphSpec, preprocessing: Preprocessing) -> None:
-        self.graph = graph
-        self.input_shape = (1, preprocessing.height, preprocessing.width)
+    variant: Variant
+    backend: Backend
 
-    def __enter__(self) -> Session:
+    @property
+    def precision(self) -> ExecutionPrecision:
+        """The precision in which the file is executed: the back end's own for fp32 files, else the file's."""
+        return self.backend.execution_precision if self.variant.precision == "fp32" else self.variant.precision
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What a certificate belongs to: file hash, back end and version, execution precision, device class."""
+        backend = self.backend
+        return self.variant.sha256, backend.name, backend.version(), self.precision, backend.device_class()
+
+
+class Session(ABC, Generic[Opened]):
+    """An opened graph. Use it as a context manager; `infer` checks what goes in and what comes out.
+
+    A back end gives `_open`, which compiles a file for some of its outputs, `_run` and `_release`. The whole graph is
+    opened immediately; a graph that is cut down to its logits, when logits alone are asked for the first time.
+    """
+
+    def __init__(self, model: bytes, interface: GraphInterface, options: SessionOptions) -> None:
+        self.interface = interface
+        self._model, self._options = model, options
+        self._whole: Opened | None = self._open(model, interface.outputs)
+        self._logits_only: Opened | None = None
+
+    def __enter__(self) -> Session[Opened]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def infer(self, images: UInt8[np.ndarray, "n 1 height width"], *, cams: bool = True) -> Outputs:
+    def infer(self, images: UInt8[np.ndarray, "n 1 height width"], *, cams: bool = True) -> ModelOutputs:
         """Run a batch. With `cams=False` only the operators that the logits need are executed.
 
-        Raises BackendError when the batch does not fit the graph or the library fails.
+        Raises BackendError when the batch does not fit the graph, the library fails, or the session is closed.
         """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input_shape or not len(images):
+        shape = self.interface.input_shape
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape or not len(images):
             raise BackendError(
-                f"the graph takes uint8 [n, {', '.join(map(str, self.input_shape))}], "
-                f"given {images.dtype} {list(images.shape)}"
+                f"the graph takes uint8 [n, {', '.join(map(str, shape))}], given {images.dtype} {list(images.shape)}"
             )
-        outputs = self._infer(np.ascontiguousarray(images), cams)
-        if outputs.logits.ndim != 2 or len(outputs.logits) != len(images):
-            raise BackendError(f"{len(images)} images went in, logits {list(outputs.logits.shape)} came out")
-        for spec in self.graph.cams if cams else ():
-            maps = self.graph.top_k or len(self.graph.explained or ())
-            if outputs.cams[spec.output].shape != (len(images), maps, spec.height, spec.width):
-                raise BackendError(
-                    f"{spec.output} has shape {list(outputs.cams[spec.output].shape)}, the manifest says "
-                    f"[n, {maps}, {spec.height}, {spec.width}]: export the bundle anew"
-                )
-        return outputs
+        names = self.interface.outputs if cams else (self.interface.graph.logits,)
+        return self._assemble(self._run(self._opened(cams), np.ascontiguousarray(images), names), len(images), cams)
 
-    @abstractmethod
-    def _infer(self, images: UInt8[np.ndarray, "n 1 height width"], cams: bool) -> Outputs:
-        """Run a batch that is known to fit."""
+    def infer_all(self, images: UInt8[np.ndarray, "n 1 height width"], batch_size: int = 16) -> ModelOutputs:
+        """Run any number of images in batches."""
+        return ModelOutputs.joined(
+            [self.infer(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+        )
 
-    @abstractmethod
     def close(self) -> None:
-        """Release the graph."""
+        """Release the graph. Closing twice does nothing."""
+        opened, self._whole, self._logits_only = (self._whole, self._logits_only), None, None
+        for each in opened:
+            if each is not None:
+                self._release(each)
+
+    @abstractmethod
+    def _open(self, model: bytes, outputs: Sequence[str]) -> Opened:
+        """Compile a file for these outputs. Raises BackendError."""
+
+    @abstractmethod
+    def _run(
+        self, opened: Opened, images: UInt8[np.ndarray, "n 1 height width"], outputs: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """The outputs by name for a batch that is known to fit. Raises BackendError."""
+
+    def _release(self, opened: Opened) -> None:
+        """Give back what `_open` took, where that does more than forget it."""
+
+    def _opened(self, cams: bool) -> Opened:
+        if self._whole is None:
+            raise BackendError("the session is closed")
+        if cams:
+            return self._whole
+        if self._logits_only is None:
+            logits = self.interface.graph.logits
+            self._logits_only = self._open(keep_output(self._model, logits), (logits,))
+        return self._logits_only
+
+    def _assemble(self, results: dict[str, np.ndarray], images: int, cams: bool) -> ModelOutputs:
+        graph = self.interface.graph
+        logits = results[graph.logits]
+        if logits.ndim != 2 or len(logits) != images:
+            raise BackendError(f"{images} images went in, logits {list(logits.shape)} came out")
+        for spec in graph.cams if cams else ():
+            expected = (images, self.interface.maps, spec.height, spec.width)
+            if results[spec.output].shape != expected:
+                raise BackendError(
+                    f"{spec.output} has shape {list(results[spec.output].shape)}, the manifest says {list(expected)}: "
+                    "export the bundle again"
+                )
+        return ModelOutputs(
+            logits=logits,
+            cams={spec.output: results[spec.output] for spec in graph.cams if cams},
+            # ONNX Runtime's int64 is numpy's `longlong`, another type of the same size.
+            cam_classes=results[graph.cam_classes].astype(np.int64) if cams and graph.cam_classes else None,
+        )

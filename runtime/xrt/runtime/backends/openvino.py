@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from xrt.runtime.backends.base import Backend, Outputs, Session, SessionOptions
-from xrt.runtime.backends.pruning import keep_output
-from xrt.runtime.bundle.manifest import ExecutionPrecision, GraphSpec, Preprocessing
+from xrt.runtime._io import first_line
+from xrt.runtime.backends.base import Backend, Session, SessionOptions
+from xrt.runtime.bundle.certificate import ExecutionPrecision
+from xrt.runtime.bundle.manifest import GraphInterface
 from xrt.runtime.device import cpu_class
 from xrt.runtime.errors import BackendError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_PLACES = ("Exception from", "Check '")
+"""How lines of OpenVINO's messages start that name a place in its source."""
 
 
 class OpenVino(Backend):
     """OpenVINO's CPU plug-in. Left to itself it runs fp32 files in bf16 where it can, so the precision is asked for.
 
-    bf16 is an execution precision of its own: certificates of fp32 do not speak for it.
+    bf16 is an execution precision of its own: certificates of fp32 do not cover it.
     """
 
     name = "openvino"
@@ -28,7 +33,7 @@ class OpenVino(Backend):
     def __init__(self, precision: ExecutionPrecision = "fp32") -> None:
         self.execution_precision = precision
 
-    def lacks(self) -> str | None:  # noqa: D102
+    def unavailable_reason(self) -> str | None:  # noqa: D102
         if importlib.util.find_spec("openvino") is None:
             return "the package openvino is not installed: pip install 'xrt-runtime[openvino]'"
         return None
@@ -41,57 +46,45 @@ class OpenVino(Backend):
     def device_class(self) -> str:  # noqa: D102
         return cpu_class()
 
-    def open(self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions) -> Session:
+    def open(self, model: bytes, interface: GraphInterface, options: SessionOptions) -> Session[Any]:
         """Compile the graph in `model` for this CPU. Raises BackendError when OpenVINO chose another precision."""
-        return _OpenVinoSession(model, graph, preprocessing, options, _HINTS[self.execution_precision])
+        return _OpenVinoSession(model, interface, options, _HINTS[self.execution_precision])
 
 
-class _OpenVinoSession(Session):
-    def __init__(
-        self, model: bytes, graph: GraphSpec, preprocessing: Preprocessing, options: SessionOptions, hint: str
-    ) -> None:
-        super().__init__(graph, preprocessing)
-        self._model, self._options, self._hint = model, options, hint
-        self._request: Any = _compiled(model, options, hint)
-        self._logits_only: Any = None
+class _OpenVinoSession(Session[Any]):
+    def __init__(self, model: bytes, interface: GraphInterface, options: SessionOptions, hint: str) -> None:
+        self._hint = hint
+        super().__init__(model, interface, options)
 
-    def _infer(self, images: UInt8[np.ndarray, "n 1 height width"], cams: bool) -> Outputs:
-        graph = self.graph
-        if not cams and self._logits_only is None:
-            self._logits_only = _compiled(keep_output(self._model, graph.logits), self._options, self._hint)
-        request = self._request if cams else self._logits_only
-        try:
-            # A copy: the request writes its next results into the same memory.
-            results = {port.any_name: np.array(value) for port, value in request.infer({graph.image: images}).items()}
-        except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed while running: {_first_line(error)}") from error
-        return Outputs(
-            logits=results[graph.logits],
-            cams={cam.output: results[cam.output] for cam in graph.cams if cams},
-            cam_classes=results[graph.cam_classes] if cams and graph.cam_classes else None,
-        )
+    def _open(self, model: bytes, outputs: Sequence[str]) -> Any:
+        import openvino
 
-    def close(self) -> None:
-        self._request = self._logits_only = None
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._hint, "PERFORMANCE_HINT": "LATENCY"}
+        if self._options.threads:
+            settings["INFERENCE_NUM_THREADS"] = self._options.threads
+        core = openvino.Core()
+        with openvino_errors("refuses the graph"):
+            compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if precision != self._hint:
+            raise BackendError(
+                f"OpenVINO computes in {precision} where {self._hint} was asked for: this CPU cannot do it"
+            )
+        return compiled.create_infer_request()
+
+    def _run(
+        self, opened: Any, images: UInt8[np.ndarray, "n 1 height width"], outputs: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        with openvino_errors("failed while running"):
+            results = opened.infer({self.interface.graph.image: images})
+        # A copy: the request writes its next results into the same memory.
+        return {port.any_name: np.array(value) for port, value in results.items()}
 
 
-def _compiled(model: bytes, options: SessionOptions, hint: str) -> Any:
-    import openvino
-
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-    if options.threads:
-        settings["INFERENCE_NUM_THREADS"] = options.threads
-    core = openvino.Core()
+@contextmanager
+def openvino_errors(what: str) -> Iterator[None]:
+    """Turns OpenVINO's exceptions into BackendError: `OpenVINO WHAT: …`, without places in its source."""
     try:
-        compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        yield
     except RuntimeError as error:
-        raise BackendError(f"OpenVINO refuses the graph: {_first_line(error)}") from error
-    found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    if found != hint:
-        raise BackendError(f"OpenVINO computes in {found} where {hint} was asked for: this CPU cannot do it")
-    return compiled.create_infer_request()
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+        raise BackendError(f"OpenVINO {what}: {first_line(error, skip=_PLACES)}") from error

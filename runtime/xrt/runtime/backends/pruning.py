@@ -36,24 +36,24 @@ def _pruned(graph: memoryview, output: str) -> bytes:
     if not any(number == _GRAPH_OUTPUT and _text(value, _VALUE_NAME) == output for number, value, _ in fields):
         raise ValueError(f"the graph has no output {output!r}")
     nodes = {i: _Node(value) for i, (number, value, _) in enumerate(fields) if number == _GRAPH_NODE}
-    kept, needed = set(nodes), {output}
+    node_indices, needed = set(nodes), {output}
     if not any(node.branches for node in nodes.values()):
-        kept.clear()
+        node_indices.clear()
         for i in sorted(nodes, reverse=True):
             if needed.intersection(nodes[i].outputs):
-                kept.add(i)
+                node_indices.add(i)
                 needed.update(nodes[i].inputs)
     else:
         needed = None
 
-    def wanted(i: int, number: int, value: memoryview) -> bool:
+    def is_needed(i: int, number: int, value: memoryview) -> bool:
         if number == _GRAPH_NODE:
-            return i in kept
+            return i in node_indices
         if number == _GRAPH_OUTPUT:
             return _text(value, _VALUE_NAME) == output
         return number != _GRAPH_INITIALIZER or needed is None or _text(value, _TENSOR_NAME) in needed
 
-    return b"".join(bytes(raw) for i, (number, value, raw) in enumerate(fields) if wanted(i, number, value))
+    return b"".join(bytes(raw) for i, (number, value, raw) in enumerate(fields) if is_needed(i, number, value))
 
 
 class _Node:
@@ -68,8 +68,8 @@ class _Node:
                 self.branches |= any(n in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS) for n, _, _ in _fields(value))
 
 
-def _text(message: memoryview, wanted: int) -> str | None:
-    return next((bytes(value).decode() for number, value, _ in _fields(message) if number == wanted), None)
+def _text(message: memoryview, field: int) -> str | None:
+    return next((bytes(value).decode() for number, value, _ in _fields(message) if number == field), None)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
@@ -94,7 +94,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number, seven bits a byte, the lowest first; and where it ends."""
+    """A number, seven bits per byte, the lowest first; and where it ends."""
     value = shift = 0
     while at < len(message):
         byte = message[at]

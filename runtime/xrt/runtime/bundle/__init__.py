@@ -1,8 +1,8 @@
 """The bundle: the contract between export and every consumer.
 
 A bundle is an immutable directory `NAME.xrt/` with a `bundle.json` and the files that it names. This package
-defines the manifest (`manifest`), reads and verifies (`reader`), writes atomically (`writer`) and holds the known
-answers (`known_answers`).
+defines the manifest (`manifest`, with `certificate` and `part`), reads and verifies (`reader`), writes atomically
+(`writer`) and holds the known answers (`known_answers`).
 """
 
 from xrt.runtime.bundle.known_answers import KnownAnswers

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
+
+from xrt.runtime._io import sha256_of
+from xrt.runtime.bundle.certificate import Certificate
+from xrt.runtime.bundle.part import FileName, Part, Sha256
 
 SCHEMA_VERSION = 3
 """2: certificates name the decision rules that they were measured under, and the worst cases.
@@ -16,25 +20,9 @@ SCHEMA_VERSION = 3
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-ExecutionPrecision = Literal["fp32", "tf32", "bf16", "fp16", "int8"]
 Task = Literal["multilabel", "multiclass", "binary"]
+WithoutWindow = Literal["minmax", "bits"]
 CamMethod = Literal["gradcam", "hirescam", "gradcam++", "xgradcam", "layercam"]
-
-
-def _plain_file_name(name: str) -> str:
-    if not name or name in (".", "..") or any(c in name for c in "/\\\0:"):
-        raise ValueError(f"{name!r} is not a plain file name inside the bundle")
-    return name
-
-
-FileName = Annotated[str, AfterValidator(_plain_file_name)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Part(BaseModel):
-    """Base of all manifest parts: immutable, and an unknown key is an error instead of being lost."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ClassSpec(Part):
@@ -42,8 +30,8 @@ class ClassSpec(Part):
 
     `threshold` applies to the calibrated probability sigmoid(logit / temperature); without one a class is never a
     finding. A multiclass model decides by argmax and has no thresholds. `urgency` weighs the class in the order of
-    the worklist (0: never urgent). `labels` are the labels of a data set that count as this class; `*` stands for all
-    that no other class claims, and None for the label of the class's own name.
+    the worklist (0: never urgent). `labels` are the labels of a data set that count as this class; `*` means all
+    that count as no other class, and None the label of the class's own name.
     """
 
     name: str = Field(min_length=1)
@@ -56,9 +44,10 @@ class ClassSpec(Part):
 class Preprocessing(Part):
     """How a decoded radiograph becomes the graph's uint8 input (see `xrt.runtime.preprocessing`).
 
-    `border_crop` is the share of each side cut away first; `equalisation` is applied at stored resolution;
-    `unwindowed` says how more than 8 bits become 8 when neither a window nor a VOI LUT is given: `minmax` over the
-    image, or the `bits` that are stored.
+    `border_crop` is the fraction of each side cut away first; `equalisation` is applied at stored resolution;
+    `without_window` (`unwindowed` in files) says how more than 8 bits become 8 when neither a window nor a VOI LUT is
+    given: `minmax` over the image, or the `bits` that are stored. Without `antialias` there is no lanczos: recipes that
+    ask for it are refused, and bundles of earlier versions that say so were, and are, made with bicubic.
     """
 
     height: int = Field(ge=8, le=4096)
@@ -68,7 +57,11 @@ class Preprocessing(Part):
     antialias: bool = True
     equalisation: Literal["none", "histogram"] = "none"
     border_crop: float = Field(default=0.0, ge=0, lt=0.5)
-    unwindowed: Literal["minmax", "bits"] = "minmax"
+    without_window: WithoutWindow = Field(
+        default="minmax",
+        validation_alias=AliasChoices("without_window", "unwindowed"),
+        serialization_alias="unwindowed",
+    )
 
 
 class CamSpec(Part):
@@ -90,7 +83,7 @@ class CamSpec(Part):
 
 
 class GraphSpec(Part):
-    """The face of every graph in the bundle: uint8 [n, 1, H, W] in; logits and CAMs out; the batch is dynamic.
+    """Inputs and outputs of every graph in the bundle: uint8 [n, 1, H, W] in, logits and CAMs out, dynamic batch.
 
     The maps axis of a CAM output follows `explained`, indices into the logits; with `top_k` it holds each image's
     k highest classes instead, and the int64 output `cam_classes` [n, k] says which.
@@ -113,8 +106,32 @@ class GraphSpec(Part):
         return self
 
 
+@dataclass(frozen=True)
+class GraphInterface:
+    """What a back end must know of a graph: its inputs and outputs, and the size of its images."""
+
+    graph: GraphSpec
+    preprocessing: Preprocessing
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """The shape of one image, (1, H, W)."""
+        return 1, self.preprocessing.height, self.preprocessing.width
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of all outputs, the logits first."""
+        names = (self.graph.logits, *(cam.output for cam in self.graph.cams))
+        return (*names, self.graph.cam_classes) if self.graph.cam_classes else names
+
+    @property
+    def maps(self) -> int:
+        """How many maps each CAM output has for an image."""
+        return self.graph.top_k or len(self.graph.explained or ())
+
+
 class InputStatistics(Part):
-    """Ranges (0.5th to 99.5th percentile, grey levels 0..255) seen in training, for the out-of-distribution note."""
+    """Ranges (0.5th to 99.5th percentile, grey levels 0..255) in training, for the out-of-distribution note."""
 
     mean: tuple[float, float]
     std: tuple[float, float]
@@ -130,7 +147,7 @@ class Variant(Part):
 
 
 class KnownAnswersSpec(Part):
-    """The file of uint8 inputs with reference logits and CAMs that every session replays."""
+    """The file of uint8 inputs with reference logits and CAMs that every session must reproduce."""
 
     file: FileName
     sha256: Sha256
@@ -138,56 +155,11 @@ class KnownAnswersSpec(Part):
     source: str
 
 
-class Evidence(Part):
-    """What a certificate rests on: `images` from `source`, giving `decisions` (image, class) pairs.
-
-    `labelled` says whether the truth was known, so that AUROCs could be compared.
-    """
-
-    source: str
-    images: int
-    decisions: int
-    reference: str
-    labelled: bool = False
-
-
-class WorstCase(Part):
-    """Where a candidate strayed furthest: an image of the evidence and a class, by one figure."""
-
-    figure: str
-    image: str
-    class_name: str
-    value: float
-
-
-class Certificate(Part):
-    """Proof that a file, run by one back end in one execution precision on one device class, says the same.
-
-    `figures` and `limits` use the names of `xrt.runtime.gate.figures.Figures`. `decisions_sha256` is the digest of
-    what turns logits into decisions (`Manifest.decisions_sha256`) as it was then; bundles of schema 1 have none.
-    """
-
-    file_sha256: Sha256
-    decisions_sha256: Sha256 | None = None
-    backend: str
-    backend_version: str
-    execution_precision: ExecutionPrecision
-    device_class: str
-    verdict: Literal["passed", "failed", "insufficient"]
-    forced: bool = False
-    figures: dict[str, bool | int | float | None]
-    limits: dict[str, float]
-    reasons: tuple[str, ...] = ()
-    worst: tuple[WorstCase, ...] = ()
-    evidence: Evidence
-    created: str
-
-
 class Provenance(Part):
     """Where the bundle comes from.
 
-    `weights` is the file loaded into the model, `output` the one chosen of an ONNX file's; `notes` are what its maker
-    was told, such as defaults that were taken.
+    `weights` is the file loaded into the model, `output` the one chosen of an ONNX file's; `notes` are remarks of
+    the export, such as defaults that were used.
     """
 
     source: str
@@ -213,7 +185,7 @@ class Manifest(Part):
     """The whole of `bundle.json`.
 
     `binary` is a one-logit model: it has two `classes`, negative first, and `explained_class` says which of them
-    the maps explain. Otherwise there is one logit a class.
+    the maps explain. Otherwise there is one logit per class.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -233,7 +205,7 @@ class Manifest(Part):
 
     @property
     def logit_classes(self) -> tuple[ClassSpec, ...]:
-        """The classes that the logits' columns speak for, in order."""
+        """The classes of the logits' columns, in order."""
         return (self.classes[1],) if self.task == "binary" else self.classes
 
     @property
@@ -241,7 +213,17 @@ class Manifest(Part):
         """The digest of all that turns pixels into decisions around the graph; certificates hold for it alone."""
         classes = [(c.name, c.threshold, c.temperature) for c in self.classes]
         rules = [self.task, classes, self.explained_class, self.preprocessing.model_dump(), self.graph.model_dump()]
-        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
+        return sha256_of(json.dumps(rules, sort_keys=True))
+
+    @property
+    def interface(self) -> GraphInterface:
+        """What a back end must know of the graph."""
+        return GraphInterface(self.graph, self.preprocessing)
+
+    @property
+    def decisions_per_image(self) -> int:
+        """One for a multiclass model, which decides by argmax; else one for each logit."""
+        return 1 if self.task == "multiclass" else len(self.logit_classes)
 
     def map_class(self, index: int) -> str:
         """The name of the class that the CAM of logit `index` explains."""
@@ -254,8 +236,8 @@ class Manifest(Part):
         names = [c.name for c in self.classes]
         if len(set(names)) != len(names):
             raise ValueError(f"class names repeat: {names}")
-        counted = [label for c in self.classes for label in set(c.labels or (c.name,))]
-        if shared := sorted({label for label in counted if counted.count(label) > 1}):
+        labels = [label for c in self.classes for label in set(c.labels or (c.name,))]
+        if shared := sorted({label for label in labels if labels.count(label) > 1}):
             raise ValueError(f"labels count as more than one class: {shared}")
         if self.task == "binary" and (len(self.classes) != 2 or self.explained_class not in (0, 1)):
             raise ValueError("a binary model names two classes and says which one its maps explain")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.known_answers import KnownAnswers
 from xrt.runtime.bundle.manifest import SCHEMA_VERSION, KnownAnswersSpec, Manifest, Variant
 from xrt.runtime.errors import BundleError, CorruptBundle, UnsupportedSchema
@@ -43,8 +43,8 @@ class Bundle:
         manifest = _parse(path, data)
         for name in (*(v.file for v in manifest.variants), manifest.known_answers.file):
             if not (path / name).is_file():
-                raise CorruptBundle(f"{path} lacks its file {name}: copy the whole bundle again, or export it anew")
-        return cls(path, manifest, hashlib.sha256(data).hexdigest())
+                raise CorruptBundle(f"{path} lacks its file {name}: copy the whole bundle again, or export it again")
+        return cls(path, manifest, sha256_of(data))
 
     def read(self, part: Variant | KnownAnswersSpec) -> bytes:
         """The bytes of a variant's ONNX file, or of the known answers, verified.
@@ -58,23 +58,25 @@ class Bundle:
         spec = self.manifest.known_answers
         known = KnownAnswers.from_bytes(self.read(spec))
         if (misfit := known.fit(self.manifest)) is not None:
-            raise CorruptBundle(f"{self.path / spec.file} does not fit the manifest ({misfit}): export the bundle anew")
+            raise CorruptBundle(
+                f"{self.path / spec.file} does not fit the manifest ({misfit}): export the bundle again"
+            )
         return known
 
     def variant(self, precision: str = "auto", family: str = "cpu") -> Variant:
         """The variant of that precision for a family of devices, `cpu` or `gpu`.
 
-        `auto` is the bundle's fp32 file until `xrt tune` has chosen another. Raises BundleError when the bundle has
-        none.
+        `auto` is the bundle's fp32 file. Raises BundleError when the bundle has none.
         """
-        wanted = "fp32" if precision == "auto" else precision
+        precision = "fp32" if precision == "auto" else precision
         fitting = [v for v in self.manifest.variants if v.target in (family, "any")]
         for variant in fitting:
-            if variant.precision == wanted:
+            if variant.precision == precision:
                 return variant
-        have = ", ".join(sorted({v.precision for v in fitting})) or "nothing"
+        precisions = ", ".join(sorted({v.precision for v in fitting})) or "nothing"
         raise BundleError(
-            f"{self.path} has no {wanted} variant for a {family}, only {have}: export it with --precision {wanted}"
+            f"{self.path} has no {precision} variant for a {family}, only {precisions}: "
+            f"export it with --precision {precision}"
         )
 
     def _verified(self, name: str, sha256: str) -> bytes:
@@ -85,11 +87,11 @@ class Bundle:
             data = path.read_bytes()
         except OSError as error:
             raise CorruptBundle(f"{path} cannot be read: {error.strerror}") from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
+        digest = sha256_of(data)
+        if digest != sha256:
             raise CorruptBundle(
-                f"{path} has SHA-256 {found[:12]}…, the manifest says {sha256[:12]}…: "
-                "the file was damaged or replaced; copy the bundle again, or export it anew"
+                f"{path} has SHA-256 {digest[:12]}…, the manifest says {sha256[:12]}…: "
+                "the file was damaged or replaced; copy the bundle again, or export it again"
             )
         return data
 
@@ -110,4 +112,4 @@ def _parse(path: Path, data: bytes) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(step) for step in first["loc"]) or "manifest"
-        raise CorruptBundle(f"{path / MANIFEST_NAME}: {place}: {first['msg']}; export the bundle anew") from error
+        raise CorruptBundle(f"{path / MANIFEST_NAME}: {place}: {first['msg']}; export the bundle again") from error

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from xrt.runtime._io import require_writable, sha256_of, write_synced
 from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.bundle.reader import MANIFEST_NAME, Bundle
 from xrt.runtime.errors import BundleError, UsageError
-from xrt.runtime.files import require_writable
-
-
-def sha256_of(data: bytes) -> str:
-    """The SHA-256 of `data` in hexadecimal, as manifests record it."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def check_destination(path: Path) -> None:
@@ -36,16 +29,16 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> 
     it and a failure leaves nothing. Raises UsageError when `path` exists, BundleError when it cannot be written.
     """
     check_destination(path)
-    named = {v.file: v.sha256 for v in manifest.variants}
-    named[manifest.known_answers.file] = manifest.known_answers.sha256
-    for name, sha256 in named.items():
+    hashes = {v.file: v.sha256 for v in manifest.variants}
+    hashes[manifest.known_answers.file] = manifest.known_answers.sha256
+    for name, sha256 in hashes.items():
         if name not in files or sha256_of(files[name]) != sha256:
             raise BundleError(f"the manifest names {name}, but the file given is missing or differs")
     scratch = _scratch(path)
     try:
         for name, data in files.items():
-            _write_synced(scratch / name, data)
-        _write_synced(scratch / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
+            write_synced(scratch / name, data)
+        write_synced(scratch / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
         scratch.chmod(0o755)
         scratch.rename(path)
     except OSError as error:
@@ -61,10 +54,3 @@ def _scratch(path: Path) -> Path:
         return Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise BundleError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

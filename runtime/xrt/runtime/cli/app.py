@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
+from xrt.runtime._io import on_one_line
+from xrt.runtime.cli.renamed import Command
 from xrt.runtime.errors import MissingDependency, XrtError
-from xrt.runtime.files import on_one_line
 
 GROUP = "xrt.commands"
-# In the order of the road; the value is what to install for it.
+# In the order in which they are used; the value is what to install for the command.
 COMMANDS = {
     "demo": "xrt-benchmarks[torch]",
     "phantoms": "xrt-runtime",
@@ -47,11 +48,11 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    for name in [*COMMANDS, *sorted(found.keys() - COMMANDS.keys())]:
-        function = _load(found[name]) if name in found else None
+    installed = {point.name: point for point in entry_points(group=GROUP)}
+    for name in [*COMMANDS, *sorted(installed.keys() - COMMANDS.keys())]:
+        function = _load(installed[name]) if name in installed else None
         if function is not None:
-            app.command(name, no_args_is_help=name not in ("demo", "doctor"))(function)
+            app.command(name, cls=Command, no_args_is_help=name not in ("demo", "doctor"))(function)
         else:
             context = {"ignore_unknown_options": True, "allow_extra_args": True}
             app.command(name, context_settings=context, help=f"(install {COMMANDS[name]})".replace("[", r"\["))(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, say, write_json
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, comma_separated, say, write_json
 
 if TYPE_CHECKING:
-    from xrt.runtime.tensorrt.preparing import Prepared
+    from xrt.runtime.engine_builds import EngineBuild
 
 
 def build(
@@ -41,53 +41,48 @@ def build(
 ) -> None:
     """Build TensorRT engines of a bundle, for this machine's GPU or ahead of time for others.
 
-    Every file is checked before NVIDIA's parser sees it, and the types of the parsed network are held against the
+    Every file is checked before NVIDIA's parser sees it, and the types of the parsed network are compared with the
     variant: an "fp16" that computes in fp32 is refused. An engine for the GPU that is here is run on the bundle's known
     answers; of one built ahead the verdict is "built, not yet run". Back ends take engines from the cache, and build
-    what it lacks by themselves, so this command only saves them the wait.
+    missing ones by themselves, so this command only saves the waiting time.
 
     Example: xrt build chest.xrt --for sm86,sm89 --out engines/
     """
     from xrt.runtime.bundle.reader import Bundle
+    from xrt.runtime.engine_builds import build_engines, plan_builds
     from xrt.runtime.errors import UsageError
-    from xrt.runtime.tensorrt.building import Batches
-    from xrt.runtime.tensorrt.engines import default_folder
-    from xrt.runtime.tensorrt.preparing import plan_builds, prepare
+    from xrt.runtime.tensorrt.builder import Batches
+    from xrt.runtime.tensorrt.engine_cache import default_folder
 
     if out is not None and targets is None:
         raise UsageError("--out goes with --for: engines for this machine belong in its cache")
     opened = Bundle.open(bundle)
-    plan = plan_builds(opened, backend, listed(targets), () if precision == "all" else listed(precision))
-    for reason in plan.passed_over:
-        say(f"passed over: {reason}")
+    precisions = () if precision == "all" else comma_separated("--precision", precision.lower(), "fp32,fp16")
+    plan = plan_builds(opened, backend, gpu_targets(targets), precisions)
+    for reason in plan.left_out:
+        say(f"left out: {reason}")
     results = []
-    for result in prepare(opened, plan, Batches.up_to(max_batch), folder=out, progress=say):
-        results.append(result)
-        print(_line(result))
+    with TerminalProgress() as progress:
+        for result in build_engines(opened, plan, Batches.up_to(max_batch), folder=out, progress=progress):
+            results.append(result)
+            print(_line(result))
     print(f"engines: {out or default_folder()}")
     write_json(json, [result.as_dict() for result in results])
-    if refused := [result for result in results if not result.ok]:
-        say(f"{len(refused)} of {len(results)} engines were not built, or do not reproduce their known answers")
+    if failures := [result for result in results if not result.ok]:
+        say(f"{len(failures)} of {len(results)} engines were not built, or do not reproduce their known answers")
         raise typer.Exit(1)
 
 
-def listed(text: str | None) -> tuple[str, ...]:
-    """Names separated by commas, each once, in small letters; none for None. Raises UsageError when a text has none."""
-    from xrt.runtime.errors import UsageError
-
-    names = (name.strip().lower() for name in (text or "").split(","))
-    found = tuple(dict.fromkeys(name for name in names if name))
-    if text is not None and not found:
-        raise UsageError(f"names separated by commas are wanted, such as sm86,sm89 or fp32,fp16; given {text!r}")
-    return found
+def gpu_targets(text: str | None) -> tuple[str, ...]:
+    """Compute capabilities from `sm86,sm89`; none for None. Raises UsageError."""
+    return comma_separated("--for", None if text is None else text.lower(), "sm86,sm89")
 
 
-def _line(result: Prepared) -> str:
+def _line(result: EngineBuild) -> str:
     head = f"{result.precision} {result.compute_capability} {result.backend}"
-    if not result.ok:
+    if not result.ok or result.network_report is None:
         return f"{head}: refused: {result.verdict}"
-    assert result.inspection is not None
     return (
-        f"{head}: {result.plan_bytes / 1e6:.1f} MB in {result.seconds:.1f} s, Conv {result.inspection.conv}, "
-        f"MatMul {result.inspection.matmul}: {result.verdict}"
+        f"{head}: {result.plan_bytes / 1e6:.1f} MB in {result.seconds:.1f} s, Conv {result.network_report.conv}, "
+        f"MatMul {result.network_report.matmul}: {result.verdict}"
     )

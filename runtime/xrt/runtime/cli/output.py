@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xrt.runtime.errors import UsageError
+from xrt.runtime.progress import Progress
+
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress as RichProgress
+    from rich.progress import ProgressColumn, TaskID
 
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON to FILE.")
@@ -31,36 +33,82 @@ def say(message: str) -> None:
     print(f"xrt: {message}", file=sys.stderr, flush=True)
 
 
-@contextmanager
-def progress_bar(unit: str = "images") -> Iterator[Progress]:
-    """A rich progress bar on stderr, hidden when stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        yield bar
+def comma_separated(option: str, text: str | None, example: str) -> tuple[str, ...]:
+    """Names separated by commas, each once; none for None. Raises UsageError when a text has none."""
+    names = tuple(dict.fromkeys(name for part in (text or "").split(",") if (name := part.strip())))
+    if text is not None and not names:
+        raise UsageError(f"{option} takes names separated by commas, such as {example}; given {text!r}")
+    return names
 
 
-@contextmanager
-def steps() -> Iterator[Callable[[str], None]]:
-    """Says each step as `say` does, and, when stderr is a terminal, how long the last one has been going on."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+def numbers(option: str, text: str, example: str) -> tuple[float, ...]:
+    """Numbers separated by commas. Raises UsageError."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} takes numbers separated by commas, such as {example}; given {text!r}") from None
 
-    columns = SpinnerColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as clock:
-        task = clock.add_task("", total=None)
 
-        def step(message: str) -> None:
-            say(message)
-            clock.reset(task)
+class TerminalProgress(Progress):
+    """Draws progress on stderr while a person is watching; steps and notes are printed in any case.
 
-        yield step
+    Use it as a context manager. A count is a bar with the time that remains; a step shows the time since it began.
+    """
+
+    def __init__(self, unit: str = "images") -> None:
+        self._unit = unit
+        self._bar: RichProgress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> TerminalProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show(None)
+
+    def step(self, message: str) -> None:
+        """Print the step, and show how long it takes."""
+        say(message)
+        from rich.progress import SpinnerColumn, TimeElapsedColumn
+
+        self._show((SpinnerColumn(), TimeElapsedColumn()))
+        if self._bar is not None:
+            self._task = None
+            self._bar.add_task("", total=None)
+
+    def note(self, message: str) -> None:
+        """Print a line that starts with `note:`."""
+        say(f"note: {message}")
+
+    def count(self, done: int, total: int | None, what: str) -> None:
+        """Move the bar."""
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None or self._task is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+            self._show(
+                (
+                    TextColumn("{task.description}"),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TextColumn(self._unit),
+                    TimeRemainingColumn(),
+                )
+            )
+            if self._bar is None:
+                return
+            self._task = self._bar.add_task(what, total=total)
+        self._bar.update(self._task, completed=done, total=total, description=what)
+
+    def _show(self, columns: tuple[ProgressColumn, ...] | None) -> None:
+        """Stop the bar that is drawn, and draw these columns, if any."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+        if columns is not None and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()

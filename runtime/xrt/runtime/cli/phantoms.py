@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from xrt.runtime.cli.output import TerminalProgress
 
 
 class Layout(str, Enum):
@@ -50,7 +51,7 @@ def phantoms(
     ] = (18.0, 110.0),
     workers: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Processes. Default: one a core. The result does not depend on it."),
+        typer.Option(min=1, help="Processes. Default: one per core. The result does not depend on it."),
     ] = None,
 ) -> None:
     """Write synthetic chest radiographs with labels and boxes, to try everything without patients' data.
@@ -59,15 +60,9 @@ def phantoms(
     boxes and contrasts are therefore known exactly. Every file says that it is synthetic; none is fit for
     judging patients.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from xrt.runtime.phantoms import write
 
-    console = Console(stderr=True)
-    columns = ("phantoms", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("", total=count)
+    with TerminalProgress("phantoms") as progress:
         write(
             out,
             layout=layout.value,
@@ -76,6 +71,6 @@ def phantoms(
             size=size,
             contrast=contrast,
             workers=workers,
-            progress=lambda done: bar.update(task, completed=done),
+            progress=progress,
         )
     print(f"{out}: {count} synthetic radiographs in the {layout.value} layout, seed {seed}")

@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, say, write_json
+from xrt.runtime.cli.renamed import renamed_options
 
 _REASONS = 5
 """How many reasons for files without a score are printed, the most frequent first."""
 
 
+@renamed_options({"--any-body-part": "--skip-body-part-check"})
 def triage(
     bundle: Annotated[Path, typer.Argument(metavar="NAME.xrt", help="The bundle to screen with.")],
     paths: Annotated[
@@ -24,9 +26,9 @@ def triage(
     ],
     backend: Annotated[str, typer.Option(help="Back end: auto, or one that `xrt doctor` lists.")] = "auto",
     precision: Annotated[str, typer.Option(help="Variant: auto, fp32, fp16 or int8.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Images a run of the graph.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Images per run of the graph.")] = 8,
     workers: Annotated[
-        int | None, typer.Option(min=0, max=64, help="Decoding processes; by default one a core, at most 8.")
+        int | None, typer.Option(min=0, max=64, help="Decoding processes; by default one per core, at most 8.")
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads of the back end; 0 takes every core.")] = 0,
     heatmaps: Annotated[
@@ -40,7 +42,11 @@ def triage(
         ),
     ] = "uid",
     any_body_part: Annotated[
-        bool, typer.Option("--any-body-part", help="Score DICOM files whose header says they are no frontal chest.")
+        bool,
+        typer.Option(
+            "--skip-body-part-check",
+            help="Score DICOM files whose header says they are no frontal chest, too.",
+        ),
     ] = False,
     redact_paths: Annotated[
         bool, typer.Option("--redact-paths", help="Record a hash in place of each path, which may carry names.")
@@ -58,30 +64,21 @@ def triage(
     Example: xrt triage chest.xrt incoming/ --out results/
     """
     from xrt.runtime.bundle.reader import Bundle
+    from xrt.runtime.screening.screener import ScreeningOptions
     from xrt.runtime.screening.triage import TriageOptions
-    from xrt.runtime.screening.triage import triage as run
+    from xrt.runtime.screening.triage import triage as screen
 
     options = TriageOptions(
         backend=backend,
         precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        threads=threads,
+        screening=ScreeningOptions(batch_size, workers, threads, any_body_part),
         heatmaps=heatmaps,
         study_by=study_by,
-        any_body_part=any_body_part,
         redact_paths=redact_paths,
         resume=resume,
     )
-    with progress_bar() as bar:
-        task = bar.add_task("screening", total=None)
-        summary = run(
-            Bundle.open(bundle),
-            paths,
-            out,
-            options,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with TerminalProgress() as progress:
+        summary = screen(Bundle.open(bundle), paths, out, options, progress=progress)
     if summary.warning:
         say(f"warning: {summary.warning}")
     print(", ".join(f"{summary.counts[s]} {s}" for s in ("ok", "rejected", "failed", "unchanged") if summary.counts[s]))

@@ -1,21 +1,25 @@
-"""The gate: numbers in, verdict out. It measures how far a candidate's answers are from a reference's, holds the
-figures against the limits of its precision, and writes the certificate. It needs numpy and nothing else.
+"""The gate: numbers in, verdict out. It measures how far a candidate's outputs are from a reference's and compares the
+figures with the limits of the candidate's precision. It needs numpy alone (and jaxtyping, which spells out shapes).
 """
 
-from xrt.runtime.gate.answers import Answers, answer
-from xrt.runtime.gate.certify import certificate_of, replay
-from xrt.runtime.gate.figures import Figures, highest, measure
-from xrt.runtime.gate.limits import LIMITS, MIN_DECISIONS, judge
+from xrt.runtime.gate.auroc import auroc, mean_auroc
+from xrt.runtime.gate.figures import Comparison, Figures, Worst, compare, highest, measure, upper_bound
+from xrt.runtime.gate.judge import Verdict, judge
+from xrt.runtime.gate.limits import AT_LEAST, LIMITS, MIN_DECISIONS
 
 __all__ = [
+    "AT_LEAST",
     "LIMITS",
     "MIN_DECISIONS",
-    "Answers",
+    "Comparison",
     "Figures",
-    "answer",
-    "certificate_of",
+    "Verdict",
+    "Worst",
+    "auroc",
+    "compare",
     "highest",
     "judge",
+    "mean_auroc",
     "measure",
-    "replay",
+    "upper_bound",
 ]

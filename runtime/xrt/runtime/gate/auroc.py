@@ -19,6 +19,6 @@ def auroc(labels: Float[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> f
 
 def mean_auroc(labels: Float[np.ndarray, "n logits"], scores: Float[np.ndarray, "n logits"]) -> float | None:
     """The mean over the classes for which it is defined; None when it is for none."""
-    found = [auroc(labels[:, i], scores[:, i]) for i in range(labels.shape[1])]
-    defined = [value for value in found if value is not None]
+    areas = [auroc(labels[:, i], scores[:, i]) for i in range(labels.shape[1])]
+    defined = [value for value in areas if value is not None]
     return float(np.mean(defined)) if defined else None

@@ -1,4 +1,4 @@
-"""The figures of the gate: how far a candidate's answers are from the reference's.
+"""The figures of the gate: how far a candidate's outputs are from the reference's.
 
 A map's error scale is the largest CAM value of its image over all classes. Two maps that both stay under
 NEGLIGIBLE of it agree; if only one does, that is a mismatch (r = 0, difference 1). A fifth of a DenseNet's maps are
@@ -8,21 +8,23 @@ all zero after the ReLU, so this is no corner case.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.decisions import positives, probabilities
-from xrt.runtime.gate.answers import Answers
 from xrt.runtime.gate.auroc import mean_auroc
+from xrt.runtime.outputs import ModelOutputs
+
+if TYPE_CHECKING:
+    from xrt.runtime.bundle.manifest import Manifest
 
 NEGLIGIBLE = 1e-6
 TIE = 1e-3
-"""Two logits closer than this share of (1 + the largest) may swap places in a top-K choice."""
+"""Two logits closer than this fraction of (1 + the largest) may swap places in a top-K choice."""
 VARIATION = 1e-4
-"""Maps of different images must differ by this share of their scale; rounding alone differs by about 1e-7."""
+"""Maps of different images must differ by this fraction of their scale; rounding alone differs by about 1e-7."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class Figures:
 
     logit_error: max |Δ logit| / (1 + max |reference logit|).
     probability_change_p95, probability_change_max: of |Δ probability| over all (image, class) pairs.
-    flips, flips_upper: share of decisions that differ, and its 95 % upper bound (Clopper & Pearson 1934).
+    flips, flips_upper: fraction of decisions that differ, and its 95 % upper bound (Clopper & Pearson 1934).
     map_correlation: 5th percentile of Pearson's r over the maps of findings and top-1 classes.
     map_difference: median relative L2 norm of the difference over the same maps.
-    maps_nonzero: share of the reference's maps that are not negligible: how much the map figures prove.
+    maps_nonzero: fraction of the reference's maps that are not negligible: how much the map figures prove.
     finite: no NaN or infinity. reference_varies: the reference's maps change with the image.
     maps_vary: so do the candidate's, wherever the reference's do.
     auroc_drop: the reference's mean AUROC less the candidate's; None without labels.
@@ -64,7 +66,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sides, image by image, and their figures."""
+    """The figures of both sides, and where they are worst."""
 
     figures: Figures
     worst: tuple[Worst, ...]
@@ -83,14 +85,14 @@ class Worst:
 
 
 def measure(
-    reference: Answers,
-    candidate: Answers,
+    reference: ModelOutputs,
+    candidate: ModelOutputs,
     manifest: Manifest,
     *,
     labels: Float[np.ndarray, "n logits"] | None = None,
     peak: float | None = None,
 ) -> Figures:
-    """Compare a candidate's answers on some images with the reference's answers on the same ones.
+    """Compare a candidate's outputs for some images with the reference's outputs for the same ones.
 
     Every CAM output of the reference is compared; `labels` are the truth, 0 or 1, where it is known. Raises
     ValueError when shapes differ.
@@ -99,8 +101,8 @@ def measure(
 
 
 def compare(
-    reference: Answers,
-    candidate: Answers,
+    reference: ModelOutputs,
+    candidate: ModelOutputs,
     manifest: Manifest,
     *,
     labels: Float[np.ndarray, "n logits"] | None = None,
@@ -111,10 +113,10 @@ def compare(
         raise ValueError(f"logits {reference.logits.shape} against {candidate.logits.shape}")
     finite = bool(np.isfinite(candidate.logits).all()) and all(np.isfinite(c).all() for c in candidate.cams.values())
     with np.errstate(all="ignore"):
-        expected, found = (probabilities(a.logits, manifest) for a in (reference, candidate))
-        change = np.abs(found - expected)
-        truth, decided = positives(expected, manifest), positives(found, manifest)
-        # A multiclass model makes one decision an image; the others make one for each class.
+        expected, actual = (probabilities(a.logits, manifest) for a in (reference, candidate))
+        change = np.abs(actual - expected)
+        truth, decided = positives(expected, manifest), positives(actual, manifest)
+        # A multiclass model makes one decision per image; the others make one for each class.
         wrong = (truth != decided).any(axis=1) if manifest.task == "multiclass" else truth != decided
         reference, candidate, pairs = _aligned(reference, candidate, manifest, _shown(truth, expected))
         maps = _compare_all(reference, candidate, pairs)
@@ -134,7 +136,7 @@ def compare(
         finite=finite,
         maps_vary=all(_varies(candidate.cams[name]) for name, does in varies.items() if does),
         reference_varies=all(varies.values()),
-        auroc_drop=_auroc_drop(labels, expected, found),
+        auroc_drop=_auroc_drop(labels, expected, actual),
         peak=peak,
     )
     image, logit = (int(i) for i in np.unravel_index(np.nan_to_num(change, nan=np.inf).argmax(), change.shape))
@@ -142,8 +144,8 @@ def compare(
     return Comparison(figures, (*worst, _worst_map(maps, reference, manifest)))
 
 
-def _auroc_drop(labels: Float[np.ndarray, "n logits"] | None, expected: np.ndarray, found: np.ndarray) -> float | None:
-    before, after = (None if labels is None else mean_auroc(labels, scores) for scores in (expected, found))
+def _auroc_drop(labels: Float[np.ndarray, "n logits"] | None, expected: np.ndarray, actual: np.ndarray) -> float | None:
+    before, after = (None if labels is None else mean_auroc(labels, scores) for scores in (expected, actual))
     return None if before is None or after is None else before - after
 
 
@@ -169,9 +171,9 @@ def _shown(truth: Bool[np.ndarray, "n logits"], probability: np.ndarray) -> Bool
 
 
 def _aligned(
-    reference: Answers, candidate: Answers, manifest: Manifest, shown: Bool[np.ndarray, "n logits"]
-) -> tuple[Answers, Answers, Bool[np.ndarray, "n maps"]]:
-    """Both answers with maps of the same classes in the same places, and which of those maps are looked at.
+    reference: ModelOutputs, candidate: ModelOutputs, manifest: Manifest, shown: Bool[np.ndarray, "n logits"]
+) -> tuple[ModelOutputs, ModelOutputs, Bool[np.ndarray, "n maps"]]:
+    """Both outputs with maps of the same classes in the same places, and which of those maps are looked at.
 
     With top-K each side has chosen its own classes. The candidate's maps are brought into the reference's order; a
     class that only the reference chose has a map of NaN, a mismatch, unless the choice was a tie within TIE.
@@ -180,21 +182,21 @@ def _aligned(
     if explained is not None:
         return reference, candidate, shown[:, list(explained)]
     k = manifest.graph.top_k or 0
-    wanted = highest(reference.logits, k) if reference.cam_classes is None else reference.cam_classes
-    found = highest(candidate.logits, k) if candidate.cam_classes is None else candidate.cam_classes
-    match = wanted[:, :, None] == found[:, None, :]
-    there, place = match.any(axis=2), match.argmax(axis=2)
-    rows = np.arange(len(wanted))[:, None]
-    scores = np.take_along_axis(reference.logits, wanted, axis=1)
-    tied = scores - np.take_along_axis(reference.logits, found, axis=1).min(axis=1, keepdims=True)
-    tolerated = ~there & (tied <= TIE * (1 + np.abs(reference.logits).max()))
+    expected_classes = highest(reference.logits, k) if reference.cam_classes is None else reference.cam_classes
+    actual_classes = highest(candidate.logits, k) if candidate.cam_classes is None else candidate.cam_classes
+    match = expected_classes[:, :, None] == actual_classes[:, None, :]
+    present, place = match.any(axis=2), match.argmax(axis=2)
+    rows = np.arange(len(expected_classes))[:, None]
+    scores = np.take_along_axis(reference.logits, expected_classes, axis=1)
+    tied = scores - np.take_along_axis(reference.logits, actual_classes, axis=1).min(axis=1, keepdims=True)
+    tolerated = ~present & (tied <= TIE * (1 + np.abs(reference.logits).max()))
     cams = {
-        name: np.where(there[:, :, None, None], maps[rows, place], np.float32(np.nan))
+        name: np.where(present[:, :, None, None], maps[rows, place], np.float32(np.nan))
         for name, maps in candidate.cams.items()
     }
-    pairs = np.take_along_axis(shown, wanted, axis=1) & ~tolerated
+    pairs = np.take_along_axis(shown, expected_classes, axis=1) & ~tolerated
     pairs[:, 0] |= ~tolerated[:, 0]
-    return reference, Answers(candidate.logits, cams, wanted), pairs
+    return reference, ModelOutputs(candidate.logits, cams, expected_classes), pairs
 
 
 def highest(logits: Float32[np.ndarray, "n logits"], k: int) -> Int64[np.ndarray, "n k"]:
@@ -204,7 +206,7 @@ def highest(logits: Float32[np.ndarray, "n logits"], k: int) -> Int64[np.ndarray
 
 @dataclass(frozen=True)
 class _MapFigures:
-    """One CAM output: figures of the (image, map) pairs looked at, and the share of maps that are not empty."""
+    """One CAM output: figures of the (image, map) pairs looked at, and the fraction of maps that are not empty."""
 
     output: str
     images: np.ndarray
@@ -214,48 +216,50 @@ class _MapFigures:
     nonzero: float
 
 
-def _compare_all(reference: Answers, candidate: Answers, pairs: Bool[np.ndarray, "n maps"]) -> list[_MapFigures]:
+def _compare_all(
+    reference: ModelOutputs, candidate: ModelOutputs, pairs: Bool[np.ndarray, "n maps"]
+) -> list[_MapFigures]:
     if not pairs.any():
         # No explained class is a finding or an image's highest: then every map is looked at.
         pairs = np.ones_like(pairs)
     images, maps = np.nonzero(pairs)
     results = []
     for name, expected in reference.cams.items():
-        found = candidate.cams[name]
-        if expected.shape != found.shape:
-            raise ValueError(f"{name}: maps {expected.shape} against {found.shape}")
+        actual = candidate.cams[name]
+        if expected.shape != actual.shape:
+            raise ValueError(f"{name}: maps {expected.shape} against {actual.shape}")
         scale = np.maximum(expected.max(axis=(1, 2, 3), initial=0.0), np.finfo(np.float32).tiny)
         nonzero = float((expected.max(axis=(2, 3)) > NEGLIGIBLE * scale[:, None]).mean())
-        r, difference = _compare_maps(expected[pairs], found[pairs], scale[images])
+        r, difference = _compare_maps(expected[pairs], actual[pairs], scale[images])
         results.append(_MapFigures(name, images, maps, r, difference, nonzero))
     return results
 
 
-def _worst_map(found: list[_MapFigures], reference: Answers, manifest: Manifest) -> Worst:
-    lowest = min(found, key=lambda figures: figures.correlations.min())
+def _worst_map(figures: list[_MapFigures], reference: ModelOutputs, manifest: Manifest) -> Worst:
+    lowest = min(figures, key=lambda figures: figures.correlations.min())
     k = int(lowest.correlations.argmin())
     image, index = int(lowest.images[k]), int(lowest.maps[k])
     if manifest.graph.explained is not None:
         logit = manifest.graph.explained[index]
     else:
         chosen = reference.cam_classes
-        wanted = highest(reference.logits, manifest.graph.top_k or 1) if chosen is None else chosen
-        logit = int(wanted[image, index])
+        classes = highest(reference.logits, manifest.graph.top_k or 1) if chosen is None else chosen
+        logit = int(classes[image, index])
     return Worst("map_correlation", image, logit, float(lowest.correlations[k]), lowest.output, index)
 
 
 def _compare_maps(
-    expected: Float32[np.ndarray, "m h w"], found: Float32[np.ndarray, "m h w"], scale: Float32[np.ndarray, " m"]
+    expected: Float32[np.ndarray, "m h w"], actual: Float32[np.ndarray, "m h w"], scale: Float32[np.ndarray, " m"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pearson's r and the relative L2 difference of each pair of maps, in float64."""
     a = expected.reshape(len(expected), -1).astype(np.float64)
-    b = found.reshape(len(found), -1).astype(np.float64)
+    b = actual.reshape(len(actual), -1).astype(np.float64)
     bound = NEGLIGIBLE * scale
     a_empty, b_empty = a.max(axis=1) <= bound, b.max(axis=1) <= bound
     difference = np.linalg.norm(a - b, axis=1) / np.maximum(np.linalg.norm(a, axis=1), 1e-300)
     a_centred, b_centred = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     spread = np.linalg.norm(a_centred, axis=1) * np.linalg.norm(b_centred, axis=1)
-    # A flat map has no correlation: there the relative difference alone speaks.
+    # A flat map has no correlation: there the relative difference alone counts.
     flat = np.linalg.norm(a_centred, axis=1) <= NEGLIGIBLE * np.linalg.norm(a, axis=1)
     r = np.where(flat, 1 - difference, (a_centred * b_centred).sum(axis=1) / np.maximum(spread, 1e-300))
     agree, mismatch = a_empty & b_empty, a_empty ^ b_empty
@@ -266,7 +270,7 @@ def _compare_maps(
 
 
 def _varies(cams: Float32[np.ndarray, "n maps h w"]) -> bool:
-    """Whether any class's map differs between images by more than rounding. One image cannot tell."""
+    """Whether any class's map differs between images by more than rounding. One image cannot show it."""
     if len(cams) < 2:
         return True
     # Maps of a class that one side alone chose for its top-K are NaN here.

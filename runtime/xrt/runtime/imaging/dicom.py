@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xrt.runtime.errors import ImageError, MissingDependency, UnreadableImage
-from xrt.runtime.imaging.radiograph import DecodeLimits, Radiograph, fold_colours, scale_to_eight_bits, to_eight_bits
-from xrt.runtime.imaging.verdict import DESCRIPTIONS, judge_header
+from xrt.runtime.bundle.manifest import WithoutWindow
+from xrt.runtime.errors import MissingDependency, UnreadableImage
+from xrt.runtime.imaging.header_check import DESCRIPTIONS, check_header
+from xrt.runtime.imaging.radiograph import (
+    DecodeOptions,
+    Radiograph,
+    decoder_errors,
+    require_pixels,
+    scale_to_uint8,
+    to_grayscale,
+    to_uint8,
+)
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -18,8 +27,8 @@ if TYPE_CHECKING:
 _HEADER = ("Modality", "BodyPartExamined", "ViewPosition", "PresentationIntentType", *DESCRIPTIONS)
 
 
-def decode_dicom(data: bytes, *, unwindowed: str, any_body_part: bool, limits: DecodeLimits) -> Radiograph:
-    """Decode one DICOM file: the header's verdict first, pixels after it.
+def decode_dicom(data: bytes, options: DecodeOptions) -> Radiograph:
+    """Decode one DICOM file: the header is checked first, pixels are decoded after it.
 
     Raises NotAChestRadiograph, UnreadableImage, or MissingDependency when pydicom is not installed.
     """
@@ -27,31 +36,23 @@ def decode_dicom(data: bytes, *, unwindowed: str, any_body_part: bool, limits: D
         import pydicom
     except ImportError:
         raise MissingDependency("reading DICOM needs pydicom: pip install 'xrt-runtime[dicom]'") from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-            if "SOPClassUID" not in dataset and "Rows" not in dataset:
-                raise UnreadableImage("not a DICOM file")
-            header = _header(dataset)
-            notes = () if any_body_part else judge_header(header)
-            _check_pixels(dataset, limits)
-            pixels, remarks = _render(dataset, unwindowed)
-            return Radiograph(
-                pixels=pixels,
-                notes=notes + remarks,
-                study_uid=str(dataset.get("StudyInstanceUID", "")),
-                sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
-                view=header.get("ViewPosition", ""),
-                header=header,
-            )
-    except ImageError:
-        raise
-    except MemoryError:
-        raise UnreadableImage("decoding needs more memory than the limit allows") from None
-    except Exception as error:  # damaged files raise whatever the parser or codec trips over
-        reason = str(error).strip() or type(error).__name__
-        raise UnreadableImage(f"damaged DICOM: {reason.splitlines()[0]}") from error
+    with decoder_errors("damaged DICOM"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+        if "SOPClassUID" not in dataset and "Rows" not in dataset:
+            raise UnreadableImage("not a DICOM file")
+        header = _header(dataset)
+        notes = () if options.any_body_part else check_header(header)
+        _check_pixels(dataset, options)
+        pixels, remarks = _render(dataset, options.without_window)
+        return Radiograph(
+            pixels=pixels,
+            notes=notes + remarks,
+            study_uid=str(dataset.get("StudyInstanceUID", "")),
+            sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
+            view=header.get("ViewPosition", ""),
+            header=header,
+        )
 
 
 def _header(dataset: Dataset) -> dict[str, str]:
@@ -61,25 +62,24 @@ def _header(dataset: Dataset) -> dict[str, str]:
     return {name: value for name, value in header.items() if value}
 
 
-def _check_pixels(dataset: Dataset, limits: DecodeLimits) -> None:
+def _check_pixels(dataset: Dataset, options: DecodeOptions) -> None:
     rows, columns = dataset.get("Rows"), dataset.get("Columns")
     if not rows or not columns or "PixelData" not in dataset:
         raise UnreadableImage("the DICOM file holds no image")
-    if rows * columns > limits.pixels:
-        raise UnreadableImage(f"{columns} × {rows} pixels, the limit is {limits.pixels:,} in all")
+    require_pixels(columns, rows, options.limits)
     if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
-        raise UnreadableImage(f"{frames} frames; one radiograph a file is read")
+        raise UnreadableImage(f"{frames} frames; one radiograph per file is read")
 
 
-def _render(dataset: Dataset, unwindowed: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _render(dataset: Dataset, without_window: WithoutWindow) -> tuple[np.ndarray, tuple[str, ...]]:
     """The image as grey uint8, air dark, and remarks on how it came about."""
     from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
 
     stored: Any = pixel_array(dataset)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        return fold_colours(_eight_bits_of_colour(apply_color_lut(stored, dataset)))
+        return to_grayscale(_colour_to_uint8(apply_color_lut(stored, dataset)))
     if stored.ndim == 3:
-        return fold_colours(_eight_bits_of_colour(stored[..., :3], int(dataset.BitsStored)))
+        return to_grayscale(_colour_to_uint8(stored[..., :3], int(dataset.BitsStored)))
     padding = _padding(dataset, stored)
     values = apply_modality_lut(stored, dataset)
     if dataset.get("VOILUTSequence"):
@@ -90,14 +90,14 @@ def _render(dataset: Dataset, unwindowed: str) -> tuple[np.ndarray, tuple[str, .
         )
         span = np.arange(first, first + (entries or 65536))
         table = apply_voi_lut(span.astype(np.int64), dataset)
-        pixels = scale_to_eight_bits(apply_voi_lut(values, dataset), float(table.min()), float(table.max()))
+        pixels = scale_to_uint8(apply_voi_lut(values, dataset), float(table.min()), float(table.max()))
     elif window := _window(dataset):
         centre, width = window
         # Far outside the window, windowing gives the ends of its output range.
         ends = apply_voi_lut(np.array([centre - 4 * width, centre + 4 * width]), dataset, prefer_lut=False)
-        pixels = scale_to_eight_bits(apply_voi_lut(values, dataset, prefer_lut=False), *map(float, ends))
+        pixels = scale_to_uint8(apply_voi_lut(values, dataset, prefer_lut=False), *map(float, ends))
     else:
-        pixels = to_eight_bits(values, unwindowed, _possible(dataset, apply_modality_lut), padding)
+        pixels = to_uint8(values, without_window, _possible(dataset, apply_modality_lut), padding)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels = 255 - pixels
     if padding is not None:
@@ -105,7 +105,7 @@ def _render(dataset: Dataset, unwindowed: str) -> tuple[np.ndarray, tuple[str, .
     return pixels, ()
 
 
-def _eight_bits_of_colour(colour: np.ndarray, bits: int = 16) -> np.ndarray:
+def _colour_to_uint8(colour: np.ndarray, bits: int = 16) -> np.ndarray:
     """Colour channels as uint8; wider ones are scaled by the bits that are stored."""
     if colour.dtype == np.uint8:
         return colour

@@ -30,12 +30,12 @@ def prepare(out: Path) -> None:
 def one(index: int, out: Path, seed: int, size: int, contrast: tuple[float, float]) -> Row:
     """Write one image and its lung mask; classes take turns, which balances them, and count from 1."""
     name = list(CLASSES)[index % len(CLASSES)]
-    made = render(index, seed=seed, size=size, contrast=contrast, findings=CLASSES[name])
+    rendering = render(index, seed=seed, size=size, contrast=contrast, findings=CLASSES[name])
     file = f"{name}-{index // len(CLASSES) + 1}.png"
-    save_png(out / name / "images" / file, made.phantom.image, seed=seed, index=index)
-    mask = Image.fromarray((255 * made.lungs).astype(np.uint8)).resize((_MASK, _MASK), Image.Resampling.NEAREST)
+    save_png(out / name / "images" / file, rendering.phantom.image, seed=seed, index=index)
+    mask = Image.fromarray((255 * rendering.lungs).astype(np.uint8)).resize((_MASK, _MASK), Image.Resampling.NEAREST)
     save_png(out / name / "masks" / file, np.asarray(mask), seed=seed, index=index)
-    return f"{name}/images/{file}", without_image(made.phantom)
+    return f"{name}/images/{file}", without_image(rendering.phantom)
 
 
 def tables(out: Path, rows: list[Row]) -> None:

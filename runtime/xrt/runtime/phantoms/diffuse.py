@@ -20,9 +20,9 @@ def _half(scene: Scene, side: int) -> tuple[slice, slice]:
 def _side(scene: Scene) -> int:
     """A hemithorax without pleural lesion, if there is one; it then counts as taken (marked at x = ±100)."""
     side = int(scene.rng.choice((-1, 1)))
-    if any(x == 100.0 * side for x, _, _ in scene.taken):
+    if any(x == 100.0 * side for x, _, _ in scene.lesion_circles):
         side = -side
-    scene.taken.append((100.0 * side, 0.0, 0.0))
+    scene.lesion_circles.append((100.0 * side, 0.0, 0.0))
     return side
 
 
@@ -42,7 +42,7 @@ def effusion(scene: Scene, strength: float) -> list[Change]:
     # The recess that the fluid fills ends where the diaphragm meets the wall.
     floor = np.minimum(scene.chest.domes[None, cols] + 3.5, base + 5.2)
     unit = depth * inside * soft((floor - y) / 1.5) * (0.25 + 0.75 * scene.filled(rows, cols, 2.5))
-    scene.taken.append((side * 0.75 * scene.body.width, base, 2.5))
+    scene.lesion_circles.append((side * 0.75 * scene.body.width, base, 2.5))
     return [Change(rows, cols, unit.astype(np.float32), -0.8 * unit * scene.vessels[rows, cols])]
 
 
@@ -67,7 +67,7 @@ def pneumothorax(scene: Scene, strength: float) -> list[Change]:
     line = np.exp(-((gap / steep / thin) ** 2)) * (pleura > 2.6) * soft((end - y) / 1.5) * scene.filled(rows, cols, 3.0)
     line = line * soft((wall - pleura) / 0.5)
     unit = (-crescent + 1.5 * line).astype(np.float32)
-    scene.taken.append((side * 7.0, 3.5, 4.0))
+    scene.lesion_circles.append((side * 7.0, 3.5, 4.0))
     return [Change(rows, cols, unit, -crescent * scene.vessels[rows, cols])]
 
 

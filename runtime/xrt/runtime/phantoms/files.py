@@ -36,14 +36,14 @@ def save_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]
 
 
 def save_contrasts(folder: Path, rows: Iterable[Row]) -> None:
-    """Write `phantoms.csv`: one row a lesion, with what no public layout has room for, its contrast."""
+    """Write `phantoms.csv`: one row per lesion, with its contrast, which no public layout has."""
     save_csv(
         folder / "phantoms.csv",
         ("image", "label", "x", "y", "width", "height", "contrast"),
-        ((stem, b.label, b.x, b.y, b.width, b.height, b.contrast) for stem, made in rows for b in made.boxes),
+        ((stem, b.label, *b.box, b.contrast) for stem, radiograph in rows for b in radiograph.lesions),
     )
 
 
-def without_image(made: Phantom) -> Phantom:
+def without_image(radiograph: Phantom) -> Phantom:
     """The record alone, so that processes send back bytes by the hundred, not by the million."""
-    return replace(made, image=np.empty((0, made.image.shape[1]), np.uint8))
+    return replace(radiograph, image=np.empty((0, radiograph.image.shape[1]), np.uint8))

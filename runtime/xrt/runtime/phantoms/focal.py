@@ -100,10 +100,10 @@ def _fluff(
     patchy: float,
     at: tuple[float, float] | None = None,
 ) -> Change:
-    """Filled air spaces: a soft blob torn by noise of `grain` cm, brighter than its bronchi."""
+    """Filled air spaces: a soft blob made irregular by noise of `grain` cm, brighter than its bronchi."""
     canvas, rng = scene.canvas, scene.rng
     x0, y0 = at or scene.spot(radius, side=side, upper=zone[0], lower=zone[1])
-    scene.taken.append((x0, y0, radius))
+    scene.lesion_circles.append((x0, y0, radius))
     stretch = rng.uniform(0.8, 1.25)
     rows, cols = canvas.window(x0 - 2 * radius, y0 - 2 * radius, x0 + 2 * radius, y0 + 2 * radius)
     x, y = canvas.x[:, cols] - np.float32(x0), canvas.y[rows] - np.float32(y0)
@@ -111,6 +111,6 @@ def _fluff(
     away = np.sqrt((x / stretch) ** 2 + (y * stretch) ** 2) / np.float32(radius)
     unit = soft((1.35 - away + 0.45 * patchy * ragged) / 1.05) * soft((1.9 - away) / 0.5)
     unit = unit * (1 + 0.25 * ragged * patchy) * scene.filled(rows, cols, 9.0)
-    # Vessels no longer stand out in filled lung; the bronchi beside them, still full of air, do.
+    # Vessels are no longer visible in filled lung; the bronchi beside them, still full of air, do.
     bronchi = np.minimum(scene.vessels[rows, cols] / 0.25, 1)
     return Change(rows, cols, np.clip(unit * (1 - 0.45 * bronchi), 0, None).astype(np.float32), share=0.8)

@@ -24,6 +24,7 @@ import xrt.runtime.phantoms.rsna as rsna
 from xrt.runtime.errors import UsageError
 from xrt.runtime.phantoms.files import Row
 from xrt.runtime.phantoms.records import DEFAULT_CONTRAST, DESCRIPTION
+from xrt.runtime.progress import SILENT, Progress
 
 Layout = Literal["nih", "rsna", "covid"]
 
@@ -57,14 +58,13 @@ def write(
     size: int | None = None,
     contrast: tuple[float, float] = DEFAULT_CONTRAST,
     workers: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> None:
     """Write `count` phantoms into the folder `out`, which must be absent or empty.
 
     `size` is the side in pixels; None is the layout's own (512; 299 for covid). `workers` is the number of
-    processes (None: one a core; 0 or 1: this process alone) and changes no byte of the result. `progress` is
-    called with the number of phantoms done. Files are written into a sibling folder that is renamed at the
-    end, so a broken run leaves nothing that looks complete.
+    processes (None: one per core; 0 or 1: this process alone) and changes no byte of the result. Files are written
+    into a sibling folder that is renamed at the end, so a broken run leaves nothing that looks complete.
 
     Raises UsageError for an unknown layout, a count under 1, a size under 64 or a folder that is not empty,
     and MissingDependency for rsna without pydicom.
@@ -76,16 +76,15 @@ def write(
     if count < 1:
         raise UsageError(f"count is {count}; write at least 1 phantom")
     if size < 64:
-        raise UsageError(f"size is {size}; a phantom needs at least 64 pixels a side")
+        raise UsageError(f"size is {size}; a phantom needs at least 64 pixels per side")
     out = Path(out)
     with _replacing(out) as folder:
         writer.prepare(folder)
         work = partial(_chunk, layout, folder, seed, size, contrast)
         rows: list[Row] = []
-        for made in _map(work, count, os.cpu_count() or 1 if workers is None else workers):
-            rows.extend(made)
-            if progress is not None:
-                progress(len(rows))
+        for chunk in _map(work, count, os.cpu_count() or 1 if workers is None else workers):
+            rows.extend(chunk)
+            progress.count(len(rows), count, "drawing")
         writer.tables(folder, rows)
         (folder / "README.txt").write_text(
             f"{DESCRIPTION.capitalize()}.\n\n"
@@ -103,7 +102,7 @@ def _chunk(layout: str, folder: Path, seed: int, size: int, contrast: tuple[floa
 
 
 def _map(work: Callable[[range], list[Row]], count: int, workers: int) -> Iterator[list[Row]]:
-    """Results in the order of the indices, whoever computes them."""
+    """Results in the order of the indices, from any number of processes."""
     chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
     if workers <= 1 or len(chunks) == 1:
         yield from map(work, chunks)

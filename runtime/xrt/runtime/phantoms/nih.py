@@ -25,42 +25,43 @@ def prepare(out: Path) -> None:
 
 def one(index: int, out: Path, seed: int, size: int, contrast: tuple[float, float]) -> Row:
     """Write one image; its name is patient and follow-up number."""
-    made = phantom(index, seed=seed, size=size, contrast=contrast)
-    name = f"{made.patient_id:08d}_{made.follow_up:03d}.png"
-    save_png(out / "images" / name, made.image, seed=seed, index=index)
-    return name, without_image(made)
+    radiograph = phantom(index, seed=seed, size=size, contrast=contrast)
+    name = f"{radiograph.patient_id:08d}_{radiograph.follow_up:03d}.png"
+    save_png(out / "images" / name, radiograph.image, seed=seed, index=index)
+    return name, without_image(radiograph)
 
 
 def tables(out: Path, rows: list[Row]) -> None:
     """Write both tables, both lists, and `phantoms.csv` with the contrasts."""
-    save_csv(out / "Data_Entry_2017.csv", ENTRY_HEADER.split(","), (_entry(name, made) for name, made in rows))
+    entries = (_entry(name, radiograph) for name, radiograph in rows)
+    save_csv(out / "Data_Entry_2017.csv", ENTRY_HEADER.split(","), entries)
     save_csv(
         out / "BBox_List_2017.csv",
         BOX_HEADER.split(","),
         (
-            (name, "Infiltrate" if b.label == "Infiltration" else b.label, b.x, b.y, b.width, b.height)
-            for name, made in rows
-            for b in made.boxes
+            (name, "Infiltrate" if b.label == "Infiltration" else b.label, *b.box)
+            for name, radiograph in rows
+            for b in radiograph.lesions
         ),
     )
     save_contrasts(out, rows)
-    for file, wanted in (("train_val_list.txt", False), ("test_list.txt", True)):
-        names = [name for name, made in rows if (made.patient_id % _TEST_EVERY == 0) == wanted]
+    for file, is_test in (("train_val_list.txt", False), ("test_list.txt", True)):
+        names = [name for name, radiograph in rows if (radiograph.patient_id % _TEST_EVERY == 0) == is_test]
         (out / file).write_bytes("".join(f"{name}\n" for name in names).encode())
 
 
-def _entry(name: str, made: Phantom) -> tuple[object, ...]:
-    size = made.image.shape[1]
+def _entry(name: str, radiograph: Phantom) -> tuple[object, ...]:
+    size = radiograph.image.shape[1]
     return (
         name,
-        "|".join(made.labels) or "No Finding",
-        made.follow_up,
-        made.patient_id,
-        made.age,
-        made.sex,
-        made.view,
+        "|".join(radiograph.labels) or "No Finding",
+        radiograph.follow_up,
+        radiograph.patient_id,
+        radiograph.age,
+        radiograph.sex,
+        radiograph.view,
         size,
         size,
-        made.spacing,
-        made.spacing,
+        radiograph.spacing,
+        radiograph.spacing,
     )

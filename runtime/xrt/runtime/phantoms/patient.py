@@ -4,7 +4,7 @@ Everything here is a number in centimetres, or a ratio. The body frame has x to 
 patient's left), y downwards, and its origin at the height of the lung apices in the midline.
 
 A phantom's index decides its patient and follow-up number without any other phantom being made: every
-block of eight indices holds four patients, whose shares of the eight are shuffled by the block's own
+block of eight indices holds four patients, whose numbers of the eight are shuffled by the block's own
 generator. Each generator is keyed by (seed, what it is for, patient or block, follow-up).
 """
 
@@ -63,7 +63,7 @@ class Exposure:
     dark: float  # grey of the lungs, 0..1
     bright: float  # grey of the mediastinum, 0..1
     border: tuple[float, float, float, float]  # collimated share: left, top, right, bottom
-    marker: tuple[str, float, float]  # side letter, its x and y as shares of the image
+    marker: tuple[str, float, float]  # side letter, its x and y as fractions of the image
 
 
 def locate(index: int, seed: int) -> tuple[int, int]:

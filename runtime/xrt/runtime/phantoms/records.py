@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from xrt.runtime.geometry import Box
+
 # The NIH labels for which there is a rule, in the order of the NIH paper's list.
 LESIONS: tuple[str, ...] = (
     "Atelectasis",
@@ -28,20 +30,16 @@ DESCRIPTION = "synthetic phantom, not a patient"
 
 
 @dataclass(frozen=True)
-class Box:
-    """Tight box around the visible extent of one lesion, in pixels of the image.
+class Lesion:
+    """One lesion: its label, a tight box around its visible extent in pixels of the image, and its contrast.
 
-    `x`, `y` are the left and top edges, `contrast` is the lesion's contrast-to-noise ratio: the mean
-    change of log exposure over its visible extent, over the standard deviation of the quantum noise in a
-    1 mm aperture at the same place. For Cardiomegaly, which has no contrast of its own, the same scale
-    grades the cardiothoracic ratio (see `diffuse.cardiomegaly`).
+    `contrast` is the contrast-to-noise ratio: the mean change of log exposure over the visible extent, over the
+    standard deviation of the quantum noise in a 1 mm aperture at the same place. For Cardiomegaly, which has no
+    contrast of its own, the same scale grades the cardiothoracic ratio (see `diffuse.cardiomegaly`).
     """
 
     label: str
-    x: float
-    y: float
-    width: float
-    height: float
+    box: Box
     contrast: float
 
 
@@ -51,7 +49,7 @@ class Phantom:
 
     image: np.ndarray
     labels: tuple[str, ...]  # NIH names, sorted; empty means "No Finding"
-    boxes: tuple[Box, ...]
+    lesions: tuple[Lesion, ...]
     patient_id: int
     follow_up: int
     age: int

@@ -14,8 +14,9 @@ import xrt.runtime.phantoms.patient as patient
 import xrt.runtime.phantoms.skeleton as skeleton
 import xrt.runtime.phantoms.thorax as thorax
 import xrt.runtime.phantoms.vessels as vessels
+from xrt.runtime.geometry import Box
 from xrt.runtime.phantoms.canvas import FIELD, TOP, Canvas
-from xrt.runtime.phantoms.records import DEFAULT_CONTRAST, LESIONS, Box, Phantom
+from xrt.runtime.phantoms.records import DEFAULT_CONTRAST, LESIONS, Lesion, Phantom
 from xrt.runtime.phantoms.scene import WATER, Change, Scene
 
 # A lesion is one function here, and, if it is a label, one name in `records.LESIONS`.
@@ -103,7 +104,7 @@ def render(
 ) -> Rendering:
     """As `phantom`, with the lungs; `findings` may also name the patterns that are no labels."""
     if size < 64:
-        raise ValueError(f"size is {size}; a phantom needs at least 64 pixels a side")
+        raise ValueError(f"size is {size}; a phantom needs at least 64 pixels per side")
     if not 0 < contrast[0] <= contrast[1]:
         raise ValueError(f"contrast is {contrast}; give (low, high) with 0 < low <= high")
     number, follow_up = patient.locate(index, seed)
@@ -114,25 +115,25 @@ def render(
     if unknown := sorted(set(findings) - set(RULES)):
         raise ValueError(f"no rule for {', '.join(unknown)}; known are {', '.join(RULES)}")
 
-    # Beyond 1.2 points a millimetre nothing gets sharper; a portable AP image is a little less sharp.
+    # Beyond 1.2 points per millimetre nothing gets sharper; a portable AP image is a little less sharp.
     canvas = Canvas(round(min(size * 1.15, 560) * (0.8 if shot.view == "AP" else 1.0)))
     chest = thorax.build(body, shot, canvas)
     attenuation, vascular = _healthy(body, shot, canvas, chest, patient.generator(seed, patient.TEXTURE, number))
     plate = film.expose(attenuation, chest.air, shot)
     log = plate.log(attenuation)
-    boxes: list[Box] = []
+    lesions: list[Lesion] = []
     if not healthy:
         rng = patient.generator(seed, patient.LESION, number, follow_up)
         scene = Scene(body, shot, canvas, chest, vascular, rng)
         for name in sorted(findings, key=_ORDER.index):
             strength = float(np.exp(rng.uniform(*np.log(contrast))))
             for change in RULES[name](scene, strength):
-                boxes.append(_apply(name, change, strength, attenuation, log, plate, scene, size))
+                lesions.append(_apply(name, change, strength, attenuation, log, plate, scene, size))
     noise = patient.generator(seed, patient.NOISE, number, follow_up)
-    made = Phantom(
+    result = Phantom(
         image=film.develop(log, plate, shot, canvas, size, noise),
         labels=() if healthy else tuple(sorted(name for name in findings if name in LESIONS)),
-        boxes=tuple(boxes),
+        lesions=tuple(lesions),
         patient_id=number,
         follow_up=follow_up,
         age=min(body.age + follow_up, 94),
@@ -141,7 +142,7 @@ def render(
         spacing=round(10 * shot.field / size, 4),
     )
     lungs = film.project((chest.air > 2.5).astype(np.float32), shot, canvas, size) > 0.5
-    return Rendering(made, lungs)
+    return Rendering(result, lungs)
 
 
 def _findings(rng: np.random.Generator, prevalence: Mapping[str, float] | None) -> tuple[str, ...]:
@@ -182,7 +183,7 @@ def _apply(
     plate: film.Film,
     scene: Scene,
     size: int,
-) -> Box:
+) -> Lesion:
     """Scale one change to its contrast, write it into `attenuation` and `log`, and measure its box."""
     rows, cols = change.rows, change.cols
     before, under = log[rows, cols].copy(), attenuation[rows, cols]
@@ -208,8 +209,8 @@ def _apply(
     under += added
     log[rows, cols] = after = plate.log(under, rows, cols)
     if change.box is None:
-        seen = np.abs(plate.grey(after) - plate.grey(before))
-        where = np.argwhere(seen > _VISIBLE * np.percentile(seen[seen > 0.02 * seen.max()], 97))
+        visible = np.abs(plate.grey(after) - plate.grey(before))
+        where = np.argwhere(visible > _VISIBLE * np.percentile(visible[visible > 0.02 * visible.max()], 97))
         points = (where[:, ::-1] + (cols.start + 0.5, rows.start + 0.5)) * scene.canvas.step + (
             -FIELD / 2,
             TOP,
@@ -221,4 +222,4 @@ def _apply(
     x0, y0 = np.clip(corners.min(axis=0), 0, size - 2)
     x1, y1 = np.clip(corners.max(axis=0), (x0 + 2, y0 + 2), size)
     x, y, width, height = (round(float(v), 1) for v in (x0, y0, x1 - x0, y1 - y0))
-    return Box(name, x, y, width, height, round(contrast, 2))
+    return Lesion(name, Box(x, y, width, height), round(contrast, 2))

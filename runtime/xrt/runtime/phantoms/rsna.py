@@ -36,29 +36,29 @@ def one(index: int, out: Path, seed: int, size: int, contrast: tuple[float, floa
     rng = generator(seed, PLAN, index, 1)
     kind = rng.choice(len(_CLASSES), p=_SHARES)
     findings = ((str(rng.choice(_OPAQUE)),), (str(rng.choice(_OTHERS)),), ())[kind]
-    made = phantom(index, seed=seed, size=size, contrast=contrast, findings=findings)
+    radiograph = phantom(index, seed=seed, size=size, contrast=contrast, findings=findings)
     stem = str(uuid.uuid5(_NAMES, f"{seed}/{index}"))
-    save_dicom(out / IMAGES / f"{stem}.dcm", made, stem, seed=seed, index=index)
-    return stem, without_image(made)
+    save_dicom(out / IMAGES / f"{stem}.dcm", radiograph, stem, seed=seed, index=index)
+    return stem, without_image(radiograph)
 
 
 def tables(out: Path, rows: list[Row]) -> None:
     """Write both tables: a box a row, and empty boxes for images without opacity."""
     boxes, classes = [], []
-    for stem, made in rows:
-        opaque = [b for b in made.boxes if b.label in _OPAQUE]
-        boxes.extend((stem, b.x, b.y, b.width, b.height, 1) for b in opaque)
+    for stem, radiograph in rows:
+        opaque = [b for b in radiograph.lesions if b.label in _OPAQUE]
+        boxes.extend((stem, *b.box, 1) for b in opaque)
         if not opaque:
             boxes.append((stem, "", "", "", "", 0))
-        kind = _CLASSES[0] if opaque else _CLASSES[1] if made.labels else _CLASSES[2]
-        # As in the real table, an image stands there once for each of its boxes.
+        kind = _CLASSES[0] if opaque else _CLASSES[1] if radiograph.labels else _CLASSES[2]
+        # As in the real table, an image has one row for each of its boxes.
         classes.extend([(stem, kind)] * max(len(opaque), 1))
     save_csv(out / "stage_2_train_labels.csv", ("patientId", "x", "y", "width", "height", "Target"), boxes)
     save_csv(out / "stage_2_detailed_class_info.csv", ("patientId", "class"), classes)
     save_contrasts(out, rows)
 
 
-def save_dicom(path: Path, made: Phantom, stem: str, *, seed: int, index: int) -> None:
+def save_dicom(path: Path, radiograph: Phantom, stem: str, *, seed: int, index: int) -> None:
     """Write 8-bit MONOCHROME2, explicit VR little endian, as the challenge's own files but uncompressed."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -76,14 +76,14 @@ def save_dicom(path: Path, made: Phantom, stem: str, *, seed: int, index: int) -
     data.ConversionType = "WSD"
     data.ReferringPhysicianName = ""
     data.Manufacturer = "xrt phantoms"
-    data.SeriesDescription = f"view: {made.view}"
+    data.SeriesDescription = f"view: {radiograph.view}"
     data.PatientName = "SYNTHETIC^PHANTOM"
     data.PatientID = stem
     data.PatientBirthDate = ""
-    data.PatientSex = made.sex
-    data.PatientAge = f"{made.age:03d}Y"
+    data.PatientSex = radiograph.sex
+    data.PatientAge = f"{radiograph.age:03d}Y"
     data.BodyPartExamined = "CHEST"
-    data.ViewPosition = made.view
+    data.ViewPosition = radiograph.view
     data.StudyInstanceUID, data.SeriesInstanceUID = uid("study"), uid("series")
     data.SeriesNumber = data.InstanceNumber = "1"
     data.PatientOrientation = ["L", "F"]
@@ -91,11 +91,11 @@ def save_dicom(path: Path, made: Phantom, stem: str, *, seed: int, index: int) -
     data.BurnedInAnnotation = "YES"
     data.SamplesPerPixel = 1
     data.PhotometricInterpretation = "MONOCHROME2"
-    data.Rows, data.Columns = made.image.shape
-    data.PixelSpacing = [f"{made.spacing:g}"] * 2
+    data.Rows, data.Columns = radiograph.image.shape
+    data.PixelSpacing = [f"{radiograph.spacing:g}"] * 2
     data.BitsAllocated = data.BitsStored = 8
     data.HighBit, data.PixelRepresentation = 7, 0
-    pixels = np.ascontiguousarray(made.image).tobytes()
+    pixels = np.ascontiguousarray(radiograph.image).tobytes()
     data.PixelData = pixels + b"\0" * (len(pixels) % 2)
     data["PixelData"].VR = "OB"
     meta = FileMetaDataset()

@@ -23,7 +23,7 @@ class Scene:
     chest: Thorax
     vessels: np.ndarray  # [n, n], log attenuation of the vessels in lung
     rng: np.random.Generator
-    taken: list[tuple[float, float, float]] = field(default_factory=list)  # circles (x, y, radius) with a lesion
+    lesion_circles: list[tuple[float, float, float]] = field(default_factory=list)  # x, y, radius
 
     def lung_at(self, x: float, y: float) -> float:
         """Lung crossed by the beam at a point, in cm."""
@@ -37,7 +37,7 @@ class Scene:
         """A point in a lung with room around it, clear of other lesions as far as 60 tries can make it.
 
         `side` is −1 for the viewer's left, 1 for the right, 0 for either; `upper` and `lower` bound the
-        height as shares of the lung. Where nothing fits, the point with the most lung is taken.
+        height as fractions of the lung. Where nothing fits, the point with the most lung is taken.
         """
         best, most = (0.0, 0.0), -1.0
         around = [(0.6 * radius * a, 0.6 * radius * b) for a, b in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))]
@@ -48,13 +48,13 @@ class Scene:
             edge = self.chest.wall_at(self.canvas, y) - 0.6 * radius - 0.4
             x = where * self.rng.uniform(3.0, max(edge, 3.5))
             lung = min(self.lung_at(x + u, y + v) for u, v in around)
-            free = all(np.hypot(x - u, y - v) > radius + r for u, v, r in self.taken)
+            free = all(np.hypot(x - u, y - v) > radius + r for u, v, r in self.lesion_circles)
             fits = free and lung > 7.0
             if fits or lung > most:
                 best, most = (x, y), lung
             if fits:
                 break
-        self.taken.append((*best, radius))
+        self.lesion_circles.append((*best, radius))
         return best
 
 

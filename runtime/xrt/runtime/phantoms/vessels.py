@@ -7,7 +7,7 @@ import numpy as np
 from xrt.runtime.phantoms.canvas import Canvas
 
 _LEVELS = 7
-_LARGEST = 0.62  # cm, radius that the layer's full value stands for
+_LARGEST = 0.62  # cm, radius that the layer's full value means
 
 
 def build(canvas: Canvas, rng: np.random.Generator, shift: float) -> np.ndarray:

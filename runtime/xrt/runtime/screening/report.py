@@ -5,30 +5,23 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
-
-from xrt.runtime.bundle.reader import Bundle
-from xrt.runtime.files import write_durably
-from xrt.runtime.opening import OpenedSession
+from xrt.runtime._io import render_page, write_atomically
+from xrt.runtime.session import OpenedSession
 
 MAX_STUDIES = 200
 """Studies shown with their overlays; the worklist and the database hold all."""
 
 
-def write_report(db: sqlite3.Connection, bundle: Bundle, opened: OpenedSession, path: Path) -> None:
+def write_report(db: sqlite3.Connection, opened: OpenedSession, path: Path) -> None:
     """Write the report of everything that the database holds; overlays are linked relative to it."""
-    environment = Environment(
-        loader=PackageLoader("xrt.runtime.screening", "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     counts = dict(db.execute("SELECT status, COUNT(*) FROM image WHERE current GROUP BY status").fetchall())
     studies = db.execute("SELECT * FROM worklist LIMIT ?", (MAX_STUDIES,)).fetchall()
     total = db.execute("SELECT COUNT(*) FROM worklist").fetchone()[0]
-    html = environment.get_template("report.html.j2").render(
-        manifest=bundle.manifest,
-        bundle_sha256=bundle.sha256,
+    page = render_page(
+        "xrt.runtime.screening",
+        "report.html.j2",
+        manifest=opened.manifest,
+        bundle_sha256=opened.bundle.sha256,
         opened=opened,
         backend_version=opened.backend.version(),
         run=db.execute("SELECT * FROM run ORDER BY id DESC LIMIT 1").fetchone(),
@@ -43,7 +36,7 @@ def write_report(db: sqlite3.Connection, bundle: Bundle, opened: OpenedSession, 
             "SELECT path, status, reason FROM image WHERE current AND status != 'ok' ORDER BY status, path"
         ).fetchall(),
     )
-    write_durably(path, html.encode())
+    write_atomically(path, page)
 
 
 def _images(db: sqlite3.Connection, study: int) -> list[dict[str, object]]:

@@ -8,8 +8,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from xrt.runtime.preprocessing import Placement
-from xrt.runtime.screening.boxes import Box
+from xrt.runtime.geometry import Box, Placement
 
 Key = TypeVar("Key")
 

@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from xrt.runtime.bundle.reader import Bundle
+from xrt.runtime._io import RESULTS_NAME, utc_now
 from xrt.runtime.errors import UsageError, XrtError
-from xrt.runtime.files import RESULTS_NAME
-from xrt.runtime.opening import OpenedSession
 from xrt.runtime.screening.result import Finding, Result
+from xrt.runtime.session import OpenedSession
 
 SCHEMA_VERSION = 1
 
@@ -70,17 +68,18 @@ class ResultsStore:
             raise RuntimeError("a ResultsStore is used inside its `with` block")
         return self._db
 
-    def start_run(self, bundle: Bundle, opened: OpenedSession, settings: Mapping[str, object]) -> int:
+    def start_run(self, opened: OpenedSession, settings: Mapping[str, object]) -> int:
         """Record a new run and return its id. Raises UsageError when the folder holds another bundle's results."""
+        bundle = opened.bundle
         other = self.db.execute("SELECT bundle FROM run WHERE bundle_sha256 != ? LIMIT 1", (bundle.sha256,)).fetchone()
         if other is not None:
             raise UsageError(f"{self.path.parent} holds results of another bundle ({other[0]}): choose another --out")
         with self.transaction():
-            cursor = self.db.execute(
+            (run,) = self.db.execute(
                 "INSERT INTO run (started, xrt_version, bundle, bundle_sha256, variant, backend, backend_version,"
-                " execution_precision, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " execution_precision, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
                 (
-                    now(),
+                    utc_now(),
                     version("xrt-runtime"),
                     bundle.manifest.name,
                     bundle.sha256,
@@ -90,14 +89,13 @@ class ResultsStore:
                     opened.execution_precision,
                     json.dumps(dict(settings), default=str),
                 ),
-            )
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+            ).fetchone()
+        return run
 
     def finish_run(self, run: int) -> None:
         """Record that a run reached its end."""
         with self.transaction():
-            self.db.execute("UPDATE run SET finished = ? WHERE id = ?", (now(), run))
+            self.db.execute("UPDATE run SET finished = ? WHERE id = ?", (utc_now(), run))
 
     def known(self, root: str, path: str) -> str:
         """The hash of the path's current content if it was scored or rejected; "" if it must be (re)done."""
@@ -142,7 +140,7 @@ class ResultsStore:
                 result.sop_instance_uid,
                 study_id,
                 run,
-                now(),
+                utc_now(),
             ),
         ).fetchone()
         db.execute("DELETE FROM finding WHERE image_id = ?", (image,))
@@ -157,11 +155,6 @@ class ResultsStore:
             "INSERT INTO study (key, label, study_uid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (*study, study_uid)
         )
         return self.db.execute("SELECT id FROM study WHERE key = ?", (study.key,)).fetchone()[0]
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _finding_row(finding: Finding) -> tuple[object, ...]:
@@ -183,12 +176,14 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-        (found,) = db.execute("PRAGMA user_version").fetchone()
-        if found == 0:
+        (schema_version,) = db.execute("PRAGMA user_version").fetchone()
+        if schema_version == 0:
             schema = files("xrt.runtime.screening").joinpath("schema.sql").read_text()
             db.executescript(f"BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
-        elif found != SCHEMA_VERSION:
-            raise XrtError(f"{path} has schema version {found}, this xrt writes {SCHEMA_VERSION}: choose another --out")
+        elif schema_version != SCHEMA_VERSION:
+            raise XrtError(
+                f"{path} has schema version {schema_version}, this xrt writes {SCHEMA_VERSION}: choose another --out"
+            )
     except sqlite3.Error as error:
         raise XrtError(f"{path} cannot be used: {error}; choose another --out") from error
     return db

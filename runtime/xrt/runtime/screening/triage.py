@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hmac
-import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from PIL import Image
-
+from xrt.runtime._io import RESULTS_NAME, image_files, png_bytes, write_atomically
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError
-from xrt.runtime.files import RESULTS_NAME, image_files, write_durably
-from xrt.runtime.screening.heatmap import overlay
+from xrt.runtime.heatmaps import overlay
+from xrt.runtime.progress import SILENT, Progress
+from xrt.runtime.screening.redaction import Redaction
 from xrt.runtime.screening.report import write_report
 from xrt.runtime.screening.result import Result
-from xrt.runtime.screening.screener import Screener
+from xrt.runtime.screening.screener import Screener, ScreeningOptions
 from xrt.runtime.screening.store import ResultsStore, Study
 from xrt.runtime.screening.worklist import write_worklist
 
@@ -37,14 +35,18 @@ class TriageOptions:
 
     backend: str = "auto"
     precision: str = "auto"
-    batch_size: int = 8
-    workers: int | None = None
-    threads: int = 0
+    screening: ScreeningOptions = ScreeningOptions()
     heatmaps: Heatmaps = "positive"
     study_by: StudyRule = "uid"
-    any_body_part: bool = False
     redact_paths: bool = False
     resume: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """All settings by name, as a run records them."""
+        settings = asdict(self)
+        screening = settings.pop("screening")
+        del screening["limits"]
+        return {**settings, **screening}
 
 
 @dataclass
@@ -73,9 +75,9 @@ def triage(
     bundle: Bundle,
     paths: Sequence[Path],
     out: Path,
-    options: TriageOptions | None = None,
+    options: TriageOptions = TriageOptions(),
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> TriageSummary:
     """Score every file under `paths` and record it in `out`.
 
@@ -83,55 +85,46 @@ def triage(
     `resume` does again. Raises UsageError when `out` holds results and `resume` is not given, and whatever opening
     the bundle raises; an unreadable file raises nothing, it is recorded.
     """
-    options = options or TriageOptions()
     if (out / RESULTS_NAME).exists() and not options.resume:
         raise UsageError(f"{out} holds results already: --resume continues there, or choose another --out")
-    found = list(_files(paths, out, Redaction(out) if options.redact_paths else None))
-    if not found:
+    files = list(_files(paths, out, Redaction(out) if options.redact_paths else None))
+    if not files:
         raise UsageError(f"no files under {', '.join(map(str, paths))}")
     summary = TriageSummary(out)
-    screener = Screener(
-        bundle,
-        backend=options.backend,
-        precision=options.precision,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        threads=options.threads,
-        any_body_part=options.any_body_part,
-    )
+    screener = Screener(bundle, backend=options.backend, precision=options.precision, options=options.screening)
     with screener, ResultsStore(out) as store:
         summary.warning = screener.opened.warning
-        run = store.start_run(bundle, screener.opened, asdict(options))
-        jobs = ((f, f.file, store.known(f.root, f.path)) for f in found)
+        run = store.start_run(screener.opened, options.as_dict())
+        jobs = ((f, f.file, store.known(f.root, f.path)) for f in files)
         try:
-            for done, batch in _batches(screener.screen_files(jobs), options.batch_size):
-                drawn = [_draw(result, out, options.heatmaps) for result in batch]
+            for done, batch in _batches(screener.screen_files(jobs), options.screening.batch_size):
+                overlays = [_draw(result, out, options.heatmaps) for result in batch]
                 with store.transaction():
-                    for result, heatmaps in zip(batch, drawn, strict=True):
+                    for result, heatmaps in zip(batch, overlays, strict=True):
                         _count(summary, result)
                         if result.status != "unchanged":
                             study = _study(result, options.study_by)
                             store.record(run, result.key.root, result.key.path, result, study, heatmaps)
-                progress(done, len(found))
+                progress.count(done, len(files), "screening")
             store.finish_run(run)
         finally:
             # An interrupted run leaves a worklist of what it recorded.
             write_worklist(store.db, out / "worklist.csv")
-            write_report(store.db, bundle, screener.opened, out / "report.html")
+            write_report(store.db, screener.opened, out / "report.html")
     return summary
 
 
 def _files(paths: Sequence[Path], out: Path, redact: Redaction | None) -> Iterator[_File]:
     """Every file with the root it was found under and its path relative to it; no path twice."""
-    seen: set[str] = set()
+    absolute_paths: set[str] = set()
     own = out.resolve()
-    for given in paths:
-        root = given if given.is_dir() else given.parent
-        for file in image_files(given):
+    for path in paths:
+        root = path if path.is_dir() else path.parent
+        for file in image_files(path):
             absolute = os.path.abspath(file)  # noqa: PTH100 (a link is a path of its own, and may be a loop)
-            if absolute in seen or (own / "heatmaps") in Path(absolute).parents:
+            if absolute in absolute_paths or (own / "heatmaps") in Path(absolute).parents:
                 continue
-            seen.add(absolute)
+            absolute_paths.add(absolute)
             # Names that are not UTF-8 are recorded readably; the file itself is opened by its true name.
             at, name = (_recordable(p) for p in (root.resolve(), PurePosixPath(file.relative_to(root).as_posix())))
             yield _File(at, name, file) if redact is None else _File(redact(at), redact(name), file)
@@ -139,43 +132,6 @@ def _files(paths: Sequence[Path], out: Path, redact: Redaction | None) -> Iterat
 
 def _recordable(path: os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-class Redaction:
-    """Stand-ins for paths that may carry names: the same path in the same output folder always gets the same one.
-
-    Every component is replaced by a keyed hash, so that folders still group; the key stays in the output folder.
-    """
-
-    def __init__(self, out: Path) -> None:
-        file = out / ".redaction-key"
-        if not file.exists():
-            write_durably(file, os.urandom(32))
-        self._key = file.read_bytes()
-
-    def __call__(self, path: str) -> str:
-        """The stand-in for a path."""
-        pure = PurePosixPath(path)
-        parts = [self._stand_in(part) for part in (*pure.parent.parts, *self._stem_parts(pure.name))]
-        folders, last = parts[: len(pure.parent.parts)], parts[len(pure.parent.parts) :]
-        return "/".join([*folders, "_".join(last) + self._suffix(pure.name)])
-
-    def _stem_parts(self, name: str) -> list[str]:
-        stem = name.removesuffix(self._suffix(name))
-        cut = max(stem.rfind("_"), stem.rfind("-"))
-        # Both sides of the last separator, as `--study-by stem` groups them.
-        return [stem[:cut], stem[cut + 1 :]] if cut > 0 else [stem]
-
-    @staticmethod
-    def _suffix(name: str) -> str:
-        suffix = PurePosixPath(name).suffix
-        return suffix if suffix.lower() in _SUFFIXES else ""
-
-    def _stand_in(self, part: str) -> str:
-        return hmac.new(self._key, part.encode(), "sha256").hexdigest()[:12]
-
-
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
 
 
 def _batches(results: Iterator[Result[_File]], size: int) -> Iterator[tuple[int, list[Result[_File]]]]:
@@ -196,21 +152,19 @@ def _draw(result: Result[_File], out: Path, which: Heatmaps) -> dict[str, str]:
     """Write the overlays that are asked for; class name to file, relative to `out`."""
     if result.status != "ok" or which == "none" or result.preview is None or result.placement is None:
         return {}
-    drawn = {}
+    files = {}
     for index, finding in enumerate(result.findings):
         cam = result.maps.get(finding.class_name)
         if cam is None or not (finding.positive or which == "all"):
             continue
         stored = result.height, result.width
         image = overlay(result.preview, cam, result.placement, result.input_size, stored, finding.box)
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG", compress_level=1)
         # The class's number keeps names apart that differ only in characters that file names cannot hold.
         slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in finding.class_name.lower())[:40]
         name = f"heatmaps/{result.sha256[:2]}/{result.sha256[:24]}-{index}-{slug}.png"
-        write_durably(out / name, buffer.getvalue())
-        drawn[finding.class_name] = name
-    return drawn
+        write_atomically(out / name, png_bytes(image, level=1))
+        files[finding.class_name] = name
+    return files
 
 
 def _study(result: Result[_File], rule: StudyRule) -> Study:

@@ -12,13 +12,13 @@ import io
 import sqlite3
 from pathlib import Path
 
-from xrt.runtime.files import write_durably
+from xrt.runtime._io import write_atomically
 
 HEADER = ("rank", "study", "urgency", "images", "findings", "notes", "files")
 
 
 def worklist_rows(db: sqlite3.Connection) -> list[dict[str, object]]:
-    """One row a study, most urgent first."""
+    """One row per study, most urgent first."""
     rows = []
     for rank, study in enumerate(db.execute("SELECT * FROM worklist").fetchall(), start=1):
         images = db.execute(
@@ -51,7 +51,7 @@ def write_worklist(db: sqlite3.Connection, path: Path) -> None:
     writer.writerow(HEADER)
     for row in worklist_rows(db):
         writer.writerow([_harmless(row[name]) for name in HEADER])
-    write_durably(path, text.getvalue().encode())
+    write_atomically(path, text.getvalue().encode())
 
 
 def _harmless(value: object) -> object:

@@ -1,0 +1,18 @@
+"""Phantoms as a graph's inputs: they hold no patient's data, so they may travel in a bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import UInt8
+
+from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.phantoms.render import generate
+from xrt.runtime.preprocessing import preprocess
+
+
+def phantom_images(count: int, seed: int, spec: Preprocessing) -> UInt8[np.ndarray, "n 1 height width"]:
+    """`count` phantoms drawn from `seed` and preprocessed as `spec` says: uint8 [count, 1, spec.height, spec.width]."""
+    # A phantom smaller than 64 pixels would show nothing; it is drawn larger and resized like any image.
+    size = max(64, spec.height, spec.width)
+    images = [preprocess(phantom.image, spec)[0] for phantom in generate(count, seed=seed, size=size)]
+    return np.stack(images)[:, None]

@@ -1,0 +1,122 @@
+"""Opening a session: find the certificates, verify the file, compile it, and check the known answers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from xrt.runtime.backends import DEFAULT_SESSION, Backend, Execution, Session, SessionOptions, choose_backend
+from xrt.runtime.bundle.certificate import Certificate, ExecutionPrecision
+from xrt.runtime.bundle.manifest import Manifest, Variant
+from xrt.runtime.bundle.reader import Bundle
+from xrt.runtime.certification.cache import (
+    cache_certificate,
+    cached_certificate,
+    certificate_for,
+    require_certified,
+)
+from xrt.runtime.certification.certify import certify_known_answers, verify_known_answers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OpenedSession:
+    """A session of a bundle that has just reproduced the known answers, and the certificate that covers it.
+
+    `certificate` is for this very file, back end and device class: the bundle's own, or, with `from_this_machine`, one
+    that the known answers gave here. `refusals` are the reasons of every certificate of this file that did not pass,
+    on any machine. Use it as a context manager, or close it.
+    """
+
+    bundle: Bundle
+    session: Session[Any]
+    execution: Execution
+    certificate: Certificate
+    from_this_machine: bool
+    refusals: tuple[str, ...] = ()
+
+    def __enter__(self) -> OpenedSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the graph."""
+        self.session.close()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.bundle.manifest
+
+    @property
+    def variant(self) -> Variant:
+        """The file that is run."""
+        return self.execution.variant
+
+    @property
+    def backend(self) -> Backend:
+        """What runs it."""
+        return self.execution.backend
+
+    @property
+    def execution_precision(self) -> ExecutionPrecision:
+        """The precision in which the graph is executed."""
+        return self.execution.precision
+
+    @property
+    def description(self) -> str:
+        """File, back end, version, precision and device, in a few words."""
+        backend = self.backend
+        return (
+            f"{self.variant.file} on {backend.name} {backend.version()} "
+            f"({self.execution_precision}, {backend.device_class()})"
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """What every report must repeat about this session's proof, if anything."""
+        if self.certificate.verdict == "passed" and not self.from_this_machine:
+            return None
+        if self.refusals:
+            return f"this variant was published against its certificate: {'; '.join(self.refusals)}"
+        return None
+
+
+def open_session(
+    bundle: Bundle,
+    *,
+    backend: str | Backend = "auto",
+    precision: str = "auto",
+    options: SessionOptions = DEFAULT_SESSION,
+) -> OpenedSession:
+    """Open a variant of the bundle on a back end.
+
+    Raises CorruptBundle, Uncertified, BackendError, UsageError or KnownAnswersFailed; then nothing may be scored.
+    """
+    chosen = choose_backend(backend) if isinstance(backend, str) else backend
+    variant = bundle.variant(precision, chosen.family)
+    execution, manifest = Execution(variant, chosen), bundle.manifest
+    certificates = require_certified(manifest, variant)
+    certificate = certificate_for(certificates, execution)
+    model, known = bundle.read(variant), bundle.known_answers()
+    session = chosen.open(model, manifest.interface, options)
+    # What passed nowhere and was published by force misses its limits here as well, which every report says.
+    check = verify_known_answers if any(c.verdict == "passed" for c in certificates) else certify_known_answers
+    try:
+        checked = check(session, execution, known, manifest)
+    except BaseException:
+        session.close()
+        raise
+    from_this_machine = certificate is None
+    if certificate is None and (certificate := cached_certificate(bundle, execution)) is None:
+        cache_certificate(checked, bundle, execution)
+        certificate = checked
+    refusals = tuple(reason for c in certificates if c.verdict != "passed" for reason in c.reasons)
+    opened = OpenedSession(bundle, session, execution, certificate, from_this_machine, refusals)
+    if opened.warning:
+        log.warning("%s: %s", bundle.path.name, opened.warning)
+    return opened
