@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from xrt.runtime.bundle.manifest import Preprocessing
-from xrt.runtime.cases import open_cases
+from xrt.runtime.datasets import open_dataset
 from xrt.runtime.errors import DataError
 from xrt.runtime.preprocessing import preprocess
 from xrt.train.data.augmentation import AugmentationSpec, augment, build_augmentation
@@ -22,7 +22,7 @@ SPEC = Preprocessing(height=20, width=16, fit="crop")
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_batches_are_the_runtimes_preprocessing(blobs: Path, cached: bool) -> None:
-    table = open_cases(blobs).subset(range(5, 12))
+    table = open_dataset(blobs).subset(range(5, 12))
     dataset = CaseDataset(table, SPEC, cached=cached)
     images, targets = dataset.__getitems__([3, 0])
     assert images.dtype == torch.uint8
@@ -38,7 +38,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "images" / "b.png").write_bytes(b"not an image")
     (tmp_path / "Data_Entry_2017.csv").write_text("Image Index,Finding Labels,Patient ID\na.png,Mass,1\nb.png,Mass,2\n")
     with pytest.raises(DataError, match=r"1 of 2 images cannot be read: .*images/b\.png: .*\. Restore them, or"):
-        CaseDataset(open_cases(tmp_path), SPEC, cached=True)
+        CaseDataset(open_dataset(tmp_path), SPEC, cached=True)
 
 
 def test_memory_limit() -> None:

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
+import random
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from xrt.runtime.cases import open_cases
+from xrt.runtime.datasets import open_dataset
 from xrt.runtime.errors import DataError, ModelError, UsageError
+from xrt.runtime.progress import Progress
 from xrt.train.checkpoint import load_checkpoint
 from xrt.train.data.dataset import normalise
-from xrt.train.recipes.loading import load_recipe
-from xrt.train.running.callbacks import History
-from xrt.train.running.fit import Run, fit
+from xrt.train.recipes.loader import load_recipe
+from xrt.train.training.callbacks import History
+from xrt.train.training.fit import Run, fit
+from xrt.train.training.process_state import isolated_seeds
 
 SHARED = Path(__file__).parents[3] / "shared" / "xrays"
 
 
 @pytest.fixture(scope="module")
 def run(blobs: Path, quick: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path_factory.mktemp("runs") / "run", progress=False)
+    return fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_it_learns(run: Run) -> None:
@@ -61,7 +66,7 @@ def test_the_checkpoint_reproduces_the_figures(run: Run, blobs: Path) -> None:
         1,
     )
     assert (spec.dataset, spec.recipe, spec.seed) == ("pneumoniamnist", "pneumoniamnist", 0)
-    table = open_cases(blobs).split(official=True).test
+    table = open_dataset(blobs).split(official=True).test
     images = np.stack([table.load(i, spec.preprocessing) for i in range(len(table))])[:, None]
     with torch.inference_mode():
         probability = model(normalise(torch.from_numpy(images), spec.normalisation)).sigmoid()[:, 0]
@@ -81,7 +86,7 @@ def test_input_statistics_are_those_of_the_training_images(run: Run, blobs: Path
 
 def test_the_threshold_lies_between_validation_scores(run: Run, blobs: Path) -> None:
     model, spec = load_checkpoint(run.directory)
-    table = open_cases(blobs).split(official=True).val
+    table = open_dataset(blobs).split(official=True).val
     images = np.stack([table.load(i, spec.preprocessing) for i in range(len(table))])[:, None]
     with torch.inference_mode():
         scores = model(normalise(torch.from_numpy(images), spec.normalisation))[:, 0].double().sigmoid().numpy()
@@ -93,15 +98,73 @@ def test_the_threshold_lies_between_validation_scores(run: Run, blobs: Path) -> 
 
 
 def test_the_same_seed_gives_the_same_weights(run: Run, blobs: Path, quick: list[str], tmp_path: Path) -> None:
-    again = fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path / "again", progress=False)
+    again = fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path / "again")
     assert again.spec.weights_sha256 == run.spec.weights_sha256
     other = fit(
         load_recipe("pneumoniamnist", [*quick, "training.seed=1", "training.epochs=1"]),
         blobs,
         tmp_path / "other",
-        progress=False,
     )
     assert other.spec.weights_sha256 != run.spec.weights_sha256
+
+
+class RecordedProgress(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.counts: list[tuple[int, int | None, str]] = []
+
+    def step(self, message: str) -> None:
+        self.steps.append(message)
+
+    def count(self, done: int, total: int | None, what: str) -> None:
+        self.counts.append((done, total, what))
+
+
+def test_progress_is_reported(blobs: Path, quick: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The data first, then every image that is read, then every batch, with the last epoch's AUROC."""
+    progress = RecordedProgress()
+    recipe = load_recipe("pneumoniamnist", [*quick, "training.epochs=2"])
+    run = fit(recipe, blobs, tmp_path / "run", progress=progress)
+    assert len(progress.steps) == 1
+    assert progress.steps[0].startswith("pneumoniamnist: 200 images")
+    assert progress.steps[0].endswith("train 160, val 20, test 20 images")
+    images = [count for count in progress.counts if count[2] == "reading images"]
+    assert [done for done, _, _ in images] == list(range(1, 201))
+    batches = progress.counts[len(images) :]
+    assert [done for done, _, _ in batches] == [*range(11), 10, *range(11, 21), 20]
+    assert {total for _, total, _ in batches} == {20}
+    with (run.directory / "metrics.csv").open() as stream:
+        areas = [float(row["val_auroc"]) for row in csv.DictReader(stream)]
+    epochs = [f"epoch {epoch}, validation AUROC {area:.3f}" for epoch, area in enumerate(areas, 1)]
+    assert list(dict.fromkeys(what for _, _, what in batches)) == ["training", *epochs]
+    assert capfd.readouterr() == ("", ""), "the library itself prints nothing"
+
+
+def test_the_process_is_left_as_it_was(blobs: Path, quick: list[str], tmp_path: Path) -> None:
+    def state() -> dict[str, object]:
+        return {
+            "log levels": [logging.getLogger(name).level for name in ("lightning.pytorch", "lightning.fabric")],
+            # Not Python's own: the type checks of the tests draw from it.
+            "numpy": str(np.random.get_state()),
+            "torch": torch.get_rng_state().tolist(),
+            "environment": {name: value for name, value in os.environ.items() if name.startswith("PL_")},
+            "threads": torch.get_num_threads(),
+            "warnings": warnings.filters[:],
+            "signals": signal.getsignal(signal.SIGTERM),
+        }
+
+    before = state()
+    fit(load_recipe("pneumoniamnist", [*quick, "training.epochs=1", "training.threads=2"]), blobs, tmp_path / "run")
+    after = state()
+    assert [name for name in before if before[name] != after[name]] == []
+    random.seed(1)
+    first = random.random()
+    random.seed(1)
+    with isolated_seeds():
+        random.seed(2)
+    assert random.random() == first
 
 
 def test_a_finished_run_is_not_overwritten(run: Run, blobs: Path) -> None:
@@ -112,7 +175,7 @@ def test_a_finished_run_is_not_overwritten(run: Run, blobs: Path) -> None:
 def test_a_run_that_diverges_is_no_model(blobs: Path, quick: list[str], tmp_path: Path) -> None:
     recipe = load_recipe("pneumoniamnist", [*quick, "optim.lr=1e30", "optim.schedule=constant"])
     with pytest.raises(ModelError, match=r"training diverged in epoch 1: the validation loss is nan\. Lower the rate"):
-        fit(recipe, blobs, tmp_path / "run", progress=False)
+        fit(recipe, blobs, tmp_path / "run")
 
 
 def test_the_epochs_before_a_run_diverges_are_kept(
@@ -129,21 +192,21 @@ def test_one_image_is_too_few(blobs: Path, quick: list[str], tmp_path: Path) -> 
     arrays = {name: array[:1] if name.startswith("train") else array for name, array in np.load(blobs).items()}
     np.savez(tmp_path / blobs.name, **arrays)
     with pytest.raises(DataError, match="has 1 image to train on; give two or more"):
-        fit(load_recipe("pneumoniamnist", quick), tmp_path / blobs.name, tmp_path / "run", progress=False)
+        fit(load_recipe("pneumoniamnist", quick), tmp_path / blobs.name, tmp_path / "run")
 
 
 def test_images_too_small_for_the_model(blobs: Path, tmp_path: Path) -> None:
     small = ["model.architecture=vgg16", "preprocessing.height=8", "preprocessing.width=8", "training.threads=1"]
     with pytest.raises(ModelError, match=r"vgg16 cannot take images of 8 x 8 \(.*\); change their size"):
-        fit(load_recipe("pneumoniamnist", small), blobs, tmp_path / "run", progress=False)
+        fit(load_recipe("pneumoniamnist", small), blobs, tmp_path / "run")
 
 
 def test_nothing_foreign_is_written_over(blobs: Path, quick: list[str], tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("mine")
-    with pytest.raises(UsageError, match=r"holds a metrics\.csv that is no run's; give another directory"):
-        fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path, progress=False)
+    with pytest.raises(UsageError, match=r"holds a metrics\.csv that belongs to no run; give another directory"):
+        fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path)
     with pytest.raises(UsageError, match="is not a folder that this user may write to"):
-        fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path / "metrics.csv" / "run", progress=False)
+        fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path / "metrics.csv" / "run")
 
 
 def test_the_same_image_in_two_parts_is_told_of(
@@ -165,7 +228,7 @@ def test_a_terminated_run_is_not_a_success(
 
     monkeypatch.setattr(History, "on_train_epoch_start", terminate)
     with pytest.raises(ModelError, match="stopped from outside in epoch 1 of 6; --resume continues it from its b"):
-        fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path / "run", progress=False)
+        fit(load_recipe("pneumoniamnist", quick), blobs, tmp_path / "run")
     assert not (tmp_path / "run" / "model.json").exists()
 
 
@@ -173,7 +236,7 @@ def test_patience_stops_early(blobs: Path, quick: list[str], tmp_path: Path) -> 
     # A rate too small to change a figure: the first epoch stays the best.
     slow = ["optim.lr=1e-12", "optim.schedule=constant", "training.ema=0"]
     recipe = load_recipe("pneumoniamnist", [*quick, *slow, "training.monitor=loss", "training.patience=1"])
-    stopped = fit(recipe, blobs, tmp_path / "run", progress=False)
+    stopped = fit(recipe, blobs, tmp_path / "run")
     assert stopped.metrics["epochs"] < 6
 
 
@@ -181,7 +244,7 @@ def test_images_read_every_epoch_give_the_same_as_cached_ones(
     run: Run, blobs: Path, quick: list[str], tmp_path: Path
 ) -> None:
     recipe = load_recipe("pneumoniamnist", [*quick, "data.cache_mib=0"])
-    lean = fit(recipe, blobs, tmp_path / "run", progress=False)
+    lean = fit(recipe, blobs, tmp_path / "run")
     assert lean.spec.weights_sha256 == run.spec.weights_sha256
 
 
@@ -207,7 +270,7 @@ def test_multiclass_and_colour_models(tmp_path: Path) -> None:
             "optim.lr=1e-2",
         ],
     )
-    trained = fit(recipe, tmp_path / "own.npz", tmp_path / "run", progress=False)
+    trained = fit(recipe, tmp_path / "own.npz", tmp_path / "run")
     assert trained.spec.task == "multiclass"
     assert trained.spec.explained_class is None
     assert [c.threshold for c in trained.spec.classes] == [None] * 3
@@ -219,7 +282,7 @@ def test_multiclass_and_colour_models(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (SHARED / "nih").is_dir(), reason="real radiographs (../shared/xrays/nih) are not here")
 def test_densenet_starts_on_real_radiographs(tmp_path: Path) -> None:
     overrides = ["training.epochs=1", "training.batch_size=8", "data.official=true"]
-    trained = fit(load_recipe("nih-densenet121", overrides), SHARED / "nih", tmp_path / "run", progress=False)
+    trained = fit(load_recipe("nih-densenet121", overrides), SHARED / "nih", tmp_path / "run")
     assert trained.metrics["split"]["test"]["images"] == 11
     assert len(trained.spec.classes) == 14
     load_checkpoint(trained.directory)
@@ -231,6 +294,6 @@ def test_densenet_starts_on_real_radiographs(tmp_path: Path) -> None:
 )
 def test_pneumoniamnist_reaches_its_figure(tmp_path: Path) -> None:
     data = SHARED / "pneumoniamnist.npz"
-    trained = fit(load_recipe("pneumoniamnist"), data, tmp_path / "run", progress=False)
+    trained = fit(load_recipe("pneumoniamnist"), data, tmp_path / "run")
     # Seeds gave about 0.98; the published ResNet-18 at this size has 0.944 (MedMNIST v2, table 3).
     assert trained.metrics["test"]["auroc"] >= 0.97

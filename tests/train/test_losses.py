@@ -11,8 +11,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from xrt.runtime.bundle.manifest import Task
 from xrt.runtime.errors import UsageError
-from xrt.train.learning.losses import batch_weighted, build_loss, focal, smoothed
 from xrt.train.recipes.spec import LossSpec
+from xrt.train.training.losses import batch_weighted, build_loss, focal, smooth
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0], [-1.5, 0.2, 0.1], [4.0, -3.0, 1.0]], dtype=torch.float64)
 LABELS = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]], dtype=torch.float64)
@@ -67,7 +67,7 @@ def test_an_absent_class_keeps_its_weight() -> None:
 
 @pytest.mark.parametrize(("task", "others"), [("multilabel", 0.05), ("multiclass", 0.1 / 3)])
 def test_smoothing(task: Task, others: float) -> None:
-    moved = smoothed(LABELS, 0.1, task)
+    moved = smooth(LABELS, 0.1, task)
     assert moved[0].tolist() == pytest.approx([0.9 + others, others, others])
 
 

@@ -222,7 +222,7 @@ def test_the_small_network_of_the_third_study() -> None:
 
 
 def test_heads_that_do_not_fit() -> None:
-    with pytest.raises(ModelError, match="vit_b_16 has no last map that another head could stand on"):
+    with pytest.raises(ModelError, match="vit_b_16 has no last map for another head"):
         build_model(ModelSpec(architecture="vit_b_16", head=HeadSpec(kind="linear")), 2, (224, 224))
     with pytest.raises(ModelError, match="which is no map"):
         build_model(ModelSpec(architecture="timm:vit_tiny_patch16_224", head=HeadSpec(kind="linear")), 2, (224, 224))

@@ -12,11 +12,11 @@ from torch import nn
 
 from xrt.runtime.errors import UsageError
 from xrt.train.checkpoint import load_checkpoint
-from xrt.train.learning.phases import Phases, module_paths
 from xrt.train.models import ModelSpec, build_model
-from xrt.train.recipes.loading import load_recipe
+from xrt.train.recipes.loader import load_recipe
 from xrt.train.recipes.spec import Recipe
-from xrt.train.running.fit import fit
+from xrt.train.training.fit import fit
+from xrt.train.training.phases import Phases, module_paths
 
 HEAD_ONLY = "training.phases=[{epochs: 1, lr: 0.01, train: [head]}]"
 
@@ -61,7 +61,7 @@ def test_names_of_parts_under_another_head() -> None:
 
 def test_a_held_trunk_stays_to_the_bit(blobs: Path, quick: list[str], tmp_path: Path) -> None:
     settings = [*quick, "training.ema=0", "training.seed=4"]
-    trained = fit(load_recipe("pneumoniamnist", [*settings, HEAD_ONLY]), blobs, tmp_path / "run", progress=False)
+    trained = fit(load_recipe("pneumoniamnist", [*settings, HEAD_ONLY]), blobs, tmp_path / "run")
     model, spec = load_checkpoint(trained.directory)
     lightning.seed_everything(4, verbose=False)
     fresh = build_model(spec.model, 1)
@@ -72,7 +72,7 @@ def test_a_held_trunk_stays_to_the_bit(blobs: Path, quick: list[str], tmp_path: 
 def test_rates_follow_the_phases(blobs: Path, quick: list[str], tmp_path: Path) -> None:
     phases = "training.phases=[{epochs: 2, lr: 0.01, train: [head]}, {epochs: 2, lr: 0.001}]"
     recipe = load_recipe("pneumoniamnist", [*quick, phases, "optim.schedule=constant"])
-    fit(recipe, blobs, tmp_path / "run", progress=False)
+    fit(recipe, blobs, tmp_path / "run")
     with (tmp_path / "run" / "metrics.csv").open() as stream:
         assert [float(row["lr"]) for row in csv.DictReader(stream)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
 
@@ -81,7 +81,7 @@ def test_patience_ends_a_phase_and_not_the_run(blobs: Path, quick: list[str], tm
     # A first phase too slow to change a figure: after one epoch without a better loss the second begins.
     phases = "training.phases=[{epochs: 9, lr: 1.0e-12, train: [head]}, {epochs: 2, lr: 0.01}]"
     settings = [*quick, phases, "optim.schedule=constant", "training.monitor=loss", "training.patience=1"]
-    fit(load_recipe("pneumoniamnist", [*settings, "training.ema=0"]), blobs, tmp_path / "run", progress=False)
+    fit(load_recipe("pneumoniamnist", [*settings, "training.ema=0"]), blobs, tmp_path / "run")
     with (tmp_path / "run" / "metrics.csv").open() as stream:
         rates = [float(row["lr"]) for row in csv.DictReader(stream)]
     assert 0.01 in rates

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xrt.runtime.errors import DataError, UsageError
-from xrt.train.recipes.loading import known_recipes, load_recipe
+from xrt.train.recipes.loader import known_recipes, load_recipe
 from xrt.train.recipes.spec import Recipe
 
 
@@ -91,6 +91,15 @@ def test_normalisation_follows_the_channels() -> None:
         load_recipe("nih-densenet121", ["model.channels=1"])
 
 
+def test_lanczos_without_antialias_is_refused() -> None:
+    """Pillow has no such filter: it would be bicubic in silence. Each of the two alone is obeyed."""
+    lanczos, rough = "preprocessing.interpolation=lanczos", "preprocessing.antialias=false"
+    with pytest.raises(DataError, match="interpolation lanczos is not available without antialias; choose"):
+        load_recipe("phantoms", [lanczos, rough])
+    assert load_recipe("phantoms", [lanczos]).preprocessing.interpolation == "lanczos"
+    assert not load_recipe("phantoms", [rough]).preprocessing.antialias
+
+
 @pytest.mark.parametrize("override", ["optim.lr", "=3", ""])
 def test_malformed_override(override: str) -> None:
     with pytest.raises(UsageError, match="--set takes key=value"):
@@ -125,7 +134,7 @@ BASE = "name: mine\npreprocessing: {height: 32, width: 32}\n"
     [
         ("", "must be a mapping of keys, not NoneType"),
         ("- a\n", "must be a mapping of keys, not list"),
-        (BASE + "name: other\n", "is not valid YAML: key 'name' stands there twice"),
+        (BASE + "name: other\n", "is not valid YAML: key 'name' is there twice"),
         (BASE + "search: {a: &a [1], b: *a}\n", r"is not valid YAML: \*a: write the value out"),
         (BASE + f"search: {{a: {'[' * 5000}{']' * 5000}}}\n", "is not valid YAML: maximum recursion"),
         (b"name: caf\xe9\n", "is not valid YAML: unacceptable character"),

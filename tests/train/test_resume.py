@@ -1,9 +1,10 @@
-"""A run that is killed and taken up again ends with the weights, to the bit, of one that never was."""
+"""A run that is killed and resumed ends with the weights, to the bit, of one that never was."""
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import pytest
 import torch
 
 from xrt.runtime.errors import ModelError, UsageError
-from xrt.train.learning.module import Classifier
-from xrt.train.recipes.loading import load_recipe
-from xrt.train.running.fit import Run, fit
-from xrt.train.running.run_folder import RESUME, place
+from xrt.runtime.phantoms import write
+from xrt.train.recipes.loader import load_recipe
+from xrt.train.training.fit import Run, fit
+from xrt.train.training.module import Classifier
+from xrt.train.training.run_folder import RESUME, position
 
+UNFINISHED = Path(__file__).parents[1] / "compatibility" / "written" / "unfinished"
 # Everything that has a state: dropout, augmentation, averaged weights, momentum, a schedule, phases, balanced sampling.
 STATEFUL = [
     "model.dropout=0.3",
@@ -43,7 +46,7 @@ def settings(quick: list[str]) -> list[str]:
 @pytest.fixture(scope="module")
 def unbroken(blobs: Path, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
     torch.set_num_threads(1)
-    return fit(load_recipe("pneumoniamnist", settings), blobs, tmp_path_factory.mktemp("whole") / "run", progress=False)
+    return fit(load_recipe("pneumoniamnist", settings), blobs, tmp_path_factory.mktemp("whole") / "run")
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
@@ -73,13 +76,13 @@ def test_it_ends_with_the_same_weights(
     with monkeypatch.context() as patch:
         stop_after(patch, batches)
         with pytest.raises(Killed):
-            fit(recipe, blobs, tmp_path, progress=False)
+            fit(recipe, blobs, tmp_path)
     saved = tmp_path / RESUME
     assert saved.exists() == (batches >= 3)
     if saved.exists():
-        epoch, done = place(torch.load(saved, weights_only=True))
+        epoch, done = position(torch.load(saved, weights_only=True))
         assert 0 <= batches - (10 * epoch + done) <= 3, "no more than the span between two states is lost"
-    resumed = fit(recipe, blobs, tmp_path, resume=True, progress=False)
+    resumed = fit(recipe, blobs, tmp_path, resume=True)
     assert resumed.spec.weights_sha256 == unbroken.spec.weights_sha256
     assert resumed.metrics["test"] == unbroken.metrics["test"]
     without_seconds = [
@@ -97,35 +100,61 @@ def test_what_cannot_be_resumed(
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
         with pytest.raises(Killed):
-            fit(recipe, blobs, tmp_path, progress=False)
+            fit(recipe, blobs, tmp_path)
     with pytest.raises(UsageError, match="holds an unfinished run; --resume continues it"):
-        fit(recipe, blobs, tmp_path, progress=False)
+        fit(recipe, blobs, tmp_path)
     other = load_recipe("pneumoniamnist", [*settings, "optim.lr=0.5"])
     with pytest.raises(UsageError, match=r"was begun with optim\.lr = 0\.01, now it is 0\.5; continue with the same"):
-        fit(other, blobs, tmp_path, resume=True, progress=False)
+        fit(other, blobs, tmp_path, resume=True)
     arrays = dict(np.load(blobs))
     arrays["train_images"][0, 0, 0] ^= 1
     np.savez(tmp_path / blobs.name, **arrays)
     with pytest.raises(UsageError, match="was begun on other cases or images than the data set has now"):
-        fit(recipe, tmp_path / blobs.name, tmp_path, resume=True, progress=False)
-    begun = (tmp_path / "run.json").read_text()
-    for damage in ("", "[]", json.dumps({**json.loads(begun), "recipe": None})):
+        fit(recipe, tmp_path / blobs.name, tmp_path, resume=True)
+    settings_file = (tmp_path / "run.json").read_text()
+    for damage in ("", "[]", json.dumps({**json.loads(settings_file), "recipe": None})):
         (tmp_path / "run.json").write_text(damage)
         with pytest.raises(ModelError, match=r"run\.json is damaged; remove"):
-            fit(recipe, blobs, tmp_path, resume=True, progress=False)
-    (tmp_path / "run.json").write_text(begun)
+            fit(recipe, blobs, tmp_path, resume=True)
+    (tmp_path / "run.json").write_text(settings_file)
     state = tmp_path / RESUME
     state.write_bytes(state.read_bytes()[:-1000])
-    with pytest.raises(ModelError, match="truncated or damaged; remove it, and --resume starts the run anew"):
-        fit(recipe, blobs, tmp_path, resume=True, progress=False)
+    with pytest.raises(
+        ModelError, match="truncated or damaged; remove it, and --resume starts the run again from its beginning"
+    ):
+        fit(recipe, blobs, tmp_path, resume=True)
 
 
 def test_a_start_that_failed_is_no_hindrance(blobs: Path, settings: list[str], tmp_path: Path) -> None:
     for wrong in ("model.weights=nowhere.pth", "training.strategy=nonsense", "training.devices=9999"):
         with pytest.raises((ModelError, UsageError)):
-            fit(load_recipe("pneumoniamnist", [*settings, wrong]), blobs, tmp_path / "run", progress=False)
+            fit(load_recipe("pneumoniamnist", [*settings, wrong]), blobs, tmp_path / "run")
     short = [*settings, "training.phases=[{epochs: 1, lr: 0.01}]"]
-    assert fit(load_recipe("pneumoniamnist", short), blobs, tmp_path / "run", progress=False).metrics["epochs"] == 1
+    assert fit(load_recipe("pneumoniamnist", short), blobs, tmp_path / "run").metrics["epochs"] == 1
+
+
+def test_a_run_of_the_version_before_is_resumed(tmp_path: Path) -> None:
+    """`tests/compatibility/make.py` says how it was begun, and stopped after two batches."""
+    run = Path(shutil.copytree(UNFINISHED, tmp_path / "run"))
+    write(tmp_path / "phantoms", layout="nih", count=40, seed=31, size=64, workers=0)
+    settings = [
+        "data={groups: {normal: [No Finding], abnormal: ['*']}, per_class: all}",
+        "preprocessing={height: 32, width: 32}",
+        "model.compact={widths: [8, 16], blocks: [0, 0], halvings: 1}",
+        "training={epochs: 2, batch_size: 4, threads: 1, checkpoint_steps: 1}",
+    ]
+    assert position(torch.load(run / RESUME, weights_only=True)) == (0, 2)
+    begin, batches = Classifier.on_train_batch_start, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Classifier,
+            "on_train_batch_start",
+            lambda module, batch, index: batches.append((module.current_epoch, index)) or begin(module, batch, index),
+        )
+        resumed = fit(load_recipe("phantoms", settings), tmp_path / "phantoms", run, resume=True)
+    assert batches[0] == (0, 2)
+    assert resumed.metrics["epochs"] == 2
+    assert not (run / RESUME).exists()
 
 
 @pytest.mark.slow
@@ -133,7 +162,7 @@ def test_ten_real_kills(blobs: Path, settings: list[str], tmp_path: Path) -> Non
     """SIGKILL at a random moment, ten times over, wherever the process is just then."""
     phases = "training.phases=[{epochs: 50, lr: 1e-2, train: [head]}, {epochs: 50, lr: 3e-3}]"
     long = [*(key for key in settings if not key.startswith("training.phases")), phases]
-    unbroken = fit(load_recipe("pneumoniamnist", long), blobs, tmp_path / "whole", progress=False)
+    unbroken = fit(load_recipe("pneumoniamnist", long), blobs, tmp_path / "whole")
     run, draw = tmp_path / "run", random.Random(0)
     overrides = [part for setting in long for part in ("--set", setting)]
     call = "from xrt.runtime.cli.app import main; main()"
@@ -160,7 +189,7 @@ def test_ten_real_kills(blobs: Path, settings: list[str], tmp_path: Path) -> Non
         assert process.poll() is None, "it must be killed before it ends"
         process.send_signal(signal.SIGKILL)
         process.wait()
-        places.append(place(torch.load(run / RESUME, weights_only=True)))
+        places.append(position(torch.load(run / RESUME, weights_only=True)))
     assert places == sorted(places), "every start goes on where the last one was killed"
     assert len(set(places)) == 10
     subprocess.run([*command, *overrides], check=True, capture_output=True)

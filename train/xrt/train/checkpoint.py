@@ -1,12 +1,10 @@
 """Checkpoints: `model.safetensors` and, beside it, `model.json` with all that export needs to know.
 
-Needs torch, not Lightning: export reads checkpoints with this module alone. Nothing in a checkpoint is
-unpickled.
+Needs torch, not Lightning: export reads checkpoints with this module alone. Nothing in a checkpoint is unpickled.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.manifest import ClassSpec, InputStatistics, Part, Preprocessing, Sha256, Task
 from xrt.runtime.errors import ModelError
 from xrt.train.models import ModelSpec, Normalisation, build_model, logit_weight
@@ -27,7 +26,7 @@ SPEC = "model.json"
 class CheckpointSpec(Part):
     """The whole of `model.json`.
 
-    The model takes float32 [n, C, H, W], which is (pixel / 255 - mean) / std with one mean and deviation a channel,
+    The model takes float32 [n, C, H, W], which is (pixel / 255 - mean) / std with one mean and deviation per channel,
     and gives logits [n, len(logit_classes)]. `binary` is a one-logit model: it has two classes, negative
     first, and `explained_class` says which of them its heatmaps explain. Thresholds apply to sigmoid(logit).
     """
@@ -50,7 +49,7 @@ class CheckpointSpec(Part):
 
     @property
     def logit_classes(self) -> tuple[ClassSpec, ...]:
-        """The classes that the logits' columns speak for, in order."""
+        """The classes of the logits' columns, in order."""
         return (self.classes[1],) if self.task == "binary" else self.classes
 
     @model_validator(mode="after")
@@ -71,14 +70,14 @@ def save_checkpoint(directory: Path, model: nn.Module, spec: CheckpointSpec) -> 
     """Write `model.safetensors` and then `model.json` into `directory`, which is made if need be.
 
     Returns the specification as written, with the weights' hash. The JSON comes last: a directory that has it
-    is whole. Raises ModelError if the model has another number of logits than the specification has classes.
+    is complete. Raises ModelError if the model has another number of logits than the specification has classes.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     _require_head(state, spec, "this model")
     data = safetensors.torch.save(state)
-    # Starting weights are no part of a finished model: loading must not ask for their file.
+    # Starting weights are no part of a finished model: loading must not need their file.
     model_spec = spec.model.model_copy(update={"weights": None})
-    spec = spec.model_copy(update={"model": model_spec, "weights_sha256": hashlib.sha256(data).hexdigest()})
+    spec = spec.model_copy(update={"model": model_spec, "weights_sha256": sha256_of(data)})
     directory.mkdir(parents=True, exist_ok=True)
     (directory / WEIGHTS).write_bytes(data)
     (directory / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -132,13 +131,13 @@ def _read_spec(file: Path) -> CheckpointSpec:
 
 def _read_weights(file: Path, spec: CheckpointSpec) -> dict[str, Tensor]:
     data = file.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    # Checked before the hash, because "cut short" tells more than "differs".
+    digest = sha256_of(data)
+    # Checked before the hash, because "truncated" says more than "differs".
     if _is_truncated(data):
         raise ModelError(f"{file} is truncated ({len(data)} bytes); copy it again from the run that wrote it")
-    if spec.weights_sha256 is not None and found != spec.weights_sha256:
+    if spec.weights_sha256 is not None and digest != spec.weights_sha256:
         raise ModelError(
-            f"{file} has SHA-256 {found[:12]}…, its description records {spec.weights_sha256[:12]}…: the weights were"
+            f"{file} has SHA-256 {digest[:12]}…, its description records {spec.weights_sha256[:12]}…: the weights were"
             " changed or belong to another run. Put the two files of one run together again."
         )
     try:

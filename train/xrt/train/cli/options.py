@@ -1,4 +1,4 @@
-"""What both commands share."""
+"""What both commands share: arguments, and the error for an extra that is not installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SetOption = Annotated[
 
 
 @contextmanager
-def needing(extra: str, *packages: str) -> Iterator[None]:
+def require_extra(extra: str, *packages: str) -> Iterator[None]:
     """Raise MissingDependency, naming the extra, where one of the packages cannot be imported."""
     try:
         yield

@@ -8,46 +8,49 @@ from typing import Annotated, Any
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, say, write_json
-from xrt.train.cli.options import DataOption, RecipeArgument, SetOption, needing
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, say, write_json
+from xrt.train.cli.options import DataOption, RecipeArgument, SetOption, require_extra
 
 
 def search(
     recipe: RecipeArgument,
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="Directory of the runs; a search that stands there is continued.")],
+    out: Annotated[Path, typer.Option(help="Directory of the runs; a search that it holds is continued.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Train at most so many runs now.")] = None,
     set_: SetOption = None,
     json: JsonOption = None,
 ) -> None:
     """Train every configuration of a recipe's grid and rank them by their best validation figure.
 
-    Each run starts fresh and leaves a record.json as it ends. The command can be stopped and given again, and several
-    machines that share --out can run it at the same time: each takes what nobody else is at. Choose by validation; the
-    test figures stand in the records and are not looked at for the ranking.
+    Each run starts fresh and writes a record.json as it ends. The command can be stopped and given again, and several
+    machines that share --out can run it at the same time: each takes a run that no other works on. Choose by
+    validation; the test figures are in the records and are not used for the ranking.
 
     Example: xrt search nih-abnormal --data nih/ --out runs/abnormal
     """
-    with needing("search", "optuna", "filelock", "lightning", "matplotlib", "torchmetrics"):
-        from xrt.train.search.search import search as run
-    ranked = run(recipe, set_ or (), data, out, limit=limit, say=say)
+    with require_extra("search", "optuna", "filelock", "lightning", "matplotlib", "torchmetrics"):
+        from xrt.train.search.grid import load_grid
+        from xrt.train.search.search import search_grid
+    grid = load_grid(recipe, set_ or ())
+    with TerminalProgress(unit="") as progress:
+        records = search_grid(grid, data, out, limit=limit, progress=progress)
     with (out / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(_rows(ranked))
-    for line in _aligned(_rows(ranked)):
+        csv.writer(file).writerows(_rows(records))
+    for line in _aligned(_rows(records)):
         typer.echo(line)
     typer.echo(f"ranking: {out / 'ranking.csv'}")
-    write_json(json, ranked)
-    if failed := [record["run"] for record in ranked if record["error"] is not None]:
-        say(f"{len(failed)} of {len(ranked)} runs failed: {', '.join(failed)}; their record.json says why")
+    write_json(json, records)
+    if failed := [record["run"] for record in records if record["error"] is not None]:
+        say(f"{len(failed)} of {len(records)} runs failed: {', '.join(failed)}; their record.json says why")
         raise typer.Exit(1)
 
 
-def _rows(ranked: list[dict[str, Any]]) -> list[list[str]]:
-    """A header and a line a run."""
-    keys = list(ranked[0]["changes"]) if ranked else []
-    figure = ranked[0]["figure"] if ranked else "figure"
+def _rows(records: list[dict[str, Any]]) -> list[list[str]]:
+    """A header and a line per run."""
+    keys = list(records[0]["changes"]) if records else []
+    figure = records[0]["figure"] if records else "figure"
     rows = [["rank", f"validation {figure}", *keys, "best epoch", "seconds", "run"]]
-    for rank, record in enumerate(ranked, 1):
+    for rank, record in enumerate(records, 1):
         value = "failed" if record["value"] is None else f"{record['value']:.4f}"
         seconds = f"{record.get('seconds', record['ended_after_s']):.0f}"
         changes = [str(record["changes"][key]) for key in keys]

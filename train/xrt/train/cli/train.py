@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, say, write_json
-from xrt.train.cli.options import DataOption, RecipeArgument, SetOption, needing
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, write_json
+from xrt.train.cli.options import DataOption, RecipeArgument, SetOption, require_extra
 
 
 def train(
@@ -29,13 +29,14 @@ def train(
 
     Example: xrt train pneumoniamnist --data pneumoniamnist.npz --out runs/pm
     """
-    from xrt.train.recipes.loading import load_recipe
+    from xrt.train.recipes.loader import load_recipe
 
-    loaded = load_recipe(recipe, set_ or ())
-    with needing("lightning", "lightning", "matplotlib", "torchmetrics"):
-        from xrt.train.running.fit import fit
-        from xrt.train.running.trainer import first_process
-    run = fit(loaded, data, out, resume=resume, say=say)
+    spec = load_recipe(recipe, set_ or ())
+    with require_extra("lightning", "lightning", "matplotlib", "torchmetrics"):
+        from xrt.train.training.fit import fit
+        from xrt.train.training.trainer import first_process
+    with TerminalProgress(unit="") as progress:
+        run = fit(spec, data, out, resume=resume, progress=progress)
     if not first_process():
         return
     write_json(json, run.metrics)

@@ -1,1 +1,1 @@
-"""What a network is fed in training: images of a case table, changed at random, in an order that can be taken up."""
+"""The input of training: images of a case table, changed at random, in an order that can be resumed."""

@@ -1,8 +1,7 @@
-"""Random changes of training images by torchvision's transforms (v2): small turns, shifts, crops, changes of exposure.
+"""Random changes of training images by torchvision's transforms (v2): rotations, shifts, crops, changes of exposure.
 
 Flips are off unless asked for. Left and right differ in a chest: the heart's apex, the liver and the stomach
-bubble lie on one side, and a mirrored film shows a condition (situs inversus) that the labels do not speak
-of.
+bubble are on one side, and a mirrored radiograph shows a condition (situs inversus) that the labels do not name.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from xrt.runtime.bundle.manifest import Part
 class AugmentationSpec(Part):
     """How far images are changed; every change is drawn uniformly up to its limit, for every image on its own.
 
-    `rotation` and `shear` are in degrees either way, `translation` a share of the side, `scale`, `brightness` and
-    `contrast` relative (0.1: factors 0.9 to 1.1), `crop` the largest share of the area that is cut away before the rest
-    is enlarged, `gamma` in powers of two (0.5: exponents 0.71 to 1.41), `noise` the largest standard deviation of
-    Gaussian noise in shares of the grey range, `flip` the probability of a mirror image.
+    `rotation` and `shear` are in degrees either way, `translation` a fraction of the side, `scale`, `brightness` and
+    `contrast` relative (0.1: factors 0.9 to 1.1), `crop` the largest fraction of the area that is cut away before the
+    rest is enlarged, `gamma` in powers of two (0.5: exponents 0.71 to 1.41), `noise` the largest standard deviation of
+    Gaussian noise as a fraction of the grey range, `flip` the probability of a mirror image.
     """
 
     rotation: float = Field(default=0.0, ge=0, le=180)
@@ -63,7 +62,7 @@ class RandomNoise(v2.Transform):
     """Adds Gaussian noise to pixels in 0..1, its standard deviation uniform up to `limit`."""
 
     def __init__(self, limit: float) -> None:
-        """`limit` is a share of the grey range."""
+        """`limit` is a fraction of the grey range."""
         super().__init__()
         self.limit = limit
 
@@ -80,13 +79,13 @@ def build_augmentation(spec: AugmentationSpec, height: int, width: int) -> v2.Tr
     """The transforms for grey uint8 images [1, height, width], uint8 again; None if nothing is to be changed."""
     steps: list[v2.Transform] = []
     if spec.rotation or spec.translation or spec.scale or spec.shear:
-        # Outside the film it is as dark as at its edge: a black wedge would be a mark that no test image has.
+        # Outside the image it is as dark as at its edge: no test image has black wedges.
         margin = _reach(spec, max(height, width))
         steps += [
             v2.Pad(margin, padding_mode="edge"),
             v2.RandomAffine(
                 degrees=(-spec.rotation, spec.rotation),
-                # Shares of the padded side.
+                # Fractions of the padded side.
                 translate=(
                     spec.translation * width / (width + 2 * margin),
                     spec.translation * height / (height + 2 * margin),
@@ -115,11 +114,11 @@ def build_augmentation(spec: AugmentationSpec, height: int, width: int) -> v2.Tr
 def augment(images: UInt8[Tensor, "n h w"], transform: v2.Transform, seeds: list[int]) -> UInt8[Tensor, "n h w"]:
     """Changed copies of grey images. What happens to an image depends on its seed alone."""
     with torch.random.fork_rng(devices=[]):
-        changed = []
+        copies = []
         for image, seed in zip(images, seeds, strict=True):
             torch.manual_seed(seed)
-            changed.append(transform(image[None])[0])
-    return torch.stack(changed)
+            copies.append(transform(image[None])[0])
+    return torch.stack(copies)
 
 
 def mixed_seed(*parts: object) -> int:
@@ -130,6 +129,6 @@ def mixed_seed(*parts: object) -> int:
 
 def _reach(spec: AugmentationSpec, side: int) -> int:
     """How many pixels from outside the image the strongest change can bring in."""
-    turn = math.radians(min(spec.rotation, 45.0))
-    turned = math.cos(turn) + math.sin(turn) + math.tan(math.radians(spec.shear))
-    return math.ceil(side * (turned / (1 - spec.scale) - 1 + 2 * spec.translation) / 2) + 1
+    angle = math.radians(min(spec.rotation, 45.0))
+    reach = math.cos(angle) + math.sin(angle) + math.tan(math.radians(spec.shear))
+    return math.ceil(side * (reach / (1 - spec.scale) - 1 + 2 * spec.translation) / 2) + 1

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from xrt.runtime.bundle.manifest import InputStatistics, Preprocessing
-from xrt.runtime.cases import CaseTable
+from xrt.runtime.datasets import CaseTable
 from xrt.runtime.errors import DataError, ImageError
 from xrt.train.data.augmentation import augment, mixed_seed
 from xrt.train.data.sampling import Draw, EpochSampler
@@ -26,7 +26,7 @@ from xrt.train.models.spec import Normalisation
 
 _log = logging.getLogger("xrt.train")
 Batch = tuple[Tensor, Tensor]
-Seen = Callable[[int], None]
+Advance = Callable[[int], None]
 _SHOWN = 5  # unreadable images that a message names
 
 
@@ -41,19 +41,20 @@ class Survey(NamedTuple):
 class CaseDataset(Dataset[Batch]):
     """Inputs uint8 [n, 1, H, W] and targets float32 [n, logits] of a case table, a batch at a time.
 
-    With `cached`, all images are decoded once, when the data set is made, and kept in memory. `seen` is told how many
-    have been read in the first pass over all, when the data set is made or at its `survey`.
+    With `cached`, all images are decoded once, when the data set is made, and kept in memory. `advance` is called with
+    the number of images that were read since its last call, in the first pass over all: when the data set is made, or
+    at its `survey`.
     """
 
     def __init__(
-        self, table: CaseTable, preprocessing: Preprocessing, *, cached: bool, seen: Seen = lambda images: None
+        self, table: CaseTable, preprocessing: Preprocessing, *, cached: bool, advance: Advance = lambda images: None
     ) -> None:
         """Decode everything if `cached`. Raises DataError naming an image that cannot be read."""
         self.table = table
         self.preprocessing = preprocessing
         self.targets: Float[Tensor, "n logits"] = torch.from_numpy(table.labels)
-        self._images: Tensor | None = torch.from_numpy(self._decode(range(len(table)), seen)) if cached else None
-        self._seen: Seen = (lambda images: None) if cached else seen
+        self._images: Tensor | None = torch.from_numpy(self._decode(range(len(table)), advance)) if cached else None
+        self._advance: Advance = (lambda images: None) if cached else advance
 
     def __len__(self) -> int:
         """The number of cases."""
@@ -81,24 +82,29 @@ class CaseDataset(Dataset[Batch]):
             levels = images.flatten(1).double()
             means.append(levels.mean(1).numpy())
             stds.append(levels.std(1, correction=0).numpy())
-            self._seen(len(images))
+            self._advance(len(images))
             digests += [hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in images]
         return Survey(np.concatenate(means), np.concatenate(stds), digests)
 
-    def _decode(self, indices: Sequence[int], seen: Seen = lambda images: None) -> UInt8[np.ndarray, "n height width"]:
+    def _decode(
+        self, indices: Sequence[int], advance: Advance = lambda images: None
+    ) -> UInt8[np.ndarray, "n height width"]:
         images = np.empty((len(indices), self.preprocessing.height, self.preprocessing.width), np.uint8)
 
-        def fill(place: int) -> str | None:
+        def fill(row: int) -> str | None:
             try:
-                images[place] = self.table.load(indices[place], self.preprocessing)
+                images[row] = self.table.load(indices[row], self.preprocessing)
             except ImageError as error:
                 return str(error)
-            seen(1)
             return None
 
         # Threads, not processes: Pillow decodes and resizes without holding the interpreter's lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            faults = [fault for fault in pool.map(fill, range(len(indices))) if fault]
+            faults = []
+            for fault in pool.map(fill, range(len(indices))):
+                advance(1)
+                if fault:
+                    faults.append(fault)
         if faults:
             more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
             raise DataError(
@@ -131,7 +137,7 @@ class AugmentedDataset(Dataset[Batch]):
         return self.__getitems__([draw])
 
     def __getitems__(self, draws: Sequence[Draw]) -> Batch:
-        """Inputs uint8 [n, 1, H, W] and targets float32 [n, logits] of the cases drawn."""
+        """Inputs uint8 [n, 1, H, W] and targets float32 [n, logits] of the cases of `draws`."""
         indices = [index for _, index in draws]
         images = self.cases.images(indices)
         if self.transform is not None:
@@ -150,9 +156,9 @@ def loader(dataset: CaseDataset, batch_size: int, *, workers: int) -> DataLoader
 def training_loader(
     dataset: AugmentedDataset, sampler: EpochSampler, batch_size: int, *, workers: int
 ) -> DataLoader[Batch]:
-    """Batches in the sampler's order, with the last part batch left out.
+    """Batches in the sampler's order; the last one is left out if it is incomplete.
 
-    A part batch is kept when it is all there is: batch norm is noisy on a few images, but a tiny set must
+    An incomplete batch is kept when it is the only one: batch norm is noisy on a few images, but a tiny set must
     still train.
     """
     return DataLoader(
@@ -162,7 +168,7 @@ def training_loader(
         drop_last=len(sampler) >= batch_size,
         num_workers=workers,
         persistent_workers=workers > 0,
-        # Without one the loader draws from torch's global state, which dropout draws from as well.
+        # Without one the loader draws from torch's global state, which dropout uses as well.
         generator=torch.Generator(),
         collate_fn=_as_is,
     )
@@ -202,16 +208,16 @@ def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def warn_of_absent_classes(table: CaseTable) -> None:
-    """Warn of classes that no training image has, or every one."""
+def warn_about_absent_classes(table: CaseTable) -> None:
+    """Warn about classes that no training image has, or every one."""
     positives = table.labels.sum(axis=0)
     for name, count in zip(table.logit_classes, positives, strict=True):
         if count in (0, len(table)):
             _log.warning("%s: %d of %d training images have it, so it cannot be learned", name, count, len(table))
 
 
-def copies_between_parts(datasets: Mapping[str, CaseDataset]) -> int:
-    """How many images stand in a second part as well, under another name; warns of them."""
+def count_copies(datasets: Mapping[str, CaseDataset]) -> int:
+    """How many images are in a second part as well, under another name; warns about them."""
     first: dict[bytes, tuple[str, str]] = {}
     copies = []
     for part, dataset in datasets.items():

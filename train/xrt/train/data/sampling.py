@@ -1,4 +1,4 @@
-"""The order of training images: a function of seed and epoch alone, so that an interrupted run can be taken up."""
+"""The order of training images: a function of seed and epoch alone, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.utils.data import Sampler
 from xrt.train.data.augmentation import mixed_seed
 
 Draw = tuple[int, int]
-"""An epoch and the index of a case: what is drawn says also how it is augmented."""
+"""An epoch and the index of a case: both decide how it is augmented."""
 
 
 class EpochSampler(Sampler[Draw]):
-    """Every case once an epoch in random order or, with `weights`, drawn with repetition in their proportion.
+    """Every case once per epoch in random order or, with `weights`, drawn with repetition in their proportion.
 
-    Several processes each get their share. `start` says where the first epoch begins: (epoch, draws already used).
+    Each of several processes gets its part. `start` says where the first epoch begins: (epoch, draws already used).
     """
 
     def __init__(
@@ -32,15 +32,15 @@ class EpochSampler(Sampler[Draw]):
         self.epoch = start[0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning says which epoch begins."""
+        """Begin an epoch; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Draws an epoch of this process, from its beginning."""
+        """Draws per epoch of this process, from its beginning."""
         return self.size // _processes()[1]
 
     def __iter__(self) -> Iterator[Draw]:
-        """The draws of the epoch that are left."""
+        """The draws of the epoch that are not used yet."""
         epoch = self.epoch
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "order", epoch))
         if self.weights is None:

@@ -54,8 +54,8 @@ def architecture_of(spec: ModelSpec) -> Architecture:
             pretrained=partial(timm_state, name),
         )
     if spec.architecture not in ARCHITECTURES:
-        known = f"{', '.join(ARCHITECTURES)}, and {TIMM}NAME for a model of timm"
-        raise ModelError(f"unknown architecture {spec.architecture!r}; known: {known}")
+        names = f"{', '.join(ARCHITECTURES)}, and {TIMM}NAME for a model of timm"
+        raise ModelError(f"unknown architecture {spec.architecture!r}; known: {names}")
     return ARCHITECTURES[spec.architecture]
 
 
@@ -103,7 +103,7 @@ def _features_trunk(model: nn.Module) -> nn.Module:
 
 
 def _densenet_trunk(model: nn.Module) -> nn.Module:
-    # DenseNet's last ReLU stands in its forward function, not among its features.
+    # DenseNet's last ReLU is in its forward function, not among its features.
     return _named(features=model.get_submodule("features"), relu=nn.ReLU())
 
 

@@ -1,4 +1,4 @@
-"""A trunk and a head of one's choice."""
+"""A trunk under a head that a recipe chooses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xrt.train.models.spec import HeadSpec
 
 
 class Assembled(nn.Module):
-    """`trunk` makes maps [n, c, h, w] of images, `head` makes logits of them."""
+    """`trunk` makes maps [n, c, h, w] of images, `head` makes logits of the maps."""
 
     def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
         """Both are used as they are."""
@@ -32,10 +32,10 @@ def assemble(
 
     Raises ModelError if the trunk gives no maps, or maps too small for the head.
     """
-    training = trunk.training
+    mode = trunk.training
     with torch.no_grad():
         maps = trunk.eval()(torch.zeros(1, *image))
-    trunk.train(training)
+    trunk.train(mode)
     if maps.ndim != 4:
         raise ModelError(
             f"the trunk gives {list(maps.shape)}, which is no map [n, c, h, w]; use the model's own head"

@@ -5,9 +5,9 @@ pooling halves the side between stages: a lesion a few pixels wide survives it b
 convolution. The side is halved only two or three times, because a Grad-CAM can be no finer than the last
 feature map. The head is a pooling over positions and one linear layer.
 
-Nothing in training ties a feature to the place of its cause: a kernel may put its weight beside its centre, and then
-heatmaps point beside the lesion, by several pixels at the coarse stages. `centred` holds the kernels of the later
-stages symmetric under half a turn, so that a symmetric lesion is answered at its centre.
+Nothing in training ties a feature to the position of its cause: a kernel may have most of its weight beside its centre,
+and then heatmaps point beside the lesion, by several pixels at the coarse stages. `centred` keeps the kernels of the
+later stages symmetric under rotation by 180 degrees, so that the response to a symmetric lesion is at its centre.
 
 Two poolings are offered, the average and the log-sum-exp of `xrt.train.models.pooling`. `lse` learns small lesions
 in far fewer epochs, since `average` dilutes a lesion that fills one cell of 256 by 256.
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from xrt.train.models.pooling import LogSumExpPool
 from xrt.train.models.spec import CompactSpec
 
-# Where the last batch norm starts. Most positions are then silent after the ReLU, and those that are not
-# stand out in the pooled feature; from 0, half of all positions fire and bury them.
+# The initial bias of the last batch norm. Most positions are then 0 after the ReLU, and the others dominate the pooled
+# feature; with 0, half of all positions are above 0 and hide them.
 SPARSE_START = -1.5
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,14 +22,15 @@ def build_model(spec: ModelSpec, classes: int, size: Size | None = None) -> nn.M
 
     `classes` counts logits: 1 for a binary model. `size` is (H, W); models whose weights depend on it need it. The
     model is in training mode; its random weights depend on torch's global seed. Raises ModelError for an unknown
-    architecture, for weights that cannot be had or do not fit, and for a head that the architecture cannot carry.
+    architecture, for weights that cannot be had or do not fit, and for a head that does not fit the architecture.
     """
     if classes < 1:
         raise ModelError(f"a model needs at least one logit, not {classes}")
     architecture = architecture_of(spec)
     model = architecture.build(spec, classes, size)
-    if isinstance(stem := model.get_submodule(architecture.stem), nn.Conv2d) and stem.in_channels != spec.channels:
-        _replace(model, architecture.stem, partial(_with_input_channels, channels=spec.channels))
+    stem = model.get_submodule(architecture.stem)
+    if isinstance(stem, nn.Conv2d) and stem.in_channels != spec.channels:
+        model.set_submodule(architecture.stem, _with_input_channels(stem, spec.channels))
     if spec.weights == IMAGENET:
         if architecture.pretrained is None:
             raise ModelError(
@@ -48,19 +47,18 @@ def build_model(spec: ModelSpec, classes: int, size: Size | None = None) -> nn.M
         load_starting_weights(model, Path(spec.weights), architecture.stem, architecture.head)
     if spec.head is not None:
         if architecture.trunk is None:
-            raise ModelError(
-                f"{spec.architecture} has no last map that another head could stand on; use its own (model.head=null)"
-            )
+            raise ModelError(f"{spec.architecture} has no last map for another head; use its own (model.head=null)")
         image = (spec.channels, *require_size(size, "another head"))
         return assemble(architecture.trunk(model), spec.head, image, classes, spec.dropout)
     if spec.dropout and architecture.pretrained is not None:
-        # After the weights, whose names know nothing of this layer.
-        _replace(model, architecture.head, lambda head: nn.Sequential(nn.Dropout(spec.dropout), head))
+        # After the weights, whose names are those of a model without this layer.
+        head = model.get_submodule(architecture.head)
+        model.set_submodule(architecture.head, nn.Sequential(nn.Dropout(spec.dropout), head))
     return model
 
 
 def head_path(spec: ModelSpec) -> str:
-    """The module path of the model's head: its last layer, or the whole of a head of one's choice."""
+    """The module path of the model's head: its last layer, or the whole head that replaces it."""
     return architecture_of(spec).head if spec.head is None else "head"
 
 
@@ -86,15 +84,14 @@ def last_block(spec: ModelSpec) -> tuple[str, ...]:
 def start_at_prevalence(model: nn.Module, spec: ModelSpec, targets: Float[Tensor, "n logits"]) -> None:
     """Set the head's biases to the logits of the classes' prevalence in `targets`, kept within 0.1 % and 99.9 %.
 
-    Rare findings then need not be unlearned first (Lin et al., arXiv 1708.02002, section 4.1).
+    Training then need not first learn that findings are rare (Lin et al., arXiv 1708.02002, section 4.1).
     """
     last = [layer for layer in model.get_submodule(head_path(spec)).modules() if isinstance(layer, nn.Linear)]
     if last and last[-1].bias is not None:
         last[-1].bias.copy_(targets.mean(dim=0).clamp(1e-3, 1 - 1e-3).logit())
 
 
-def _with_input_channels(convolution: nn.Module, channels: int) -> nn.Module:
-    assert isinstance(convolution, nn.Conv2d)
+def _with_input_channels(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
     new = nn.Conv2d(
         channels,
         convolution.out_channels,
@@ -106,8 +103,3 @@ def _with_input_channels(convolution: nn.Module, channels: int) -> nn.Module:
     with torch.no_grad():
         nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
     return new
-
-
-def _replace(model: nn.Module, path: str, change: Callable[[nn.Module], nn.Module]) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, change(model.get_submodule(path)))

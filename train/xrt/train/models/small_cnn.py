@@ -1,7 +1,7 @@
-"""A plain convolutional network to train from scratch: three stages, one hidden layer, nothing else.
+"""A plain convolutional network to train from scratch: three stages and one hidden layer.
 
 Each stage is a 3 x 3 convolution, ReLU and max-pooling by 2; then all positions are flattened into a hidden layer. Most
-of its weights lie there, so dropout in front of the last layer matters.
+of its weights are there, so dropout in front of the last layer matters.
 """
 
 from __future__ import annotations

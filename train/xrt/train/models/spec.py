@@ -1,4 +1,4 @@
-"""What a recipe and a checkpoint say about the model."""
+"""The keys of recipes and checkpoints that describe the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xrt.runtime.bundle.manifest import Part
 class CompactSpec(Part):
     """Size of the `compact` network (see `xrt.train.models.compact`).
 
-    One entry of `widths` (channels) and `blocks` (residual blocks) a stage; max pooling halves the side after
+    One entry of `widths` (channels) and `blocks` (residual blocks) per stage; max pooling halves the side after
     each of the first `halvings` stages, so 2 leave a last map of 7 x 7 from 28 px and 3 one of 16 x 16 from
     128 px. `sharpness` is the r of `lse` pooling; `centred` is the first stage (counted from 0) whose kernels are
     held symmetric, None for none.
@@ -28,7 +28,7 @@ class CompactSpec(Part):
     @model_validator(mode="after")
     def _consistent(self) -> CompactSpec:
         if not self.widths or len(self.widths) != len(self.blocks):
-            raise ValueError(f"{len(self.widths)} widths but {len(self.blocks)} numbers of blocks; give one a stage")
+            raise ValueError(f"{len(self.widths)} widths but {len(self.blocks)} numbers of blocks; give one per stage")
         if self.halvings >= len(self.widths):
             raise ValueError(
                 f"{self.halvings} halvings need more than {len(self.widths)} stages: the last keeps its size"
@@ -46,7 +46,7 @@ class SmallCnnSpec(Part):
 
 
 class HeadSpec(Part):
-    """What stands on the trunk (see `xrt.train.models.heads`).
+    """The head on the trunk (see `xrt.train.models.heads`).
 
     `linear` pools the average; `lse` pools log-sum-exp with r = `sharpness`, behind a 1 x 1 convolution to `transition`
     channels unless that is null; `mlp` max-pools by `pool`, flattens all positions and has one layer of `hidden`.
@@ -78,7 +78,7 @@ class ModelSpec(Part):
 
 
 class Normalisation(Part):
-    """Mean and standard deviation, one a channel, of pixel / 255: the model sees (pixel / 255 - mean) / std."""
+    """Mean and standard deviation, one per channel, of pixel / 255: the model sees (pixel / 255 - mean) / std."""
 
     mean: tuple[float, ...] = Field(min_length=1)
     std: tuple[float, ...] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""State dicts of any age: read without unpickling code, and fitted to a module's own names."""
+"""State dicts of any age: read without unpickling code, and weights to a module's own names."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from xrt.runtime._io import comma_list, first_line
 from xrt.runtime.errors import ModelError
 
 _WRAPPERS = (
@@ -29,7 +30,7 @@ _WRAPPERS = (
     "weights",
 )
 _MULTIARRAY = np._core.multiarray  # type: ignore[attr-defined]
-# Harmless company of weights in old training checkpoints: command-line arguments and numpy numbers.
+# Harmless objects beside the weights in old training checkpoints: command-line arguments and numpy numbers.
 _HARMLESS: list[Any] = [
     argparse.Namespace, np.dtype, np.ndarray, _MULTIARRAY.scalar, _MULTIARRAY._reconstruct,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "b1")),
@@ -40,7 +41,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 _LISTED = 6
 _CANDIDATES = 12
 _MAGIC = (b"\x80", b"PK\x03\x04")
-"""How pickles begin, and zip archives."""
+"""How pickles and zip archives begin."""
 _FOREIGN_CODE = re.compile("unsupported|unrecognized|can only build", re.IGNORECASE)
 """What torch's restricted unpickler says of anything that is no tensor; other complaints are of damage."""
 
@@ -67,15 +68,13 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             "unpickling runs whatever code a file says: nothing was loaded. Where the file is trusted, save its "
             "weights alone with torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) and give NEW"
         ) from error
-    except Exception as error:  # a damaged file makes zip, pickle and torch raise whatever they like
+    except Exception as error:  # a damaged file makes zip, pickle and torch raise many kinds of errors
         if "TorchScript" in str(error):
             reason = "it is a TorchScript archive: give what torch.jit.load(FILE).state_dict() saves instead"
         else:
             # Of some errors, the text is a bare key or nothing.
-            told = " " in str(error).strip()
-            reason = (
-                str(error).strip().splitlines()[0] if told else "it is cut short or damaged, or no file of torch.save"
-            )
+            has_text = " " in str(error).strip()
+            reason = first_line(error) if has_text else "it is truncated or damaged, or no file of torch.save"
         raise ModelError(f"{path} cannot be read as weights: {reason}") from error
     for _ in range(3):
         inner = next(
@@ -96,40 +95,40 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def in_names_of(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict under the module's own names, whatever prefix its names have gained or lost; others stay."""
-    renamed = {_OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in state.items()}
-    strip, add = _best_prefix(_tensors(module), renamed)
-    found = {add + name.removeprefix(strip): tensor for name, tensor in renamed.items() if name.startswith(strip)}
-    return {name: tensor for name, tensor in renamed.items() if not name.startswith(strip)} | found
+    """A state dict under the module's own names, with their prefix in place of its own; other names stay."""
+    tensors = {_OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in state.items()}
+    strip, add = _best_prefix(_tensors(module), tensors)
+    own = {add + name.removeprefix(strip): tensor for name, tensor in tensors.items() if name.startswith(strip)}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(strip)} | own
 
 
 def fit_state_dict(module: torch.nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> list[str]:
-    """Load a state dict into a module, whatever prefixes its names have gained or lost; returns the names left over.
+    """Load a state dict into a module, whatever the prefix of its names is; returns the names that were not used.
 
     Raises ModelError when a weight of the module is not among them or has another shape.
     """
     own = _tensors(module)
-    fitted = in_names_of(module, state)
-    missing = [name for name in own if name not in fitted and not name.endswith("num_batches_tracked")]
-    left = [name for name in fitted if name not in own and not name.endswith("num_batches_tracked")]
+    weights = in_names_of(module, state)
+    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    unused = [name for name in weights if name not in own and not name.endswith("num_batches_tracked")]
     if missing:
         raise ModelError(
-            f"{origin} lacks {len(missing)} of the model's {len(own)} weights: {_some(missing)}"
-            + (f"; it has left over: {_some(left)}" if left else "")
+            f"{origin} lacks {len(missing)} of the model's {len(own)} weights: {comma_list(missing, _LISTED)}"
+            + (f"; it has left over: {comma_list(unused, _LISTED)}" if unused else "")
             + "; is it the same architecture with the same head?"
         )
     misfits = [
-        f"{name} is {list(fitted[name].shape)} and should be {list(own[name].shape)}"
+        f"{name} is {list(weights[name].shape)} and should be {list(own[name].shape)}"
         for name in own
-        if name in fitted and fitted[name].shape != own[name].shape
+        if name in weights and weights[name].shape != own[name].shape
     ]
     if misfits:
         raise ModelError(
-            f"{origin} does not fit the model: {_some(misfits)}; give weights of its width, or where their number"
-            " of classes differs, name as many --labels"
+            f"{origin} does not fit the model: {comma_list(misfits, _LISTED)}; give weights of its width, or where"
+            " their number of classes differs, name as many --labels"
         )
-    module.load_state_dict({name: tensor for name, tensor in fitted.items() if name in own}, strict=False)
-    return left
+    module.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
+    return unused
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -142,13 +141,13 @@ def _begins_as(path: Path, starts: tuple[bytes, ...]) -> bool:
 
 
 def _best_prefix(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> tuple[str, str]:
-    """The prefix to strip from a state dict's names, and the one to add, under which most weights find their place."""
+    """The prefix to strip from a state dict's names, and the one to add, so that most weights fit the module's."""
 
     def score(strip: str, add: str) -> int:
         return sum(
             name.startswith(strip)
-            and (place := own.get(add + name.removeprefix(strip))) is not None
-            and place.shape == tensor.shape
+            and (weight := own.get(add + name.removeprefix(strip))) is not None
+            and weight.shape == tensor.shape
             for name, tensor in state.items()
         )
 
@@ -167,7 +166,3 @@ def _prefixes(names: Iterable[str]) -> list[str]:
     total = max(counts.values(), default=0)
     shared = [p for p, n in counts.items() if not p or 2 * n > total]
     return sorted(shared, key=lambda p: (p != "", -counts[p]))[:_CANDIDATES]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xrt.runtime._io import first_line
 from xrt.runtime.errors import MissingDependency, ModelError
 
 
@@ -33,7 +34,7 @@ class TimmModel:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """What timm knows of the model's weights."""
+        """What timm records about the model's weights."""
         return _timm().get_pretrained_cfg(self.name).to_dict()
 
 
@@ -60,10 +61,9 @@ def timm_state(name: str) -> dict[str, Tensor]:
     try:
         return dict(timm.create_model(name, pretrained=True).state_dict())
     except Exception as error:  # the hub's client raises whatever its transports raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"the weights of timm:{name} cannot be downloaded ({reason}). Fetch model.safetensors of {origin} elsewhere"
-            " and give the file: --set model.weights=PATH/model.safetensors"
+            f"the weights of timm:{name} cannot be downloaded ({first_line(error)}). Fetch model.safetensors of"
+            f" {origin} elsewhere and give the file: --set model.weights=PATH/model.safetensors"
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Starting weights: the library's by name, or a local file of the same architecture.
 
-Two layers may differ from the model's: the last, if it has another number of outputs, starts anew; the first
-convolution, if it was made for colour and the model is grey, is summed over its input channels, which gives
-the same activations for grey repeated three times.
+Two layers may differ from the model's: the last, if it has another number of outputs, keeps its random weights; the
+first convolution, if it was made for colour and the model is grey, is summed over its input channels, which gives the
+same activations for grey repeated three times.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def load_starting_state(model: nn.Module, state: Mapping[str, Tensor], origin: s
         if key in state and state[key].shape != own[key].shape:
             state[key] = own[key]
     if _POSITIONS in state and state[_POSITIONS].shape != own[_POSITIONS].shape:
-        # A vision transformer's places, for images of another size.
+        # A vision transformer's position embeddings, for images of another size.
         transformer: Any = model
         state = interpolate_embeddings(transformer.image_size, transformer.patch_size, OrderedDict(state))
-    if left := fit_state_dict(model, state, origin):
+    if unused := fit_state_dict(model, state, origin):
         raise ModelError(
-            f"{origin} does not fit the model: {left[0]} is unknown ({len(left)} differences). Give weights of the same"
-            " architecture and width (model.weights)."
+            f"{origin} does not fit the model: {unused[0]} is unknown ({len(unused)} differences). Give weights of the"
+            " same architecture and width (model.weights)."
         )
 
 

@@ -1,1 +1,1 @@
-"""Recipes: the published ones as YAML, what a recipe may say, and how it is read."""
+"""Recipes: the published ones as YAML, their keys (`spec`) and how they are read (`loader`)."""

@@ -1,10 +1,10 @@
-"""What a recipe may say. Everything that decides a training run stands here, and nothing else does."""
+"""The keys of a recipe. Everything that decides a training run is here, and nothing else."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from xrt.runtime.bundle.manifest import Part, Preprocessing
 from xrt.train.data.augmentation import AugmentationSpec
@@ -16,8 +16,8 @@ class DataSpec(Part):
 
     `classes` null takes the data set's own. `groups` makes exclusive classes of labels instead, the negative first:
     `{normal: [No Finding], abnormal: ["*"]}`, where `*` is every label that no other group names. `per_class` keeps so
-    many images of each exclusive class (`all` as many as the rarest has), drawn by `split_seed`. `official` follows the
-    publishers' split; otherwise patients are dealt out by `split_seed`, train, val and test getting `proportions` of
+    many images of each exclusive class (`all`: as many as the rarest has), drawn by `split_seed`. `official` follows
+    the publishers' split; otherwise patients are divided by `split_seed`, train, val and test getting `proportions` of
     the images. `patient_pattern` is a regular expression whose first group is the patient in an image's path, for data
     sets that name patients nowhere else. `cache_mib` limits the memory for preprocessed images; a larger set is decoded
     again every epoch.
@@ -44,9 +44,9 @@ class DataSpec(Part):
 
 
 class LossSpec(Part):
-    """The loss (`xrt.train.learning.losses`); `kind` null is cross-entropy for a multiclass task, else binary.
+    """The loss (`xrt.train.training.losses`); `kind` null is cross-entropy for a multiclass task, else binary.
 
-    `weighting` evens out rare and common classes: by the counts of each `batch`, or by their `prevalence` in the
+    `weighting` balances rare and common classes: by the counts of each `batch`, or by their `prevalence` in the
     training part. `gamma` is the focal loss's. `label_smoothing` s moves targets 0 and 1 to s / 2 and 1 - s / 2 (for
     cross-entropy, to the uniform distribution), in training only.
     """
@@ -60,9 +60,9 @@ class LossSpec(Part):
 class OptimSpec(Part):
     """The optimiser and its schedule. `lr` is the peak; `onecycle` and `cosine` are stepped every batch.
 
-    `head_factor` multiplies the rate of the linear head. Behind global average pooling a lesion that fills
-    one cell of 256 is diluted 256 times, so a head that shall see it needs large weights, and a common rate
-    takes long to get there. Biases and batch norm are spared from weight decay.
+    `head_factor` multiplies the rate of the linear head. Global average pooling dilutes a lesion that fills one cell of
+    256 by 256, so the head needs large weights to detect it, which take long to learn at the common rate. Weight decay
+    leaves out biases and batch norm.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
@@ -88,12 +88,12 @@ class PhaseSpec(Part):
 class TrainingSpec(Part):
     """The run itself.
 
-    `phases` follow each other and take the place of `epochs` and `optim.lr`. `sampling` balanced draws every class
-    equally often, with repetition. `ema` is the decay a batch of the averaged weights that are validated and kept (0:
-    none). `precision` bf16 and fp16 are autocast, with weights in fp32. `threads` null leaves torch's choice; another
-    number of threads gives other last digits. The weights of the epoch with the best validation `monitor` are kept,
-    over `monitor_classes` (null: all that have a logit); `patience` ends a phase after so many epochs without a better
-    one. `checkpoint_steps` is how many batches a kill may cost. `devices` counts them (`auto`: all); `strategy` is
+    `phases` follow each other and replace `epochs` and `optim.lr`. `sampling` balanced draws every class equally often,
+    with repetition. `ema` is the decay per batch of the averaged weights that are validated and kept (0: none).
+    `precision` bf16 and fp16 are autocast, with weights in fp32. `threads` null leaves torch's choice; another number
+    of threads gives other last digits. The weights of the epoch with the best validation `monitor` are kept, over
+    `monitor_classes` (null: all that have a logit); `patience` ends a phase after so many epochs without a better one.
+    `checkpoint_steps` is how many batches a kill may cost. `devices` counts them (`auto`: all); `strategy` is
     Lightning's.
     """
 
@@ -105,7 +105,7 @@ class TrainingSpec(Part):
     ema: float = Field(default=0.0, ge=0, lt=1)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
-    # Some runtimes of threads crash the process where they are asked for tens of thousands.
+    # Some thread libraries crash the process when they are asked for tens of thousands.
     threads: int | None = Field(default=None, ge=1, le=1024)
     workers: int = Field(default=0, ge=0)
     monitor: Literal["auroc", "loss", "accuracy", "recall", "precision", "f1"] = "auroc"
@@ -135,6 +135,17 @@ class Recipe(Part):
     training: TrainingSpec = TrainingSpec()
     explained_class: Literal[0, 1] = 1
     search: dict[str, list[JsonValue]] = {}
+
+    @field_validator("preprocessing")
+    @classmethod
+    def _available(cls, preprocessing: Preprocessing) -> Preprocessing:
+        # Not in `Preprocessing`: there are bundles and checkpoints that say so, made with bicubic.
+        if preprocessing.interpolation == "lanczos" and not preprocessing.antialias:
+            raise ValueError(
+                "interpolation lanczos is not available without antialias; choose nearest, bilinear or bicubic, or"
+                " antialias: true"
+            )
+        return preprocessing
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -1,1 +1,1 @@
-"""A recipe's grid of configurations, run on as many machines as share a folder."""
+"""A recipe's grid of configurations, trained on as many machines as share a folder."""

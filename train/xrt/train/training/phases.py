@@ -13,7 +13,7 @@ from xrt.train.recipes.spec import PhaseSpec, Recipe
 
 
 class Phases:
-    """The phases of a run and the one that it is in. A run without phases has one, in which everything learns."""
+    """The phases of a run and the current one. A run without phases has one, in which everything learns."""
 
     def __init__(self, recipe: Recipe) -> None:
         """Begin with the first phase."""
@@ -25,7 +25,7 @@ class Phases:
         self._model = recipe.model
 
     @property
-    def now(self) -> PhaseSpec:
+    def current(self) -> PhaseSpec:
         """The phase that the run is in."""
         return self.specs[self.index]
 
@@ -43,24 +43,24 @@ class Phases:
         return True
 
     def apply(self, model: nn.Module) -> None:
-        """Let the modules of the phase learn, and hold all others: no gradients, batch norm and dropout at rest."""
+        """Let the modules of the phase learn and freeze all others: no gradients, norms and dropout in evaluation."""
         model.requires_grad_(False).eval()
-        for path in module_paths(self.now.train, self._model):
+        for path in module_paths(self.current.train, self._model):
             model.get_submodule(path).requires_grad_().train()
 
     def check(self, model: nn.Module) -> None:
         """Raise UsageError if any phase names a module that the model does not have.
 
-        Nothing is held yet: several processes only exchange gradients of what can learn when they begin.
+        Nothing is frozen yet: several processes exchange gradients only of what can learn when they begin.
         """
         for path in (path for spec in self.specs for path in module_paths(spec.train, self._model)):
             try:
                 model.get_submodule(path)
             except AttributeError as error:
-                known = ", ".join(name for name, _ in model.named_children())
+                children = ", ".join(name for name, _ in model.named_children())
                 raise UsageError(
-                    f"training.phases names {path!r}, which the model does not have; it begins with {known}, and head,"
-                    " last_block and all are names of their own"
+                    f"training.phases names {path!r}, which the model does not have; it begins with {children}; head,"
+                    " last_block and all can be named too"
                 ) from error
 
     def state_dict(self) -> dict[str, Any]:
@@ -68,12 +68,12 @@ class Phases:
         return {"index": self.index, "first_epoch": self.first_epoch, "first_step": self.first_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Be there again."""
+        """Continue there."""
         self.index, self.first_epoch, self.first_step = state["index"], state["first_epoch"], state["first_step"]
 
 
 def module_paths(names: Iterable[str], model: ModelSpec) -> list[str]:
-    """The module paths that `head`, `last_block`, `all` and paths themselves stand for."""
+    """The module paths of `head`, `last_block` and `all`, and other paths as they are."""
     paths: list[str] = []
     for name in names:
         if name == "all":

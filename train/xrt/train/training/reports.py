@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from xrt.train.running.callbacks import Row
+from xrt.runtime._io import json_bytes
+from xrt.train.training.callbacks import Row
 
 FILES = ("metrics.json", "curves.png")
 
 
 def write_reports(directory: Path, metrics: dict[str, Any], history: list[Row]) -> None:
     """Write both into `directory`."""
-    (directory / FILES[0]).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (directory / FILES[0]).write_bytes(json_bytes(metrics, allow_nan=False))
     curves(history, int(metrics["best_epoch"])).savefig(directory / FILES[1], dpi=100)
 
 
@@ -40,6 +40,6 @@ def curves(history: list[Row], best_epoch: int) -> Figure:
         axes.axvline(best_epoch, color="0.6", linestyle=":", label=f"kept: epoch {best_epoch}")
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        # Beneath: inside, it would hide some epochs of one run or another.
+        # Below the axes: inside, it would hide some epochs of some runs.
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
     return figure

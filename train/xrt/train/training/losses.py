@@ -39,19 +39,19 @@ def build_loss(spec: LossSpec, task: Task, targets: Float[Tensor, "n logits"]) -
     if spec.weighting == "batch":
         return batch_weighted
     positives = targets.sum(dim=0)
-    # A class that no image has, or every one, keeps its weight: there is nothing to even out.
+    # A class that no image has, or every one, keeps its weight: there is nothing to balance.
     odds = torch.where((positives > 0) & (positives < len(targets)), (len(targets) - positives) / positives, 1.0)
     weight = odds if spec.weighting == "prevalence" else None
     return lambda logits, truth: F.binary_cross_entropy_with_logits(logits, truth, pos_weight=_like(weight, logits))
 
 
-def smoothed(targets: Float[Tensor, "n logits"], share: float, task: Task) -> Float[Tensor, "n logits"]:
-    """Targets moved by `share` towards equal probability of all answers."""
-    return targets * (1 - share) + share / (targets.shape[1] if task == "multiclass" else 2)
+def smooth(targets: Float[Tensor, "n logits"], amount: float, task: Task) -> Float[Tensor, "n logits"]:
+    """Targets moved by `amount`, a fraction, towards equal probability of all answers."""
+    return targets * (1 - amount) + amount / (targets.shape[1] if task == "multiclass" else 2)
 
 
 def batch_weighted(logits: Float[Tensor, "n logits"], targets: Float[Tensor, "n logits"]) -> Float[Tensor, ""]:
-    """Binary cross-entropy where positives and negatives of the batch weigh alike (W-CEL, arXiv 1705.02315, eq. 1).
+    """Binary cross-entropy where positives and negatives of a batch weigh the same (W-CEL, arXiv 1705.02315, eq. 1).
 
     Over all classes together, P positive and N negative labels weigh (P + N) / P and (P + N) / N.
     """

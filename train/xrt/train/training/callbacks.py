@@ -1,4 +1,4 @@
-"""What is watched during training: the history, the best weights so far, and the progress line."""
+"""What is watched during training: the history, the best weights so far, and the progress."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from xrt.runtime._io import write_atomically
 from xrt.runtime.errors import ModelError
-from xrt.runtime.files import write_durably
-from xrt.train.learning.phases import Phases
+from xrt.runtime.progress import Progress
+from xrt.train.training.phases import Phases
 
 _log = logging.getLogger("xrt.train")
 Row = dict[str, float | int | None]
@@ -31,34 +30,36 @@ COLUMNS = (
 )
 """What is logged of every epoch."""
 
+# Lightning keeps the states of `History` and `KeepBest` in `resume.ckpt` under the names of these classes.
+
 
 class History(Callback):
-    """One row an epoch, also written to a CSV file: losses, validation figures, learning rate at the end, seconds."""
+    """One row per epoch, also written to a CSV file: losses, validation figures, last learning rate, seconds."""
 
     def __init__(self, file: Path | None = None) -> None:
-        """Start with no rows; `file` is written anew after every epoch, by the first process."""
+        """Start with no rows; the first process writes `file` again after every epoch."""
         self.rows: list[Row] = []
         self.file = file
-        self._started = time.perf_counter()
+        self._start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
-        self._started = time.perf_counter()
+        self._start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row. Validation has run by then."""
-        logged = trainer.callback_metrics
+        metrics = trainer.callback_metrics
         row: Row = {"epoch": trainer.current_epoch + 1}
         for name in COLUMNS:
-            value = float(logged[name])
+            value = float(metrics[name])
             row[name] = value if math.isfinite(value) else None
         row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        row["seconds"] = time.perf_counter() - self._started
+        row["seconds"] = time.perf_counter() - self._start
         self.rows.append(row)
         if self.file is not None and trainer.is_global_zero:
             lines = [list(row), *([row[key] for key in row] for row in self.rows)]
             text = "".join(",".join("" if cell is None else str(cell) for cell in line) + "\n" for line in lines)
-            write_durably(self.file, text.encode())
+            write_atomically(self.file, text.encode())
 
     def state_dict(self) -> dict[str, Any]:
         """The rows so far."""
@@ -70,11 +71,11 @@ class History(Callback):
 
 
 class KeepBest(Callback):
-    """Keep a copy of the evaluated weights of the best epoch; end a phase when it is over or no longer gets better.
+    """Keep a copy of the evaluated weights of the best epoch; end a phase when it is over or no longer improves.
 
-    Better is a higher monitored figure and, where that ties, a lower validation loss, which alone decides where it is
-    the figure. So it does where the figure is not defined: a validation part in which no class has both kinds of cases
-    has no AUROC. A validation loss that is not finite ends the run, and raises ModelError in its first epoch.
+    Better is a higher monitored figure and, where that is equal, a lower validation loss. The loss alone decides where
+    it is the monitored figure, and where that figure is not defined: a validation part in which no class has both kinds
+    of cases has no AUROC. A validation loss that is not finite ends the run, and raises ModelError in its first epoch.
     """
 
     def __init__(self, monitor: str, patience: int | None) -> None:
@@ -100,19 +101,20 @@ class KeepBest(Callback):
             self._end_diverged(trainer, epoch, loss)
             return
         value = float(trainer.callback_metrics[f"val_{self.monitor}"])
-        known = self.monitor != "loss" and math.isfinite(value)
-        score = (value if known else 0.0, -loss)
+        defined = self.monitor != "loss" and math.isfinite(value)
+        score = (value if defined else 0.0, -loss)
         if self.state is None or score > self._score:
             self._score, self.epoch = score, epoch
             self.state = {name: tensor.detach().clone() for name, tensor in module.evaluated.state_dict().items()}
         phases: Phases = module.phases
-        waited = epoch - max(self.epoch, phases.first_epoch)
-        if epoch - phases.first_epoch < phases.now.epochs and (self.patience is None or waited < self.patience):
+        epochs_without_gain = epoch - max(self.epoch, phases.first_epoch)
+        impatient = self.patience is not None and epochs_without_gain >= self.patience
+        if epoch - phases.first_epoch < phases.current.epochs and not impatient:
             return
         if not phases.advance(epoch, trainer.global_step):
             trainer.should_stop = True
             return
-        # The rate of the next batch was set when the last phase had still the say.
+        # The rate of the next batch was set while the last phase was still the current one.
         schedule: Any = trainer.lr_scheduler_configs[0].scheduler
         for group, base, factor in zip(
             trainer.optimizers[0].param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
@@ -120,7 +122,7 @@ class KeepBest(Callback):
             group["lr"] = base * factor(schedule.last_epoch)
 
     def _end_diverged(self, trainer: Trainer, epoch: int, loss: float) -> None:
-        """End a run whose weights are not finite any more: no step mends them."""
+        """End a run whose weights are no longer finite: no further step can correct them."""
         reason = f"training diverged in epoch {epoch}: the validation loss is {loss}"
         if self.state is None:
             raise ModelError(
@@ -135,46 +137,36 @@ class KeepBest(Callback):
         return {"epoch": self.epoch, "state": self.state, "score": self._score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on comparing with it."""
+        """Continue comparing with it."""
         self.epoch, self.state, self._score = state_dict["epoch"], state_dict["state"], tuple(state_dict["score"])
 
 
-class ProgressLine(Callback):
-    """A bar over all batches of the run, on standard error."""
+class ReportProgress(Callback):
+    """Count the batches of the run and, from the first epoch on, report the last validation AUROC."""
 
-    def __init__(self) -> None:
-        """Draw nothing yet."""
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task: Any = None
+    def __init__(self, progress: Progress) -> None:
+        """`progress` gets the count after every batch."""
+        self.progress = progress
+        self._what = "training"
+        self._done = self._total = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar."""
-        total = int(trainer.estimated_stepping_batches)
-        self._task = self._bar.add_task("training", total=total, completed=trainer.global_step)
-        self._bar.start()
+        """Begin at the first batch, or at the one where the run continues."""
+        self._done, self._total = trainer.global_step, int(trainer.estimated_stepping_batches)
+        self._report()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advance by one batch."""
-        self._bar.advance(self._task)
+        self._done += 1
+        self._report()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last validation AUROC."""
         area = float(trainer.callback_metrics["val_auroc"])
-        self._bar.update(self._task, description=f"epoch {trainer.current_epoch + 1}, validation AUROC {area:.3f}")
+        self._what = f"epoch {trainer.current_epoch + 1}, validation AUROC {area:.3f}"
+        self._report()
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the bar."""
-        self._bar.stop()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove the bar before the error is shown."""
-        self._bar.stop()
+    def _report(self) -> None:
+        self.progress.count(self._done, self._total, self._what)

@@ -15,19 +15,25 @@ from torch.optim.swa_utils import AveragedModel
 from xrt.runtime.bundle.manifest import Task
 from xrt.train.data.augmentation import mixed_seed
 from xrt.train.data.dataset import Batch, normalise
-from xrt.train.learning.losses import Loss, smoothed
-from xrt.train.learning.metrics import accuracy_of, called_at, decided_at, monitored, probabilities
-from xrt.train.learning.optimisers import build_optimiser, build_schedule
-from xrt.train.learning.phases import Phases
 from xrt.train.models import Normalisation, head_path
 from xrt.train.recipes.spec import Recipe
+from xrt.train.training.losses import Loss, smooth
+from xrt.train.training.metrics import (
+    accuracy_of,
+    findings_at,
+    monitored_figures,
+    probabilities,
+    training_thresholds,
+)
+from xrt.train.training.optimisers import build_optimiser, build_schedule
+from xrt.train.training.phases import Phases
 
 
 class Classifier(lightning.LightningModule):
     """A model under training. Batches are uint8 images [n, 1, H, W] and targets float32 [n, logits].
 
-    `evaluated` is what validation measures and the checkpoint keeps: the averaged weights if the recipe asks
-    for them. `monitored` are the logits whose figures judge an epoch.
+    `evaluated` is what validation measures and the checkpoint keeps: the averaged weights if the recipe asks for them.
+    `monitored` are the columns of the logits whose figures compare epochs.
     """
 
     def __init__(
@@ -55,7 +61,7 @@ class Classifier(lightning.LightningModule):
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model whose figures count."""
+        """The model that is validated and kept."""
         return self.average.module if self.average is not None else self.model
 
     def forward(self, images: UInt8[Tensor, "n 1 h w"]) -> Float[Tensor, "n logits"]:
@@ -63,26 +69,27 @@ class Classifier(lightning.LightningModule):
         return self.evaluated(self._input(images))
 
     def on_train_start(self) -> None:
-        """Take up the phase, also in the middle of an epoch."""
+        """Apply the current phase, also in the middle of an epoch."""
         self.phases.apply(self.model)
 
     def on_train_epoch_start(self) -> None:
-        """Take up the phase that begins here."""
+        """Apply the phase that may begin here."""
         self.phases.apply(self.model)
         self._epoch = _EpochSums()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed dropout by place in the run, so that an interrupted run can be taken up."""
+        """Seed dropout by the position in the run, so that an interrupted run can be resumed."""
         torch.manual_seed(mixed_seed(self.recipe.training.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """The loss of one batch."""
         images, targets = batch
-        wanted = smoothed(targets, self.recipe.loss.label_smoothing, self.task)
+        smooth_targets = smooth(targets, self.recipe.loss.label_smoothing, self.task)
         logits = self.model(self._input(images)).float()
-        loss = self.loss(logits, wanted)
-        called = called_at(probabilities(logits.detach(), self.task), decided_at(self.task, targets.shape[1]))
-        self._epoch.add(loss.detach(), accuracy_of(called, targets.bool(), self.task))
+        loss = self.loss(logits, smooth_targets)
+        thresholds = training_thresholds(self.task, targets.shape[1])
+        findings = findings_at(probabilities(logits.detach(), self.task), thresholds)
+        self._epoch.add(loss.detach(), accuracy_of(findings, targets.bool(), self.task))
         return loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
@@ -108,7 +115,7 @@ class Classifier(lightning.LightningModule):
         self._logits, self._targets = [], []
         self.log("val_loss", float(self.loss(logits, targets)))
         probability = probabilities(logits.cpu(), self.task)
-        for name, value in monitored(probability, targets.cpu(), self.task, self.monitored).items():
+        for name, value in monitored_figures(probability, targets.cpu(), self.task, self.monitored).items():
             self.log(f"val_{name}", math.nan if value is None else value)
 
     def configure_optimizers(self) -> Any:
@@ -119,12 +126,12 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the state dict does not: the phase, and the sums of the epoch so far."""
+        """Add what the state dict does not have: the phase, and the sums of the epoch so far."""
         checkpoint["phases"] = self.phases.state_dict()
         checkpoint["epoch_sums"] = (float(self._epoch.loss), float(self._epoch.accuracy), self._epoch.batches)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore them."""
         self.phases.load_state_dict(checkpoint["phases"])
         self._epoch = _EpochSums(*checkpoint["epoch_sums"])
 
@@ -156,11 +163,11 @@ def _average(model: nn.Module, decay: float) -> AveragedModel:
     def blend(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         if not average.is_floating_point():
             return current
-        # It follows closely at first, so that it does not remember the random start.
-        followed = min(decay, (1 + float(count)) / (10 + float(count)))
-        return average.lerp(current, 1 - followed)
+        # A short memory at first, so that the random start soon has no weight.
+        weight = min(decay, (1 + float(count)) / (10 + float(count)))
+        return average.lerp(current, 1 - weight)
 
-    averaged = AveragedModel(model, avg_fn=blend, use_buffers=True)
+    average = AveragedModel(model, avg_fn=blend, use_buffers=True)
     # No gradients: several processes would wait for them.
-    averaged.requires_grad_(False)
-    return averaged
+    average.requires_grad_(False)
+    return average

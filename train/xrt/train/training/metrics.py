@@ -28,8 +28,8 @@ def auroc_by_class(probability: Float[Tensor, "n logits"], targets: Float[Tensor
 
 def mean_of_known(figures: list[float | None]) -> float | None:
     """The mean over the classes that have a figure; None if none has."""
-    known = [figure for figure in figures if figure is not None]
-    return sum(known) / len(known) if known else None
+    values = [figure for figure in figures if figure is not None]
+    return sum(values) / len(values) if values else None
 
 
 def figures(
@@ -40,19 +40,19 @@ def figures(
 ) -> dict[str, Any]:
     """AUROC overall and by class and, at the operating thresholds (argmax if None), accuracy, sensitivity, specificity.
 
-    `names` and `thresholds` follow the columns. A share with nothing to count is None. `accuracy` overall is
-    that of (image, class) pairs, or of images for argmax.
+    `names` and `thresholds` follow the columns. A fraction of nothing is None. `accuracy` overall is that of
+    (image, class) pairs, or of images for argmax.
     """
     truth = targets.bool()
-    called = called_at(probability, thresholds)
-    accuracy = float(accuracy_of(called, truth, "multiclass" if thresholds is None else "multilabel"))
+    findings = findings_at(probability, thresholds)
+    accuracy = float(accuracy_of(findings, truth, "multiclass" if thresholds is None else "multilabel"))
     areas = auroc_by_class(probability, targets)
     by_class = {
         name: {
             "auroc": areas[j],
-            "accuracy": _share(called[:, j] == truth[:, j]),
-            "sensitivity": _share(called[truth[:, j], j]),
-            "specificity": _share(~called[~truth[:, j], j]),
+            "accuracy": _fraction(findings[:, j] == truth[:, j]),
+            "sensitivity": _fraction(findings[truth[:, j], j]),
+            "specificity": _fraction(~findings[~truth[:, j], j]),
             "images": int(truth[:, j].sum()),
         }
         for j, name in enumerate(names)
@@ -60,50 +60,52 @@ def figures(
     return {"images": len(truth), "auroc": mean_of_known(areas), "accuracy": accuracy, "classes": by_class}
 
 
-def monitored(
+def monitored_figures(
     probability: Float[Tensor, "n logits"], targets: Float[Tensor, "n logits"], task: Task, columns: list[int]
 ) -> dict[str, float | None]:
-    """The figures that an epoch is judged by: mean AUROC, recall, precision and F1 of `columns`, and accuracy of all.
+    """The figures that compare epochs: mean AUROC, recall, precision and F1 of `columns`, and accuracy of all.
 
     Decisions are at 0.5, or the argmax for a multiclass task; operating thresholds are chosen after training. A class
     without the cases that a figure needs is left out of its mean; None if no class is left.
     """
-    called = called_at(probability, decided_at(task, probability.shape[1]))
+    findings = findings_at(probability, training_thresholds(task, probability.shape[1]))
     truth = targets.bool()
     recalls, precisions, f1s = [], [], []
     for j in columns:
-        hits = int((called[:, j] & truth[:, j]).sum())
-        present, calls = int(truth[:, j].sum()), int(called[:, j].sum())
+        hits = int((findings[:, j] & truth[:, j]).sum())
+        present, calls = int(truth[:, j].sum()), int(findings[:, j].sum())
         recalls.append(hits / present if present else None)
         precisions.append(hits / calls if calls else None)
         f1s.append(2 * hits / (present + calls) if present else None)
     areas = auroc_by_class(probability[:, columns], targets[:, columns])
     return {
         "auroc": mean_of_known(areas),
-        "accuracy": float(accuracy_of(called, truth, task)),
+        "accuracy": float(accuracy_of(findings, truth, task)),
         "recall": mean_of_known(recalls),
         "precision": mean_of_known(precisions),
         "f1": mean_of_known(f1s),
     }
 
 
-def called_at(probability: Float[Tensor, "n logits"], thresholds: tuple[float, ...] | None) -> Bool[Tensor, "n logits"]:
+def findings_at(
+    probability: Float[Tensor, "n logits"], thresholds: tuple[float, ...] | None
+) -> Bool[Tensor, "n logits"]:
     """Which (image, class) pairs are findings: at or above the thresholds, the argmax where there are none."""
     if thresholds is None:
         return torch.nn.functional.one_hot(probability.argmax(1), probability.shape[1]).bool()
     return probability >= torch.tensor(thresholds, dtype=torch.float64, device=probability.device)
 
 
-def decided_at(task: Task, logits: int) -> tuple[float, ...] | None:
+def training_thresholds(task: Task, logits: int) -> tuple[float, ...] | None:
     """The thresholds during training: 0.5, or none for a multiclass task."""
     return None if task == "multiclass" else (0.5,) * logits
 
 
-def accuracy_of(called: Bool[Tensor, "n logits"], truth: Bool[Tensor, "n logits"], task: Task) -> Float[Tensor, ""]:
-    """The share of right decisions: of images for a multiclass task, else of (image, class) pairs."""
-    right = (called & truth).any(1) if task == "multiclass" else called == truth
-    return right.double().mean()
+def accuracy_of(findings: Bool[Tensor, "n logits"], truth: Bool[Tensor, "n logits"], task: Task) -> Float[Tensor, ""]:
+    """The fraction of correct decisions: of images for a multiclass task, else of (image, class) pairs."""
+    correct = (findings & truth).any(1) if task == "multiclass" else findings == truth
+    return correct.double().mean()
 
 
-def _share(hits: Tensor) -> float | None:
+def _fraction(hits: Tensor) -> float | None:
     return float(hits.double().mean()) if len(hits) else None

@@ -1,8 +1,8 @@
-"""Reading recipes: YAML with known keys only (`xrt.train.recipes.spec`).
+"""Recipes as files: YAML with known keys only (`xrt.train.recipes.spec`).
 
 A recipe is one of the package's own (`recipes/*.yaml`), by name, or any YAML file, by path. `key=value`
-overrides reach every key (`optim.lr=1e-3`); values are YAML, so `null`, `true`, `[0.8, 0.1, 0.1]` mean what
-they mean there.
+overrides reach every key (`optim.lr=1e-3`); values are YAML, so `null`, `true`, `[0.8, 0.1, 0.1]` mean what they
+mean there.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from xrt.train.recipes.spec import Recipe
 
 _SHOWN = 3  # faults that a message names
 _KIND = re.compile(r"constrained-|function-after\[|literal\[")
-_WANTED = {"tuple_type": "give a list", "list_type": "give a list", "dict_type": "give a mapping of keys to values"}
-_WANTED["model_type"] = _WANTED["dict_type"]
+_REMEDIES = {"tuple_type": "give a list", "list_type": "give a list", "dict_type": "give a mapping of keys to values"}
+_REMEDIES["model_type"] = _REMEDIES["dict_type"]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose every value stands where it is read, once.
+    """YAML without repeated keys and without references.
 
-    Of a repeated key the first would be lost in silence; references can make a file of a few lines huge.
+    The first value of a repeated key would be lost silently; references can make a file of a few lines huge.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -40,7 +40,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.MarkedYAMLError(problem=f"key {repeated[0]!r} stands there twice", problem_mark=node.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"key {repeated[0]!r} is there twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -94,20 +94,20 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     *parents, last = key.strip().split(".")
     node: Any = tree
     for parent in parents:
-        place = _place(node, parent, key)
-        # A key that holds nothing to go into is replaced by a mapping; validation then judges the result.
-        if not isinstance(node[place] if isinstance(node, list) else node.get(place), dict | list):
-            node[place] = {}
-        node = node[place]
-    node[_place(node, last, key)] = content
+        part = _key_or_index(node, parent, key)
+        # A value that is no mapping or list is replaced by a mapping; validation then checks the result.
+        if not isinstance(node[part] if isinstance(node, list) else node.get(part), dict | list):
+            node[part] = {}
+        node = node[part]
+    node[_key_or_index(node, last, key)] = content
 
 
-def _place(node: dict[str, Any] | list[Any], part: str, key: str) -> Any:
+def _key_or_index(node: dict[str, Any] | list[Any], part: str, key: str) -> Any:
     """A part of a dotted key: a name in a mapping, a number from 0 in a list."""
     if isinstance(node, dict):
         return part
     if not part.isdigit() or int(part) >= len(node):
-        raise UsageError(f"--set {key}: {part!r} is no place in a list of {len(node)}; places count from 0")
+        raise UsageError(f"--set {key}: {part!r} is no index of a list of {len(node)}; give a number from 0")
     return int(part)
 
 
@@ -130,7 +130,7 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"key {key!r} is missing"
     prefix = f"{key}: " if key else ""
-    text = _WANTED.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    text = _REMEDIES.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
     return f"{prefix}{text} (got {error['input']!r})" if key else text
 
 

@@ -1,4 +1,4 @@
-"""Lightning's trainer as a recipe wants it: devices, precision, logs, and a run that can be taken up again."""
+"""Lightning's trainer as a recipe asks for it: devices, precision, logs, and a run that can be resumed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
+from xrt.runtime.progress import SILENT, Progress
 from xrt.train.data.augmentation import build_augmentation
 from xrt.train.data.dataset import AugmentedDataset, CaseDataset, loader, training_loader
 from xrt.train.data.sampling import EpochSampler, balancing_weights
-from xrt.train.learning.module import Classifier
 from xrt.train.recipes.spec import Recipe, TrainingSpec
-from xrt.train.running.callbacks import History, KeepBest, ProgressLine
-from xrt.train.running.run_folder import HISTORY, RESUME, RunFolder, SaveProgress, place
+from xrt.train.training.callbacks import History, KeepBest, ReportProgress
+from xrt.train.training.module import Classifier
+from xrt.train.training.process_state import log_levels
+from xrt.train.training.run_folder import HISTORY, RESUME, RunFolder, SaveState, position
 
 _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -31,24 +33,20 @@ _PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 def train(
     module: Classifier,
     datasets: dict[str, CaseDataset],
-    recipe: Recipe,
     folder: RunFolder,
     state: dict[str, Any] | None,
-    *,
-    progress: bool,
+    progress: Progress = SILENT,
 ) -> tuple[History, KeepBest]:
-    """Train `module` from its beginning, or from `state`, and leave it with the best epoch's weights.
+    """Train `module` as its recipe says, from the beginning or from `state`; it gets the best epoch's weights.
 
     Raises UsageError for what the machine or the model does not have, ModelError when stopped from outside.
     """
-    spec = recipe.training
+    recipe, spec = module.recipe, module.recipe.training
     history, best = History(folder.path / HISTORY), KeepBest(spec.monitor, spec.patience)
-    callbacks: list[Any] = [history, best, SaveProgress(folder, spec.checkpoint_steps)]
-    if progress:
-        callbacks.append(ProgressLine())
+    callbacks = [history, best, SaveState(folder, spec.checkpoint_steps), ReportProgress(progress)]
     size = recipe.preprocessing.height, recipe.preprocessing.width
     cases = datasets["train"]
-    epoch, batches = place(state)
+    epoch, batches = position(state)
     sampler = EpochSampler(
         len(cases),
         seed=spec.seed,
@@ -70,9 +68,10 @@ def train(
         # look like a finished one.
         raise ModelError(
             f"training was stopped from outside in epoch {len(history.rows) + 1} of {module.phases.epochs};"
-            f" --resume continues it from {_kept(folder)}"
+            f" --resume continues it from {_last_position(folder)}"
         ) from error
-    assert best.state is not None
+    if best.state is None:
+        raise ModelError(f"training ended without a validated epoch; remove {folder.path} and start the run again")
     module.evaluated.load_state_dict(best.state)
     return history, best
 
@@ -101,7 +100,7 @@ def _trainer(recipe: Recipe, folder: RunFolder, callbacks: list[Any], epochs: in
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            # The sampler deals its own shares to several processes.
+            # The sampler itself divides an epoch among several processes.
             use_distributed_sampler=False,
         )
     except (ValueError, MisconfigurationException) as error:
@@ -109,15 +108,15 @@ def _trainer(recipe: Recipe, folder: RunFolder, callbacks: list[Any], epochs: in
 
 
 def _strategy(spec: TrainingSpec) -> str:
-    """Lightning's strategy; where phases hold parts of the model, one that does not wait for their gradients."""
+    """Lightning's strategy; where phases freeze parts of the model, one that does not wait for their gradients."""
     return "ddp_find_unused_parameters_true" if spec.strategy == "ddp" and spec.phases else spec.strategy
 
 
-def _kept(folder: RunFolder) -> str:
+def _last_position(folder: RunFolder) -> str:
     file = folder.path / RESUME
     if not file.exists():
         return "its beginning"
-    epoch, batches = place(torch.load(file, map_location="cpu", weights_only=True))
+    epoch, batches = position(torch.load(file, map_location="cpu", weights_only=True))
     return f"batch {batches} of epoch {epoch + 1}"
 
 
@@ -129,25 +128,6 @@ def first_process() -> bool:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning's hints about hardware, workers and short epochs off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\..*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
-def threads(count: int | None) -> Iterator[int]:
-    """Let torch use so many threads on the CPU, or as many as it does; gives their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield count or before
-    finally:
-        torch.set_num_threads(before)
+    with log_levels(logging.ERROR, "lightning.pytorch", "lightning.fabric"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        yield
