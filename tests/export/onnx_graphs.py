@@ -10,9 +10,9 @@ import onnx.parser
 import onnxruntime
 from onnx import numpy_helper
 
-from xrt.export.compilation import Request, compile_source
+from xrt.export.compile import Request, compile_source
 from xrt.export.sources import Description, open_source
-from xrt.runtime.gate.evidence import phantom_inputs
+from xrt.runtime.certification.inputs import phantom_inputs
 
 TOLD = Description(mean=(0.5,), std=(0.25,))
 CONV = "Conv <kernel_shape=[3,3], strides=[8,8], pads=[1,1,1,1]>"
@@ -61,7 +61,7 @@ def explained(model, folder: Path, description=TOLD, request=Request()):  # noqa
     source = opened(model, folder, description)
     compiled = compile_source(source, request)
     images = phantom_inputs(3, 0, source.preprocessing).images
-    answers = compiled.reference.answer(images)
+    answers = compiled.reference.outputs(images)
     ours = onnxruntime.InferenceSession(compiled.data, providers=["CPUExecutionProvider"])
     logits, cams = ours.run(["logits", "cams"], {"image": images})
     # Both fp32, of a few dozen operations.

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torchvision
 from export.expected_layers import ONE_A_FAMILY, TIMM, TOO_LARGE, TORCHVISION
-from export.parity import VacuousError, drawn, hold, source_of
+from export.parity import COLOUR, VacuousError, drawn, hold, source_of
 
-from xrt.export.graphs.tracing import trace
+from xrt.export.sources.torch_source import trace
 from xrt.runtime.errors import ModelError
 
 
@@ -50,7 +50,7 @@ def test_every_torchvision_classifier(name):
 @pytest.mark.parametrize("name", sorted(TOO_LARGE))
 def test_weights_over_two_gibibytes_are_refused(name):
     with pytest.raises(ModelError, match=r"the weights of \w+ take 2\.[34] GiB; one ONNX file holds 2 GiB"):
-        trace(torchvision_model(name), 3, 224, 224)
+        trace(torchvision_model(name), COLOUR, 224, 224)
 
 
 @pytest.mark.slow

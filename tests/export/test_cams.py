@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from export.parity import interface_of
 
-from xrt.export.compilation import Request, compile_source
-from xrt.export.sources import Source
+from xrt.export.compile import Request, compile_source
+from xrt.export.sources import TorchSource
 from xrt.runtime.backends import SessionOptions
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu as OnnxRuntime
 from xrt.runtime.bundle.manifest import ClassSpec, Manifest, Preprocessing
-from xrt.runtime.gate import LIMITS, answer, judge, measure
-from xrt.runtime.gate.evidence import folder_inputs, phantom_inputs
-from xrt.train.models import ModelSpec, build_model
+from xrt.runtime.certification.inputs import folder_inputs, phantom_inputs
+from xrt.runtime.gate import LIMITS, judge, measure
+from xrt.train.models import ModelSpec, Normalisation, build_model
 
 CLASSES = tuple(ClassSpec(name=f"finding {i}") for i in range(14))
 TARGETS = {
@@ -27,15 +28,14 @@ TARGETS = {
 
 
 def source_of(module, size=224, channels=3, classes=CLASSES):
-    return Source(
+    return TorchSource(
         name="model",
         module=module.eval(),
         task="multilabel",
         classes=classes,
         explained_class=None,
         preprocessing=Preprocessing(height=size, width=size),
-        mean=(0.485, 0.456, 0.406)[:channels],
-        std=(0.229, 0.224, 0.225)[:channels],
+        normalisation=Normalisation(mean=(0.485, 0.456, 0.406)[:channels], std=(0.229, 0.224, 0.225)[:channels]),
         origin="test",
         sha256=None,
     )
@@ -67,11 +67,11 @@ def test_the_graph_agrees_with_autograd(architecture, images):
     model = compile_source(source)
     cam = model.graph.cams[0]
     assert (cam.layer, cam.channels, cam.height) == TARGETS[architecture]
-    expected = model.reference.answer(images)
+    expected = model.reference.outputs(images)
     manifest = manifest_of(source, model.graph)
     for batch_size in (1, 7):
-        with OnnxRuntime().open(model.data, model.graph, source.preprocessing, SessionOptions()) as session:
-            figures = measure(expected, answer(session, images, batch_size), manifest)
+        with OnnxRuntime().open(model.data, interface_of(model, source), SessionOptions()) as session:
+            figures = measure(expected, session.infer_all(images, batch_size), manifest)
         assert judge(figures, LIMITS["fp32"], min_decisions=0) == ("passed", ())
         assert figures.maps_nonzero >= 0.5
 
@@ -103,10 +103,10 @@ def test_several_layers_of_a_tail_that_is_not_linear():
     model = compile_source(source, Request(("layer1", "layer2")))
     assert [c.output for c in model.graph.cams] == ["cams", "cams.layer2"]
     images = phantom_inputs(5, 3, source.preprocessing).images
-    expected = model.reference.answer(images)
-    with OnnxRuntime().open(model.data, model.graph, source.preprocessing, SessionOptions()) as session:
+    expected = model.reference.outputs(images)
+    with OnnxRuntime().open(model.data, interface_of(model, source), SessionOptions()) as session:
         for size in (1, 5):
-            found = answer(session, images, size)
+            found = session.infer_all(images, size)
             for name, cams in expected.cams.items():
                 # fp32 on both sides, a dozen operators deep.
                 assert np.abs(found.cams[name] - cams).max() <= 2e-5 * cams.max()
@@ -124,9 +124,9 @@ def test_a_negative_class_is_explained_by_the_negated_logit(compact_source):
     maps = []
     for explained in (0, 1):
         model = compile_source(replace(source, explained_class=explained))
-        with OnnxRuntime().open(model.data, model.graph, source.preprocessing, SessionOptions()) as session:
-            found = answer(session, images)
-        assert np.abs(found.cams["cams"] - model.reference.answer(images).cams["cams"]).max() < 1e-5
+        with OnnxRuntime().open(model.data, interface_of(model, source), SessionOptions()) as session:
+            found = session.infer_all(images)
+        assert np.abs(found.cams["cams"] - model.reference.outputs(images).cams["cams"]).max() < 1e-5
         maps.append(found.cams["cams"])
     # ReLU(s) and ReLU(-s) of the same sum: nowhere are both positive, and everywhere one is.
     assert (np.minimum(*maps) == 0).all()

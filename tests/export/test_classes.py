@@ -10,13 +10,14 @@ import torch
 from export.parity import drawn, hold, run, source_of
 from export.test_methods import curved
 
-from xrt.export.compilation import Request, compile_source
-from xrt.export.pipeline import export_source
+from xrt.export.compile import Request, compile_source
+from xrt.export.publish import ExportOptions, publish_source
 from xrt.runtime.bundle.manifest import ClassSpec
+from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.errors import UsageError
-from xrt.runtime.gate import Answers, highest
-from xrt.runtime.gate.evidence import phantom_inputs
-from xrt.runtime.opening import open_session
+from xrt.runtime.gate import highest
+from xrt.runtime.outputs import ModelOutputs
+from xrt.runtime.session import open_session
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,9 @@ def test_classes_that_are_not_there(source, classes, message):
 
 
 def test_a_top_k_bundle_screens_and_certifies(source, tmp_path):
-    bundle = export_source(replace(source, name="top"), tmp_path / "top.xrt", request=Request(classes="top:2"))
+    bundle = publish_source(
+        replace(source, name="top"), tmp_path / "top.xrt", ExportOptions(Request(classes="top:2"))
+    ).bundle
     opened = open_session(bundle)
     with opened.session:
         assert opened.warning is None
@@ -113,12 +116,12 @@ def test_choices_that_differ_are_no_match(source, images, everything):
     found = run(model, source, images)
     manifest = manifest_of(source, model.graph)
     assert measure(found, found, manifest).map_difference == 0
-    swapped = Answers(found.logits, {"cams": found.cams["cams"][:, ::-1]}, found.cam_classes[:, ::-1])
+    swapped = ModelOutputs(found.logits, {"cams": found.cams["cams"][:, ::-1]}, found.cam_classes[:, ::-1])
     assert measure(found, swapped, manifest).map_difference == 0
-    wrong = Answers(found.logits, found.cams, (found.cam_classes + 3) % 6)
+    wrong = ModelOutputs(found.logits, found.cams, (found.cam_classes + 3) % 6)
     assert measure(found, wrong, manifest).map_correlation < 0.5
     tied = np.tile(np.linspace(1, 1 + 1e-7, 6, dtype=np.float32), (len(images), 1))
     chosen = np.tile(np.array([5, 4]), (len(images), 1))
-    reference = Answers(tied, found.cams, chosen)
-    other = Answers(tied, found.cams, np.tile(np.array([5, 3]), (len(images), 1)))
+    reference = ModelOutputs(tied, found.cams, chosen)
+    other = ModelOutputs(tied, found.cams, np.tile(np.array([5, 3]), (len(images), 1)))
     assert measure(reference, other, manifest).map_correlation > 0.999

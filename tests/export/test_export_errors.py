@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from xrt.export import compilation, pipeline
-from xrt.export.compilation import Request, compile_source
-from xrt.export.pipeline import export_source
+from xrt.export import publish as publishing
+from xrt.export.compile import Request, compile_source
+from xrt.export.publish import ExportOptions, publish_source
+from xrt.export.references.torch_reference import TorchReference
 from xrt.runtime.errors import ModelError, RefusedByGate, UsageError
-from xrt.runtime.gate import Answers
-from xrt.runtime.opening import open_session
+from xrt.runtime.outputs import ModelOutputs
+from xrt.runtime.session import open_session
+from xrt.train.models import Normalisation
 
 
 class Tiny(torch.nn.Module):
@@ -69,41 +71,41 @@ def test_weights_that_are_not_finite(compact_source):
 
 def test_normalisation_of_another_number_of_channels(compact_source):
     with pytest.raises(ModelError, match="torch cannot export|3 means"):
-        compile_source(replace(compact_source, mean=(0.5,) * 3, std=(0.2,) * 3))
+        compile_source(replace(compact_source, normalisation=Normalisation(mean=(0.5,) * 3, std=(0.2,) * 3)))
 
 
 def test_a_bundle_that_exists_is_kept(compact_source, bundle_path):
     before = (bundle_path / "bundle.json").read_bytes()
     with pytest.raises(UsageError, match="immutable"):
-        export_source(compact_source, bundle_path)
+        publish_source(compact_source, bundle_path)
     assert (bundle_path / "bundle.json").read_bytes() == before
 
 
 @pytest.fixture
 def wrong_reference(monkeypatch):
     """A reference whose maps are those of another class: what a wrong gradient graph would look like."""
-    answers = compilation.TorchReference.answer
+    outputs = TorchReference.outputs
 
     def shifted(self, images, batch_size=8):
-        right = answers(self, images, batch_size)
-        return Answers(right.logits, {name: np.roll(cams, 1, axis=1) for name, cams in right.cams.items()})
+        right = outputs(self, images, batch_size)
+        return ModelOutputs(right.logits, {name: np.roll(cams, 1, axis=1) for name, cams in right.cams.items()})
 
-    monkeypatch.setattr(compilation.TorchReference, "answer", shifted)
+    monkeypatch.setattr(TorchReference, "outputs", shifted)
 
 
 @pytest.mark.usefixtures("wrong_reference")
 def test_a_graph_that_misses_a_limit_is_not_written(compact_source, tmp_path):
     with pytest.raises(RefusedByGate, match="map_correlation is .*the limit is 0.999"):
-        export_source(compact_source, tmp_path / "wrong.xrt")
+        publish_source(compact_source, tmp_path / "wrong.xrt")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_forced_bundle_says_so(compact_source, tmp_path, monkeypatch):
     """Forced in spite of too little evidence: the known answers hold, and every session warns."""
-    monkeypatch.setattr(pipeline, "images_needed", lambda decisions: 4)
+    monkeypatch.setattr(publishing, "images_needed", lambda decisions: 4)
     with pytest.raises(RefusedByGate, match="insufficient"):
-        export_source(compact_source, tmp_path / "few.xrt")
-    bundle = export_source(compact_source, tmp_path / "few.xrt", force=True)
+        publish_source(compact_source, tmp_path / "few.xrt")
+    bundle = publish_source(compact_source, tmp_path / "few.xrt", ExportOptions(force=True)).bundle
     assert bundle.manifest.certificates[0].forced
     opened = open_session(bundle)
     opened.session.close()

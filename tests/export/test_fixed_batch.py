@@ -8,9 +8,9 @@ import torch
 from export.parity import drawn, run
 from export.tails import TAILS, Classifier, Tokens
 
-from xrt.export.compilation import compile_source
+from xrt.export.compile import compile_source
 from xrt.export.sources import Description, open_source
-from xrt.runtime.gate.evidence import phantom_inputs
+from xrt.runtime.certification.inputs import phantom_inputs
 
 MODELS = {
     "CNN": (lambda: Classifier(TAILS["max pooling, flatten, perceptron"]()), 4),
@@ -31,7 +31,7 @@ def test_a_built_in_batch_becomes_dynamic(name, tmp_path):
     model = compile_source(source)
     assert model.graph.cams[0].height == side
     images = phantom_inputs(5, 2, source.preprocessing).images
-    found, expected = run(model, source, images), model.reference.answer(images)
+    found, expected = run(model, source, images), model.reference.outputs(images)
     with torch.no_grad():
         logits = module((torch.from_numpy(images).float() / 255 - 0.5) / 0.25).numpy()
     # fp32 on both sides, a few dozen operators deep.

@@ -16,10 +16,10 @@ from export.parity import drawn, run, source_of
 from export.tails import Classifier, Tokens, linear
 
 from xrt.benchmarks.speed.contenders import unscaled_cams
-from xrt.export.compilation import Request, compile_source
+from xrt.export.compile import Request, compile_source
 from xrt.export.references.float64 import Float64Graph
 from xrt.runtime.bundle.manifest import CamMethod
-from xrt.runtime.gate.evidence import phantom_inputs
+from xrt.runtime.certification.inputs import phantom_inputs
 
 METHODS = get_args(CamMethod)
 # Weights and folded constants are float32, rounded to 6e-8; a handful of operators add to that.
@@ -63,7 +63,7 @@ def test_every_method_equals_pytorch_grad_cam_in_float64(explained):
 def test_every_method_agrees_with_autograd_in_float32(explained):
     source, model = explained
     images = phantom_inputs(3, 3, source.preprocessing).images
-    expected, found = model.reference.answer(images), run(model, source, images)
+    expected, found = model.reference.outputs(images), run(model, source, images)
     assert [cam.output for cam in model.graph.cams] == ["cams", *(f"cams.{name}" for name in METHODS[1:])]
     for cam in model.graph.cams:
         reference = expected.cams[cam.output]

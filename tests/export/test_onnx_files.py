@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 from export.onnx_graphs import BODY, CONV, explained, graph, integers, opened
 
-from xrt.export.compilation import Request
-from xrt.export.pipeline import export_source
+from xrt.export.compile import Request
+from xrt.export.publish import publish_source
 from xrt.export.sources import Description
-from xrt.runtime.gate.evidence import phantom_inputs
-from xrt.runtime.opening import open_session
+from xrt.runtime.certification.inputs import phantom_inputs
+from xrt.runtime.session import open_session
 
 
 def test_a_file_of_2018(tmp_path):
@@ -112,7 +112,7 @@ def test_a_batch_of_one_is_made_dynamic(tmp_path, to):
 def test_colour(tmp_path):
     model = graph(BODY.replace("w)", "w3)") + "y = Identity (l)", face="(float[n,3,64,64] x) => (float y)")
     source, *_ = explained(model, tmp_path, Description())
-    assert source.mean == (0.485, 0.456, 0.406)
+    assert source.normalisation.mean == (0.485, 0.456, 0.406)
     assert any("normalisation is taken to be mean 0.485" in note for note in source.notes)
 
 
@@ -121,7 +121,7 @@ def test_a_file_becomes_a_bundle(tmp_path):
         BODY + "y = Softmax <axis=1> (l)", face="(float[1,1,64,64] x) => (float y)", opset=9, ir=3, listed=True
     )
     source = opened(model, tmp_path)
-    bundle = export_source(source, tmp_path / "lost.xrt")
+    bundle = publish_source(source, tmp_path / "lost.xrt").bundle
     images = phantom_inputs(4, 9, source.preprocessing).images
     opening = open_session(bundle)
     try:

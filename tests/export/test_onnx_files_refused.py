@@ -10,10 +10,10 @@ from export.onnx_graphs import BODY, CONV, TOLD, explained, graph, integers, ope
 from onnx import numpy_helper
 
 from xrt.export.autodiff.table import VJPS
-from xrt.export.compilation import Request, compile_source
-from xrt.export.sources import Description, open_source
+from xrt.export.compile import Request, compile_source
+from xrt.export.sources import Description, OnnxSource, open_source
+from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.errors import ModelError, UsageError, XrtError
-from xrt.runtime.gate.evidence import phantom_inputs
 
 
 def test_half_precision_inside(tmp_path):
@@ -63,8 +63,8 @@ def test_two_outputs(tmp_path):
         opened(model, tmp_path, Description(output="z"))
     for name in ("l", "s"):
         source, *_ = explained(model, tmp_path, Description(mean=(0.5,), std=(0.25,), output=name))
-        assert source.onnx_file is not None
-        assert source.onnx_file.output == name
+        assert isinstance(source, OnnxSource)
+        assert source.output == name
 
 
 def test_an_output_that_does_not_read_the_image(tmp_path):
@@ -216,4 +216,4 @@ def test_a_wrong_gradient_is_caught(tmp_path, monkeypatch, operator):
     source = opened(graph(BODY + "y = Identity (l)"), tmp_path)
     compiled = compile_source(source, Request(("r",)))
     with pytest.raises(ModelError, match="the gradient at 'r' differs from a float64 directional derivative by 0.01"):
-        compiled.reference.answer(phantom_inputs(2, 0, source.preprocessing).images)
+        compiled.reference.outputs(phantom_inputs(2, 0, source.preprocessing).images)

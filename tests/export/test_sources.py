@@ -10,12 +10,12 @@ import safetensors.torch
 import torch
 from export.parity import run
 
-from xrt.export.compilation import compile_source
-from xrt.export.graphs import limits
-from xrt.export.pipeline import export_source
+from xrt.export.compile import compile_source
+from xrt.export.ir import limits
+from xrt.export.publish import publish_source
 from xrt.export.sources import Description, factory, open_source
+from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.errors import ModelError, UsageError
-from xrt.runtime.gate.evidence import phantom_inputs
 
 CODE = """
 import torch
@@ -118,7 +118,7 @@ SMALL = Description(input_size=(64, 64))
 def test_what_a_factory_may_be(spec):
     source = open_source(spec, SMALL)
     assert source.logits == 3
-    assert not source.torch_module.training
+    assert not source.module.training
     assert source.origin == spec
     assert [c.name for c in source.classes] == ["class 0", "class 1", "class 2"]
 
@@ -205,12 +205,12 @@ def test_what_is_taken_for_granted_is_said():
 
 
 def test_weights_and_what_is_left_of_them(here):
-    model = factory.from_factory("chestmodels:make", SMALL).torch_module
+    model = factory.from_factory("chestmodels:make", SMALL).module
     with torch.no_grad():
         model.get_parameter("4.weight").fill_(0.5)
     torch.save({f"module.{n}": t for n, t in {**model.state_dict(), "aux": torch.ones(1)}.items()}, here / "w.pth")
     source = open_source("chestmodels:make", replace(SMALL, weights="w.pth"))
-    assert source.torch_module.get_parameter("4.weight").eq(0.5).all()
+    assert source.module.get_parameter("4.weight").eq(0.5).all()
     assert "w.pth has 1 weights that the model has no place for: aux" in source.notes
     assert source.sha256 is not None
     safetensors.torch.save_file(model.state_dict(), here / "w.safetensors")
@@ -229,7 +229,7 @@ def test_a_checkpoint_needs_no_description(here):
 
 def test_half_precision_becomes_single():
     source = open_source("chestmodels:half", SMALL)
-    assert {p.dtype for p in source.torch_module.parameters()} == {torch.float32}
+    assert {p.dtype for p in source.module.parameters()} == {torch.float32}
     assert source.logits == 3
 
 
@@ -243,7 +243,7 @@ def test_logits_without_an_axis_of_classes():
     assert source.task == "binary"
     model = compile_source(source)
     images = phantom_inputs(3, 0, source.preprocessing).images
-    assert model.reference.answer(images).logits.shape == run(model, source, images).logits.shape == (3, 1)
+    assert model.reference.outputs(images).logits.shape == run(model, source, images).logits.shape == (3, 1)
 
 
 def test_labels_for_another_number_of_logits():
@@ -272,7 +272,7 @@ def test_weights_over_the_limit(monkeypatch):
 
 def test_a_factory_becomes_a_bundle(here):
     source = open_source("chestmodels:make", replace(SMALL, labels=("Mass", "Nodule", "Hernia")))
-    manifest = export_source(source, here / "chest.xrt").manifest
+    manifest = publish_source(source, here / "chest.xrt").bundle.manifest
     assert manifest.graph.cams[0].height == 8
     assert manifest.provenance.notes == source.notes
 
@@ -289,8 +289,8 @@ def test_a_named_model(spec, classes):
 
 def test_a_grey_model_of_timm():
     source = open_source("timm:test_resnet", Description(mean=(0.5,), std=(0.25,), labels=("Mass", "Nodule")))
-    assert source.mean == (0.5,)
-    assert next(source.torch_module.parameters()).shape[1] == 1
+    assert source.normalisation.mean == (0.5,)
+    assert next(source.module.parameters()).shape[1] == 1
 
 
 def test_weights_of_another_head(here):

@@ -8,7 +8,7 @@ from export.parity import drawn, hold, source_of
 from export.tails import TAILS, Classifier, Tokens, Trunk
 from torch import nn
 
-from xrt.export.compilation import Request, compile_source
+from xrt.export.compile import Request, compile_source
 from xrt.runtime.errors import ModelError
 
 

@@ -8,7 +8,7 @@ from export.parity import drawn, hold, source_of
 from export.tails import TAILS, Classifier, Tokens, Trunk
 from torch import nn
 
-from xrt.export.compilation import Request, compile_source
+from xrt.export.compile import Request, compile_source
 
 LAYERS = {"max pooling, flatten, perceptron": ("tail.0", 4), "squeeze and excite": ("tail.0", 8)}
 

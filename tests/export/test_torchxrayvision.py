@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import redraw
+from export.parity import interface_of
 
-from xrt.export.compilation import compile_source
+from xrt.export.compile import compile_source
 from xrt.export.sources import Description, factory, torchxrayvision
 from xrt.export.sources.factory import from_factory
 from xrt.runtime.backends import SessionOptions
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
 from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.errors import UsageError
-from xrt.runtime.gate.evidence import phantom_inputs
 
 xrv = pytest.importorskip("torchxrayvision")
 
@@ -65,7 +66,7 @@ def library_logits(model, images: np.ndarray) -> np.ndarray:
 
 def logits_of_the_graph(source, images: np.ndarray) -> np.ndarray:
     compiled = compile_source(source)
-    with OnnxRuntimeCpu().open(compiled.data, compiled.graph, source.preprocessing, SessionOptions()) as session:
+    with OnnxRuntimeCpu().open(compiled.data, interface_of(compiled, source), SessionOptions()) as session:
         return session.infer(images).logits
 
 

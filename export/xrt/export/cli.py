@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, say, steps, write_json
-from xrt.runtime.errors import PartlyRefused, UsageError
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, comma_separated, numbers, say, write_json
+from xrt.runtime.cli.renamed import renamed_options
+from xrt.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from xrt.runtime.bundle.manifest import Precision
+    from xrt.runtime.bundle.manifest import CamMethod, Manifest, Precision
 
 
+@renamed_options({"--tensorrt": "--build-engines"})
 def export(
     model: Annotated[
         str,
@@ -111,19 +115,23 @@ def export(
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write what the gate saw: all figures, the worst image and class drawn."),
+        typer.Option(metavar="DIR", help="Write the gate's report: all figures, the worst image and class drawn."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Publish a graph that the gate refuses, with the refusal on record.")
     ] = False,
-    tensorrt: Annotated[
+    engines: Annotated[
         str | None,
         typer.Option(
+            "--build-engines",
             metavar="here|SM,…",
             help="Then build TensorRT engines of the bundle, as `xrt build` does: for the GPU that is here, or ahead "
             "of time for some by compute capability, such as sm86,sm89.",
         ),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print every pass over the graph with its node counts.")
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Compile a classifier and the gradients of its heatmaps into one certified ONNX bundle.
@@ -144,48 +152,62 @@ def export(
 
       xrt export lost_source.onnx --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes top:5 --out lost.xrt
     """
-    from xrt.export.compilation import Request
-    from xrt.export.pipeline import export_source
+    from xrt.export.compile import Request
+    from xrt.export.publish import ExportOptions, publish_source
     from xrt.export.sources import Description, open_source
     from xrt.runtime.bundle.writer import check_destination
-    from xrt.runtime.gate.limits import AT_LEAST
 
     check_destination(out)
-    if tensorrt is not None:
-        from xrt.runtime.cli.build import listed
-        from xrt.runtime.tensorrt.preparing import choose_targets
-
-        choose_targets("auto", () if tensorrt == "here" else listed(tensorrt))
+    _check_engines(engines)
     description = Description(
         labels=_labels(labels),
         task=task,
         input_size=_size(input_size),
-        mean=_numbers("--mean", mean),
-        std=_numbers("--std", std),
+        mean=None if mean is None else numbers("--mean", mean, "0.485,0.456,0.406"),
+        std=None if std is None else numbers("--std", std, "0.229,0.224,0.225"),
         weights=weights,
         output=output,
     )
     request = Request(tuple(target_layer or ()), _methods(method), classes)
+    options = ExportOptions(request, _precisions(precision), calibrate, certify, report, force)
+    if verbose:
+        logging.getLogger("xrt.export").setLevel(logging.INFO)
+    # As `python -m` does it: factories may be in modules here, and import others when they are called.
+    sys.path.insert(0, str(Path.cwd()))
     source = open_source(model, description)
     for note in source.notes:
         say(f"note: {note}")
-    refusal = None
-    try:
-        with steps() as step:
-            bundle = export_source(
-                source,
-                out,
-                request=request,
-                precisions=_precisions(precision),
-                calibrate=calibrate,
-                certify=certify,
-                force=force,
-                report=report,
-                progress=step,
-            )
-    except PartlyRefused as error:
-        bundle, refusal = error.bundle, error
-    manifest = bundle.manifest
+    with TerminalProgress() as progress:
+        publication = publish_source(source, out, options, progress=progress)
+    manifest = publication.bundle.manifest
+    _print(manifest)
+    print(f"bundle: {out}")
+    write_json(json, manifest.model_dump(mode="json"))
+    if engines is not None:
+        from xrt.runtime.cli.build import build
+
+        build(out, targets=None if engines == "here" else engines)
+    if publication.refusal is not None:
+        print(
+            f"xrt: {publication.refusal}; --force publishes it with this verdict on record",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)
+
+
+def _check_engines(engines: str | None) -> None:
+    """Raise what `--build-engines` would raise only after the export."""
+    if engines is not None:
+        from xrt.runtime.cli.build import gpu_targets
+        from xrt.runtime.engine_builds import choose_targets
+
+        choose_targets("auto", () if engines == "here" else gpu_targets(engines))
+
+
+def _print(manifest: Manifest) -> None:
+    """Heatmaps, and the certificate of every variant."""
+    from xrt.runtime.gate.limits import AT_LEAST
+
     for cam in manifest.graph.cams:
         print(f"{cam.output}: {cam.method} at {cam.layer}, {cam.channels} channels, {cam.height} x {cam.width}")
     for certificate in manifest.certificates:
@@ -203,33 +225,25 @@ def export(
                 print(f"  {name:24} {value:10.4g}   {bound} {limit:g}")
         for worst in certificate.worst:
             print(f"  worst case by {worst.figure}: {worst.value:.3g}, {worst.image}, {worst.class_name}")
-    print(f"bundle: {out}")
-    write_json(json, manifest.model_dump(mode="json"))
-    if tensorrt is not None:
-        from xrt.runtime.cli.build import build
-
-        build(out, targets=None if tensorrt == "here" else tensorrt)
-    if refusal is not None:
-        raise refusal
 
 
 def _precisions(text: str) -> tuple[Precision, ...]:
     from xrt.runtime.bundle.manifest import PRECISIONS
 
-    wanted = [part.strip() for part in text.split(",")]
-    if unknown := [part for part in wanted if part not in PRECISIONS]:
+    names = comma_separated("--precision", text, "fp32,fp16")
+    if unknown := [name for name in names if name not in PRECISIONS]:
         raise UsageError(f"--precision takes {', '.join(PRECISIONS)}; given {unknown[0]!r}")
-    return tuple(p for p in PRECISIONS if p in wanted)
+    return tuple(p for p in PRECISIONS if p in names)
 
 
-def _methods(names: list[str] | None) -> tuple:
+def _methods(options: list[str] | None) -> tuple[CamMethod, ...]:
     from xrt.export.cams.methods import METHODS
 
-    known = tuple(METHODS)
-    wanted = [name for option in names or ["gradcam"] for name in option.split(",")]
-    if unknown := [name for name in wanted if name not in known]:
-        raise UsageError(f"--method takes {', '.join(known)}; given {unknown[0]!r}")
-    return tuple(dict.fromkeys(wanted))
+    names = tuple(dict.fromkeys(name for option in options or ["gradcam"] for name in option.split(",")))
+    if unknown := [name for name in names if name not in METHODS]:
+        raise UsageError(f"--method takes {', '.join(METHODS)}; given {unknown[0]!r}")
+    by_name: dict[str, CamMethod] = {method: method for method in METHODS}
+    return tuple(by_name[name] for name in names)
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:
@@ -252,12 +266,3 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if len(parts) > 2 or not all(part.isdecimal() and int(part) >= 8 for part in parts):
         raise UsageError(f"--input-size takes a side or HxW in pixels, 8 or more; given {text!r}")
     return int(parts[0]), int(parts[-1])
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} takes numbers separated by commas; given {text!r}") from error

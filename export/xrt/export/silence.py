@@ -1,4 +1,4 @@
-"""Keeping other libraries' talk about their own internals from a user; none of it helps."""
+"""Keeping other libraries' messages about their own internals from a user; none of them helps."""
 
 from __future__ import annotations
 
@@ -9,15 +9,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
+_LIBRARIES = ("nncf", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "torch")
+
 
 @contextmanager
-def quiet(stdout: TextIO | None = None) -> Iterator[None]:
-    """Silence logs and warnings, and send what is printed to `stdout`, by default nowhere: it is not a result."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+def silence(stdout: TextIO | None = None) -> Iterator[None]:
+    """Silence the loggers of other libraries, and warnings; send what is printed to `stdout`, by default nowhere.
+
+    Loggers of the host process go on, and all levels are as before afterwards.
+    """
+    existing = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _LIBRARIES]
+    loggers = [logging.getLogger(name) for name in {*_LIBRARIES, *existing}]
+    levels = [logger.level for logger in loggers]
+    logging.root.addFilter(_of_no_library)
     try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
         with warnings.catch_warnings(), redirect_stdout(stdout or io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(disabled)
+        logging.root.removeFilter(_of_no_library)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _of_no_library(record: logging.LogRecord) -> bool:
+    """ONNX Runtime's quantisation logs to the root logger: what comes from a library's folder is dropped."""
+    return not any(f"/site-packages/{name}/" in record.pathname.replace("\\", "/") for name in _LIBRARIES)

@@ -17,7 +17,8 @@ import onnx.shape_inference
 import onnx_ir as ir
 import onnxruntime
 
-from xrt.export.autodiff import Emitter, Tensor, gradients
+from xrt.export.autodiff import backward
+from xrt.export.ir.emitter import Emitter, Tensor
 from xrt.export.references.float64 import Float64Graph
 
 SEEDS, BATCH = 3, 2
@@ -118,7 +119,7 @@ def differentiated(model: onnx.ModelProto, seed: np.ndarray, known: bool) -> tup
         value = ir.Value(name="seed", shape=ir.Shape([seed.shape[0], *sizes]), type=ir.TensorType(ir.DataType.FLOAT))
         graph.inputs.append(value)
         start = emit.of(value)
-    found = gradients(emit, graph.outputs[0], targets, start)
+    found = backward(emit, graph.outputs[0], targets, start)
     # A rule may hand the seed on as it is, and an input is no output.
     found = [emit("Identity", tensor) if tensor.value in graph.inputs else tensor for tensor in found]
     used = {node.op_type for node in list(graph)[before:]}

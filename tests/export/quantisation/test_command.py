@@ -12,7 +12,7 @@ from export.onnx_graphs import BODY, graph
 
 from xrt.runtime.bundle import Bundle
 from xrt.runtime.cli.app import main
-from xrt.runtime.tensorrt.flavours import TENSORRT_RTX
+from xrt.runtime.tensorrt.distributions import TENSORRT_RTX
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def export(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.skipif(TENSORRT_RTX.lacks() is not None, reason="TensorRT for RTX is not installed")
+@pytest.mark.skipif(TENSORRT_RTX.unavailable_reason() is not None, reason="TensorRT for RTX is not installed")
 def test_variants_and_engines(export, tmp_path):
     options = ("--precision", "fp16", "--tensorrt", "sm86", "--report", tmp_path / "gate", "--json", tmp_path / "j")
     code, out, err = export(*options)

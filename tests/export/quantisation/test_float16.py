@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -10,12 +12,12 @@ from export.parity import drawn, manifest_of, run, source_of
 from export.tails import TAILS, Classifier, Tokens
 from torch import nn
 
-from xrt.export.compilation import compile_source
-from xrt.export.pipeline import export_source
-from xrt.export.precision.variants import made_variants
-from xrt.runtime.errors import PartlyRefused
+from xrt.export.compile import compile_source
+from xrt.export.publish import ExportOptions, publish_source
+from xrt.export.quantisation.variants import VariantRequest, build_variants
+from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.gate import LIMITS, judge, measure
-from xrt.runtime.gate.evidence import phantom_inputs
+from xrt.runtime.progress import Progress
 
 F16, F32 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 
@@ -24,7 +26,7 @@ def halved(module: nn.Module):
     """The compiled float model of a module, and its fp16 form."""
     source = source_of(drawn(module))
     model = compile_source(source)
-    (made,) = made_variants(model.data, model.graph, ["fp16"], None)
+    (made,) = build_variants(model.data, model.graph, VariantRequest(["fp16"]))
     return source, model, made
 
 
@@ -41,7 +43,7 @@ def test_a_convolutional_network(tail):
     source, model, made = halved(Classifier(TAILS[tail]()))
     images = phantom_inputs(6, 3, source.preprocessing).images
     found = run(model.__class__(made.data, model.graph, model.reference), source, images)
-    figures = measure(model.reference.answer(images), found, manifest_of(source, model.graph))
+    figures = measure(model.reference.outputs(images), found, manifest_of(source, model.graph))
     assert judge(figures, {k: v for k, v in LIMITS["fp16"].items() if k != "peak"}, min_decisions=0)[0] == "passed"
     assert figures.logit_error > 1e-6, "fp16 that changes nothing is no fp16"
 
@@ -69,7 +71,7 @@ def test_a_transformer():
     assert {kinds[n.output[0]] for n in proto.graph.node if n.op_type in ("Softmax", "LayerNormalization")} == {F32}
     images = phantom_inputs(3, 3, source.preprocessing).images
     found = run(model.__class__(made.data, model.graph, model.reference), source, images)
-    assert measure(model.reference.answer(images), found, manifest_of(source, model.graph)).logit_error < 5e-3
+    assert measure(model.reference.outputs(images), found, manifest_of(source, model.graph)).logit_error < 5e-3
 
 
 class Loud(nn.Module):
@@ -85,15 +87,27 @@ class Loud(nn.Module):
         return self.head((self.second(loud) / self.gain).relu().mean((2, 3)))
 
 
+class Notes(Progress):
+    """Keeps what it is told."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self._notes = notes
+
+    def note(self, message: str) -> None:
+        self._notes.append(message)
+
+
 def test_an_overflow_is_seen_by_the_range_scan_alone(tmp_path):
     torch.manual_seed(1)
-    source, _, made = halved(Loud(1e6))
-    name, peak = made.scan(phantom_inputs(4, 3, source.preprocessing))
-    assert peak > 65504
-    assert name
-    with pytest.raises(PartlyRefused, match=r"model\.fp16\.onnx .*peak is .*, the limit is 16376") as refused:
-        export_source(source, tmp_path / "loud.xrt", precisions=("fp32", "fp16"))
-    assert [v.precision for v in refused.value.bundle.manifest.variants] == ["fp32"]
+    source = source_of(drawn(Loud(1e6)))
+    model, notes = compile_source(source), []
+    request = VariantRequest(["fp16"], inputs=phantom_inputs(4, 3, source.preprocessing))
+    (built,) = build_variants(model.data, model.graph, request, progress=Notes(notes))
+    assert built.peak > 65504
+    assert re.search(r"the largest number that model\.fp16\.onnx computes in fp16 is .*, at \w+", notes[-1])
+    publication = publish_source(source, tmp_path / "loud.xrt", ExportOptions(precisions=("fp32", "fp16")))
+    assert re.search(r"model\.fp16\.onnx .*peak is .*, the limit is 16376", publication.refusal)
+    assert [v.precision for v in publication.bundle.manifest.variants] == ["fp32"]
 
 
 def test_a_small_variance_survives():
@@ -109,7 +123,7 @@ def test_a_small_variance_survives():
         norm.running_mean *= 1e-4
         norm.eps = 1e-12
     model = compile_source(source)
-    (made,) = made_variants(model.data, model.graph, ["fp16"], None)
+    (made,) = build_variants(model.data, model.graph, VariantRequest(["fp16"]))
     images = phantom_inputs(3, 3, source.preprocessing).images
     found = run(model.__class__(made.data, model.graph, model.reference), source, images)
-    np.testing.assert_allclose(found.logits, model.reference.answer(images).logits, rtol=2e-2, atol=2e-2)
+    np.testing.assert_allclose(found.logits, model.reference.outputs(images).logits, rtol=2e-2, atol=2e-2)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import pytest
-from export.parity import manifest_of
+from export.parity import interface_of, manifest_of
 from onnx import numpy_helper
 
-from xrt.export.compilation import compile_source
-from xrt.export.pipeline import export_source
-from xrt.export.precision import calibration
-from xrt.export.precision.calibration import cached, calibration_images, require_disjoint
-from xrt.export.precision.quantisers import PRODUCTS, QUANTISERS
-from xrt.export.precision.variants import CHOSEN, quantised_file
+from xrt.export.compile import compile_source
+from xrt.export.publish import ExportOptions, publish_source
+from xrt.export.quantisation import calibration
+from xrt.export.quantisation.calibration import cached, calibration_images, require_disjoint
+from xrt.export.quantisation.quantisers import PRODUCTS, QUANTISERS
+from xrt.export.quantisation.variants import CHOSEN, quantised_file
 from xrt.runtime.backends import BACKENDS, SessionOptions
-from xrt.runtime.errors import DataError, RefusedByGate, UsageError
-from xrt.runtime.gate import answer, measure
-from xrt.runtime.gate.evidence import phantom_inputs
+from xrt.runtime.certification.inputs import phantom_inputs
+from xrt.runtime.errors import DataError, UsageError
+from xrt.runtime.gate import measure
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +63,10 @@ def test_every_quantiser(compact_source, compiled, images, name, target):
     else:
         assert onnx.TensorProto.UINT8 in zeros
     evidence = phantom_inputs(12, 8, compact_source.preprocessing)
-    expected, manifest = compiled.reference.answer(evidence.images), manifest_of(compact_source, compiled.graph)
-    for backend in (b for b in BACKENDS.values() if b.family == "cpu" and b.lacks() is None):
-        with backend.open(data, compiled.graph, compact_source.preprocessing, SessionOptions()) as session:
-            figures = measure(expected, answer(session, evidence.images), manifest)
+    expected, manifest = compiled.reference.outputs(evidence.images), manifest_of(compact_source, compiled.graph)
+    for backend in (b for b in BACKENDS.values() if b.family == "cpu" and b.unavailable_reason() is None):
+        with backend.open(data, interface_of(compiled, compact_source), SessionOptions()) as session:
+            figures = measure(expected, session.infer_all(evidence.images), manifest)
         # Of an untrained network; a trained one is held to the limits of the gate.
         assert 1e-5 < figures.probability_change_max < 0.2
         assert figures.map_correlation > 0.5
@@ -90,11 +92,11 @@ def test_a_damaged_cache_is_done_without(cache, tmp_path, monkeypatch):
 
 def test_too_few_images(compact_source, tmp_path, radiographs):
     with pytest.raises(UsageError, match=r"has 3 different readable radiographs; int8 is calibrated on 32 at least"):
-        calibration_images(radiographs(3), compact_source, print)
+        calibration_images(radiographs(3), compact_source)
     with pytest.raises(DataError, match="holds no readable chest radiograph"):
         empty = tmp_path / "empty"
         empty.mkdir()
-        calibration_images(empty, compact_source, print)
+        calibration_images(empty, compact_source)
 
 
 @pytest.fixture
@@ -124,24 +126,20 @@ def test_images_that_would_certify_what_they_made(compact_source, images):
 
 def test_int8_without_images(compact_source, tmp_path):
     with pytest.raises(UsageError, match="give 32 or more with --calibrate"):
-        export_source(compact_source, tmp_path / "a.xrt", precisions=("int8",))
+        publish_source(compact_source, tmp_path / "a.xrt", ExportOptions(precisions=("int8",)))
     with pytest.raises(UsageError, match="--calibrate is for int8"):
-        export_source(compact_source, tmp_path / "a.xrt", calibrate=tmp_path)
+        publish_source(compact_source, tmp_path / "a.xrt", ExportOptions(calibrate=tmp_path))
     assert not (tmp_path / "a.xrt").exists()
 
 
 def test_a_bundle_of_all_precisions(compact_source, tmp_path, radiographs):
     """By force, since nothing says that an untrained network can be quantised; each variant has its certificates."""
-    from xrt.runtime.opening import open_session
+    from xrt.runtime.session import open_session
 
-    bundle = export_source(
-        compact_source,
-        tmp_path / "all.xrt",
-        precisions=("fp32", "fp16", "int8"),
-        calibrate=radiographs(40),
-        report=tmp_path / "gate",
-        force=True,
+    options = ExportOptions(
+        precisions=("fp32", "fp16", "int8"), calibrate=radiographs(40), report=tmp_path / "gate", force=True
     )
+    bundle = publish_source(compact_source, tmp_path / "all.xrt", options).bundle
     files = [(v.file, v.precision, v.target) for v in bundle.manifest.variants]
     assert files == [
         ("model.fp32.onnx", "fp32", "any"),
@@ -150,7 +148,7 @@ def test_a_bundle_of_all_precisions(compact_source, tmp_path, radiographs):
         ("model.gpu.int8.onnx", "int8", "gpu"),
     ]
     certified = {(c.file_sha256, c.backend) for c in bundle.manifest.certificates}
-    running = [b.name for b in BACKENDS.values() if b.family == "cpu" and b.lacks() is None]
+    running = [b.name for b in BACKENDS.values() if b.family == "cpu" and b.unavailable_reason() is None]
     assert certified == {(v.sha256, name) for v in bundle.manifest.variants for name in running}
     html = (tmp_path / "gate" / "gate.html").read_text()
     assert all(file in html for file, _, _ in files)
@@ -166,7 +164,10 @@ def test_a_refused_variant_is_named_and_the_others_are_published(compact_source,
     from xrt.runtime.gate import limits
 
     monkeypatch.setitem(limits.LIMITS["int8"], "probability_change_max", 1e-9)
-    with pytest.raises(RefusedByGate, match=r"is published with model\.fp32\.onnx; the gate refuses model\.cpu\.int8"):
-        export_source(compact_source, tmp_path / "a.xrt", precisions=("int8",), calibrate=radiographs(40))
+    options = ExportOptions(precisions=("int8",), calibrate=radiographs(40))
+    publication = publish_source(compact_source, tmp_path / "a.xrt", options)
+    refusal = r"is published with model\.fp32\.onnx; the gate refuses model\.cpu\.int8"
+    assert re.search(refusal, publication.refusal)
+    assert [c.built.variant.precision for c in publication.certification.refused] == ["int8", "int8"]
     assert (tmp_path / "a.xrt" / "model.fp32.onnx").is_file()
     assert not list((tmp_path / "a.xrt").glob("*int8*"))

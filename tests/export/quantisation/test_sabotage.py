@@ -7,9 +7,9 @@ import torch
 from export.parity import drawn, manifest_of, run, source_of
 from torch import nn
 
-from xrt.export.compilation import Request, compile_source
+from xrt.export.compile import Request, compile_source
+from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.gate import LIMITS, judge, measure
-from xrt.runtime.gate.evidence import phantom_inputs
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -19,7 +19,7 @@ def test_heatmaps_of_the_wrong_layer(precision):
     source = source_of(drawn(nn.Sequential(*trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 3))))
     right, wrong = (compile_source(source, Request((layer,))) for layer in ("3", "1"))
     images = phantom_inputs(6, 3, source.preprocessing).images
-    figures = measure(right.reference.answer(images), run(wrong, source, images), manifest_of(source, right.graph))
+    figures = measure(right.reference.outputs(images), run(wrong, source, images), manifest_of(source, right.graph))
     limits = {name: limit for name, limit in LIMITS[precision].items() if name != "peak"}
     verdict, reasons = judge(figures, limits, min_decisions=0)
     assert verdict == "failed"

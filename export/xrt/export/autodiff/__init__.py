@@ -1,7 +1,6 @@
 """Reverse-mode differentiation of ONNX graphs, in ordinary ONNX operators. The design note is README.md here."""
 
-from xrt.export.autodiff.emitter import Emitter, Tensor
-from xrt.export.autodiff.engine import gradients
+from xrt.export.autodiff.engine import backward
 from xrt.export.autodiff.table import VJPS
 
-__all__ = ["VJPS", "Emitter", "Tensor", "gradients"]
+__all__ = ["VJPS", "backward"]

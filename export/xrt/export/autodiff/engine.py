@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from xrt.export.autodiff import rules as _rules  # noqa: F401  (fills the table)
-from xrt.export.autodiff.emitter import Emitter, Tensor
 from xrt.export.autodiff.table import VJPS, Call
+from xrt.export.ir.emitter import Emitter, Tensor
 from xrt.runtime.errors import ModelError
 
 
-def gradients(emit: Emitter, output: ir.Value, targets: Sequence[ir.Value], seed: Tensor) -> list[Tensor]:
+def backward(emit: Emitter, output: ir.Value, targets: Sequence[ir.Value], seed: Tensor) -> list[Tensor]:
     """The gradient of `output` with respect to each target, contracted with `seed`.
 
     `seed` has shape [C, *output.shape] with 1 for constant axes; so do the results, [C, *target.shape]. The emitted
@@ -20,32 +20,32 @@ def gradients(emit: Emitter, output: ir.Value, targets: Sequence[ir.Value], seed
     target does not reach the output.
     """
     nodes = list(emit.graph)
-    carrying = _downstream(nodes, targets)
+    dependent = _downstream(nodes, targets)
     cotangents: dict[ir.Value, Tensor] = {output: seed}
     for node in reversed(nodes):
         arriving = [cotangents.get(value) for value in node.outputs]
-        needed = tuple(value is not None and value in carrying for value in node.inputs)
+        needed = tuple(value is not None and value in dependent for value in node.inputs)
         if not any(needed) or all(g is None for g in arriving):
             continue
         for value, g in zip(node.inputs, _apply(node, emit, arriving, needed), strict=False):
-            if value is None or g is None or value not in carrying:
+            if value is None or g is None or value not in dependent:
                 continue
             cotangents[value] = emit("Add", cotangents[value], g) if value in cotangents else g
     for target in targets:
         if target not in cotangents:
             raise ModelError(
-                f"target layer {target.name!r} does not reach the logits: choose another with --target-layer"
+                f"target layer {target.name!r} does not reach the {output.name}: choose another with --target-layer"
             )
     return [cotangents[target] for target in targets]
 
 
 def _downstream(nodes: Sequence[ir.Node], targets: Sequence[ir.Value]) -> set[ir.Value]:
     """The targets and every value that depends on one of them."""
-    carrying = set(targets)
+    dependent = set(targets)
     for node in nodes:
-        if any(value in carrying for value in node.inputs if value is not None):
-            carrying.update(node.outputs)
-    return carrying
+        if any(value in dependent for value in node.inputs if value is not None):
+            dependent.update(node.outputs)
+    return dependent
 
 
 def _apply(

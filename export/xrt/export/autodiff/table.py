@@ -8,7 +8,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from xrt.export.autodiff.emitter import Batch, Emitter, Shape, Tensor, shape_of
+from xrt.export.ir.emitter import Emitter, Tensor
+from xrt.export.ir.shapes import Batch, Shape, shape_of
 from xrt.runtime.errors import ModelError
 
 
@@ -31,13 +32,15 @@ class Call:
     def g(self) -> Tensor:
         """The cotangent of the first output."""
         cotangent = self.cotangents[0]
-        assert cotangent is not None
+        if cotangent is None:
+            raise ModelError(f"node {self.node.name!r}: its first output is not used on the way to the logits")
         return cotangent
 
     def x(self, index: int = 0) -> Tensor:
         """A forward input that must be there."""
-        tensor = self.inputs[index]
-        assert tensor is not None
+        tensor = self.inputs[index] if index < len(self.inputs) else None
+        if tensor is None:
+            raise ModelError(f"node {self.node.name!r}: {self.node.op_type} lacks its input {index}")
         return tensor
 
     def attribute(self, name: str, default: Any = None) -> Any:
@@ -48,24 +51,23 @@ class Call:
     def input_shape(self, index: int = 0) -> Shape:
         """The shape of a forward input, axes as in the forward graph."""
         value = self.node.inputs[index]
-        assert value is not None
-        return shape_of(value)
+        return self.x(index).shape if value is None else shape_of(value)
 
     def integers(self, name: str, index: int) -> list[int] | None:
         """A list that is an attribute in older operator sets and an input in newer ones; None where it is left out.
 
         Raises ModelError when it is computed at run time.
         """
-        given = self.attribute(name)
-        if given is None and index < len(self.inputs) and self.inputs[index] is not None:
+        numbers = self.attribute(name)
+        if numbers is None and index < len(self.inputs) and self.inputs[index] is not None:
             array = self.x(index).array
             if array is None:
                 raise ModelError(
                     f"node {self.node.name!r}: the {name} of {self.node.op_type} are computed at run time: export with "
                     "static sizes"
                 )
-            given = array.reshape(-1).tolist()
-        return None if given is None else [int(value) for value in given]
+            numbers = array.reshape(-1).tolist()
+        return None if numbers is None else [int(value) for value in numbers]
 
     def spatial_sizes(self, index: int = 0) -> list[int]:
         """The sizes behind batch and channels of a forward input. Raises ModelError when one is dynamic."""

@@ -9,78 +9,73 @@ are one 1×1 convolution of the activation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.tape import Tape
 
-from xrt.export.autodiff import Emitter, Tensor, gradients
+from xrt.export.autodiff import backward
+from xrt.export.cams.explained import Explained
 from xrt.export.cams.methods import METHODS
+from xrt.export.ir.emitter import Emitter, Tensor
+from xrt.export.ir.names import CAM_CLASSES
 from xrt.export.targets.layer_names import nearest_module
 from xrt.export.targets.target import Target
 from xrt.runtime.bundle.manifest import CamMethod, CamSpec, GraphSpec
 
-CAM_CLASSES = "cam_classes"
 
-
-@dataclass(frozen=True)
-class Explained:
-    """Which logits the maps explain: those listed, or the `top_k` highest of each image.
-
-    `signs` holds +1 for every logit, or -1 where the map explains its absence (the negative class of a one-logit
-    model).
-    """
-
-    signs: tuple[float, ...]
-    classes: tuple[int, ...] | None = None
-    top_k: int | None = None
-
-
-def explain(
+def describe_heatmaps(
     model: ir.Model, targets: Sequence[Target], explained: Explained, methods: Sequence[CamMethod] = ("gradcam",)
 ) -> GraphSpec:
-    """Append the maps of every method at each target to the model's graph, in place; returns its description.
+    """The description of a graph with the maps of every method at each target.
 
     The first target's maps by the first method are the output `cams`; further ones are `cams.<layer>`,
-    `cams.<method>` or `cams.<layer>.<method>`. Raises ModelError when an operator has no rule or a target does not
-    reach the logits.
+    `cams.<method>` or `cams.<layer>.<method>`.
     """
     graph = model.graph
-    logits = graph.outputs[0]
-    modules = [nearest_module(target.value) for target in targets]
-    emit = Emitter(graph)
-    seed = seed_of(emit, logits, explained)
-    found = gradients(emit, logits, [target.value for target in targets], seed)
     specs = []
-    for target, module, gradient in zip(targets, modules, found, strict=True):
-        layout = target.layout
-        activation = layout.as_map(emit, emit.of(target.value))
-        gradient = layout.as_map(emit, gradient)
+    for target in targets:
         for method in methods:
             parts = [target.layer] * (target is not targets[0]) + [method] * (method != methods[0])
-            name = ".".join(["cams", *parts])
-            _output(graph, METHODS[method](emit, activation, gradient), name)
             specs.append(
                 CamSpec(
-                    output=name,
+                    output=".".join(["cams", *parts]),
                     layer=target.layer,
                     tensor=str(target.value.name),
-                    module=module,
-                    channels=layout.channels,
-                    height=layout.height,
-                    width=layout.width,
+                    module=nearest_module(target.value),
+                    channels=target.layout.channels,
+                    height=target.layout.height,
+                    width=target.layout.width,
                     method=method,
                 )
             )
     return GraphSpec(
         image=str(graph.inputs[0].name),
-        logits=str(logits.name),
+        logits=str(graph.outputs[0].name),
         cams=tuple(specs),
         explained=explained.classes,
         top_k=explained.top_k,
         cam_classes=CAM_CLASSES if explained.top_k else None,
         opset=model.graph.opset_imports[""],
     )
+
+
+def add_heatmaps(model: ir.Model, targets: Sequence[Target], explained: Explained, cams: Sequence[CamSpec]) -> None:
+    """Append gradients and maps to the model's graph, in place, as `describe_heatmaps` describes them.
+
+    Raises ModelError when an operator has no rule or a target does not reach the logits.
+    """
+    graph = model.graph
+    logits = graph.outputs[0]
+    emit = Emitter(graph)
+    seed = seed_of(emit, logits, explained)
+    gradients = backward(emit, logits, [target.value for target in targets], seed)
+    for target, gradient in zip(targets, gradients, strict=True):
+        activation = target.layout.as_map(emit, emit.of(target.value))
+        gradient = target.layout.as_map(emit, gradient)
+        for cam in cams:
+            if cam.tensor == target.value.name:
+                _add_output(emit, METHODS[cam.method](emit, activation, gradient), cam.output)
 
 
 def seed_of(emit: Emitter, logits: ir.Value, explained: Explained) -> Tensor:
@@ -104,18 +99,18 @@ def _top(emit: Emitter, scores: Tensor, k: int) -> Tensor:
     graph = emit.graph
     values, indices = ir.Value(name="explain/top_values"), ir.Value(name=CAM_CLASSES)
     size = emit.materialise(emit.constant([k], "int64"))
-    graph.append(
-        ir.node("TopK", [scores.value, size], {"axis": 1, "largest": 1, "sorted": 1}, outputs=[values, indices])
+    Tape(graph).op_multi_out(
+        "TopK", [scores.value, size], {"axis": 1, "largest": 1, "sorted": 1}, outputs=[values, indices]
     )
-    indices.shape, indices.dtype = ir.Shape([graph.outputs[0].shape[0], k]), ir.DataType.INT64  # type: ignore[index]
+    indices.shape, indices.dtype = ir.Shape([str(scores.shape[0]), k]), ir.DataType.INT64
     graph.outputs.append(indices)
     return Tensor((scores.shape[0], k), value=indices)
 
 
-def _output(graph: ir.Graph, tensor: Tensor, name: str) -> None:
-    value = tensor.value
-    assert value is not None
+def _add_output(emit: Emitter, maps: Tensor, name: str) -> None:
+    """Make maps [n, classes, h, w] an output of that name."""
+    value = emit.materialise(maps)
     value.name = name
-    value.shape = ir.Shape([graph.outputs[0].shape[0], *tensor.shape[1:]])  # type: ignore[index,list-item]
+    value.shape = ir.Shape([dim if isinstance(dim, int) else str(dim) for dim in maps.shape])
     value.dtype = ir.DataType.FLOAT
-    graph.outputs.append(value)
+    emit.graph.outputs.append(value)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xrt.export.autodiff import Emitter, Tensor
-from xrt.export.autodiff.emitter import Shape
+from xrt.export.ir.emitter import Emitter, Tensor
+from xrt.export.ir.shapes import Shape
 from xrt.runtime.bundle.manifest import CamMethod
 
 _ROWS, _COLUMNS = 3, 4
@@ -51,7 +51,7 @@ def grad_cam_plus_plus(emit: Emitter, activation: Tensor, gradient: Tensor) -> T
     # ReLU(G) is 0 where G is, so nothing need be masked; the quotient is finite there.
     share = emit("Mul", emit("Relu", gradient), emit("Div", squared, below))
     full: Shape = (share.shape[0], *activation.shape)
-    return _weighted(emit, activation, emit.total(share, full, [_ROWS, _COLUMNS]))
+    return _weighted(emit, activation, emit.reduce_sum(share, full, [_ROWS, _COLUMNS]))
 
 
 METHODS: dict[CamMethod, Callable[[Emitter, Tensor, Tensor], Tensor]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -12,31 +11,17 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
+from onnx_ir.tape import Tape
 
+from xrt.export.ir.constants import array_of
+from xrt.export.ir.limits import OPSET
+from xrt.export.ir.shapes import Batch, Dim, Shape, batch_input, broadcast, merged, shape_of
 from xrt.runtime.errors import ModelError
 
-OPSET = 18
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A dynamic size: `multiple` times the number of images, written `n` or `64*n` in a graph.
-
-    Window partitions and attention heads merge the batch axis with others, hence the multiple.
-    """
-
-    multiple: int = 1
-
-    def __str__(self) -> str:
-        return "n" if self.multiple == 1 else f"{self.multiple}*n"
-
-
-Dim = int | Batch
-Shape = tuple[Dim, ...]
 _FOLD_LIMIT = 2**26
 """Elements. A constant larger than this is left to the runtime instead of bloating the file."""
 
-_LEFT_TO_THE_RUNTIME = {"ConvTranspose"}
+_NOT_FOLDED = {"ConvTranspose"}
 """ONNX's reference evaluator rejects groups of more than one channel here; runtimes fold constants as well."""
 
 
@@ -59,82 +44,23 @@ class Tensor:
         return len(self.shape)
 
 
-def shape_of(value: ir.Value) -> Shape:
-    """The shape of a forward value. Raises ModelError when its rank or a size other than the batch is unknown."""
-    if value.shape is None:
-        raise ModelError(f"the shape of {value.name!r} is unknown: export with static spatial sizes")
-    return tuple(_dim(value, d) for d in value.shape)
-
-
-def _dim(value: ir.Value, dim: int | ir.SymbolicDim) -> Dim:
-    if isinstance(dim, int):
-        return dim
-    match = re.fullmatch(r"(?:(\d+)\*)?[A-Za-z_]\w*", str(dim.value))
-    if match is None or dim.value is None:
-        raise ModelError(f"{value.name!r} has the size {dim.value!r}: only the batch may be dynamic")
-    return Batch(int(match[1] or 1))
-
-
-def merged(dims: Sequence[Dim]) -> Dim:
-    """The size of several axes taken together. Raises ModelError when more than one of them is the batch."""
-    batches = [d for d in dims if isinstance(d, Batch)]
-    if len(batches) > 1:
-        raise ModelError("two axes grow with the batch: this is not supported")
-    product = prod(d for d in dims if isinstance(d, int)) * prod(d.multiple for d in batches)
-    return Batch(product) if batches else product
-
-
-_CONSTANTS = {
-    "value": None, "value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64",
-}  # fmt: skip
-"""The attributes in which a Constant node may hold numbers, and their type."""
-
-
-def array_of(value: ir.Value) -> np.ndarray | None:
-    """The numbers of an initialiser or Constant node; None for anything that is computed."""
-    if value.const_value is not None:
-        return value.const_value.numpy()
-    node = value.producer()
-    if node is not None and node.op_type == "Constant":
-        attribute = next(iter(node.attributes.values()), None)
-        if attribute is None or attribute.name not in _CONSTANTS:
-            return None
-        if attribute.name == "value":
-            return attribute.as_tensor().numpy()
-        return np.asarray(attribute.value, _CONSTANTS[attribute.name])
-    return None
-
-
-def broadcast(*shapes: Shape) -> Shape:
-    """The shape of an elementwise operation. Raises ValueError when the shapes do not fit."""
-    rank = max(map(len, shapes))
-    padded = [(1,) * (rank - len(s)) + s for s in shapes]
-    result: list[Dim] = []
-    for dims in zip(*padded, strict=True):
-        distinct = {d for d in dims if d != 1}
-        if len(distinct) > 1:
-            raise ValueError(f"shapes do not broadcast: {shapes}")
-        result.append(distinct.pop() if distinct else 1)
-    return tuple(result)
-
-
 class Emitter:
     """Appends nodes to a graph and keeps track of shapes. Names of what it emits begin with `prefix`."""
 
     def __init__(self, graph: ir.Graph, prefix: str = "explain") -> None:
         self.graph = graph
         self.prefix = prefix
+        self._tape = Tape(graph)
         self._count = 0
 
     def __call__(self, op: str, *inputs: Tensor, shape: Shape | None = None, **attributes: Any) -> Tensor:
         """Emit `op`; without `shape` the result has the inputs' broadcast shape. Constants fold at once."""
         shape = broadcast(*(t.shape for t in inputs)) if shape is None else shape
-        known = all(t.constant for t in inputs) and op not in _LEFT_TO_THE_RUNTIME
+        known = all(t.constant for t in inputs) and op not in _NOT_FOLDED
         if known and _elements(shape) <= _FOLD_LIMIT:
             return self.constant(_evaluate(op, [t.array for t in inputs if t.array is not None], attributes))
         value = ir.Value(name=self._name(op))
-        node = ir.node(op, [self.materialise(t) for t in inputs], attributes=attributes or None, outputs=[value])
-        self.graph.append(node)
+        self._tape.op(op, [self.materialise(t) for t in inputs], attributes or None, output=value)
         return Tensor(shape, value=value)
 
     def of(self, value: ir.Value) -> Tensor:
@@ -151,13 +77,10 @@ class Emitter:
         """The graph's value for a tensor; a constant becomes an initialiser."""
         if tensor.value is not None:
             return tensor.value
-        assert tensor.array is not None
-        value = ir.Value(name=self._name("constant"), const_value=ir.tensor(np.asarray(tensor.array, order="C")))
-        value.const_value.name = value.name  # type: ignore[union-attr]
-        value.shape = ir.Shape(tensor.array.shape)
-        value.dtype = ir.DataType.from_numpy(tensor.array.dtype)
-        self.graph.register_initializer(value)
-        return value
+        if tensor.array is None:
+            raise ValueError("a tensor is either a value of the graph or a constant; this one is neither")
+        name = self._name("constant")
+        return self._tape.initializer(ir.tensor(np.asarray(tensor.array, order="C"), name=name), name)
 
     def reshape(self, tensor: Tensor, shape: Shape) -> Tensor:
         """Reshape; the batch is left to be inferred. Raises ModelError when more than one axis grows with it."""
@@ -180,16 +103,16 @@ class Emitter:
         shape = tuple(1 if i in axes else d for i, d in enumerate(tensor.shape))
         return self(op, tensor, self.constant(np.array(axes, dtype=np.int64)), shape=shape, keepdims=1)
 
-    def total(self, tensor: Tensor, full: Shape, axes: Sequence[int]) -> Tensor:
+    def reduce_sum(self, tensor: Tensor, full: Shape, axes: Sequence[int]) -> Tensor:
         """Sum over `axes`, which stay as size 1; an axis held as constant counts with its extent in `full`.
 
         Raises ModelError when the extent of a constant axis is the batch.
         """
-        held = [i for i in axes if tensor.shape[i] != 1]
+        varying = [i for i in axes if tensor.shape[i] != 1]
         implied = [full[i] for i in axes if tensor.shape[i] == 1]
         if any(isinstance(d, Batch) for d in implied):
             raise ModelError("a gradient that is constant over the batch is summed over it: this is not supported")
-        tensor = self.reduce("ReduceSum", tensor, held)
+        tensor = self.reduce("ReduceSum", tensor, varying)
         factor = prod(d for d in implied if isinstance(d, int))
         return tensor if factor == 1 else self("Mul", tensor, self.constant(float(factor), "float32"))
 
@@ -216,8 +139,7 @@ class Emitter:
 
     def _batch(self) -> Tensor:
         """The number of images, int64 [1]."""
-        image = next(v for v in self.graph.inputs if v.shape is not None and isinstance(_dim(v, v.shape[0]), Batch))
-        return self("Shape", self.of(image), shape=(1,), start=0, end=1)
+        return self("Shape", self.of(batch_input(self.graph)), shape=(1,), start=0, end=1)
 
     def _name(self, op: str) -> str:
         self._count += 1

@@ -1,9 +1,11 @@
-"""What one ONNX file of a bundle may be."""
+"""What one ONNX file of a bundle may be: operator set, IR version, size; and writing one."""
 
 from __future__ import annotations
 
 from xrt.runtime.errors import ModelError
 
+OPSET = 18
+"""The operator set of every graph that is written."""
 MAX_IR_VERSION = 10
 """The newest that TensorRT 10.3 reads."""
 MAX_WEIGHT_BYTES = 2**31 - 2**20

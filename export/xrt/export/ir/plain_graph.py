@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu, first_line
+from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu, onnxruntime_errors
 from xrt.runtime.errors import BackendError
 
 
@@ -15,21 +15,17 @@ class PlainGraph:
     """Any graph, run by ONNX Runtime as it is written, unoptimised. Raises BackendError when that cannot be."""
 
     def __init__(self, model: bytes) -> None:
-        if reason := OnnxRuntimeCpu().lacks():
+        if reason := OnnxRuntimeCpu().unavailable_reason():
             raise BackendError(reason)
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         settings.log_severity_level = 4
-        try:
+        with onnxruntime_errors("refuses the graph"):
             self._session: Any = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise BackendError(f"ONNX Runtime refuses the graph: {first_line(error)}") from error
 
     def run(self, inputs: dict[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
         """The outputs of these names."""
-        try:
+        with onnxruntime_errors("failed while running"):
             return dict(zip(outputs, self._session.run(list(outputs), inputs), strict=True))
-        except Exception as error:
-            raise BackendError(f"ONNX Runtime failed while running: {first_line(error)}") from error

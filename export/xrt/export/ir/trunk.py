@@ -8,21 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 
-from xrt.export.graphs.face import FACE
-from xrt.export.graphs.settling import dependents
+from xrt.export.ir.dependence import dependents
+from xrt.export.ir.names import NORMALISE
 from xrt.runtime.bundle.manifest import GraphSpec
 from xrt.runtime.errors import ModelError
-
-
-def opened(data: bytes) -> ir.Model:
-    """The graph of a file, every node with a name of its own and every value with a type."""
-    model = ir.from_proto(onnx.shape_inference.infer_shapes(onnx.load_from_string(data)))
-    passes.NameFixPass()(model)
-    return model
 
 
 def trunk_of(model: ir.Model, spec: GraphSpec) -> list[ir.Node]:
@@ -32,17 +23,17 @@ def trunk_of(model: ir.Model, spec: GraphSpec) -> list[ir.Node]:
     """
     graph = model.graph
     _, pixels = dependents(graph)
-    wanted = _named(graph, {cam.tensor for cam in spec.cams})
-    found: list[ir.Node] = []
+    needed = _tensors(graph, {cam.tensor for cam in spec.cams})
+    nodes: list[ir.Node] = []
     for node in reversed(list(graph)):
-        if wanted.intersection(node.outputs):
-            wanted.update(v for v in node.inputs if v is not None)
-            if pixels.intersection(node.outputs) and not str(node.outputs[0].name).startswith(FACE):
-                found.append(node)
-    return found[::-1]
+        if needed.intersection(node.outputs):
+            needed.update(v for v in node.inputs if v is not None)
+            if pixels.intersection(node.outputs) and not str(node.outputs[0].name).startswith(NORMALISE):
+                nodes.append(node)
+    return nodes[::-1]
 
 
-def _named(graph: ir.Graph, names: Collection[str]) -> set[ir.Value]:
+def _tensors(graph: ir.Graph, names: Collection[str]) -> set[ir.Value]:
     values = {value.name: value for node in graph for value in node.outputs}
     if missing := [name for name in names if name not in values]:
         raise ModelError(f"the graph has no tensor {missing[0]!r}, which its heatmaps explain")

@@ -1,1 +1,1 @@
-"""From a torch module to a settled ONNX graph with the uint8 face."""
+"""Passes over a classifier's graph, each with what it requires and ensures; `order` lists them."""

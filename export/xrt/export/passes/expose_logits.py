@@ -1,4 +1,4 @@
-"""The end of a graph: logits as [n, classes], with a final softmax or sigmoid peeled off.
+"""The end of a graph: logits as [n, classes], with a final softmax or sigmoid removed.
 
 A heatmap explains a logit. Behind a saturated sigmoid or a softmax the gradient vanishes or mixes classes, so what
 comes behind the logits is taken off the graph; the runtime applies it.
@@ -11,15 +11,19 @@ from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import PassResult
+from onnx_ir.tape import Tape
 
-from xrt.export.autodiff.emitter import Batch, Dim, shape_of
-from xrt.export.targets.layout import MIXING
+from xrt.export.ir.constants import initializer
+from xrt.export.ir.names import LOGITS
+from xrt.export.ir.operators import MIXING, VALUE_KEEPING
+from xrt.export.ir.shapes import Batch, Dim, shape_of
+from xrt.export.passes.base import GraphPass
+from xrt.export.passes.resolve_shapes import observed_output
 from xrt.runtime.errors import ModelError
 
 Activation = Literal["softmax", "sigmoid"]
 _ACTIVATIONS: dict[str, Activation] = {"LogSoftmax": "softmax", "Sigmoid": "sigmoid", "Softmax": "softmax"}
-SHAPING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
-"""Operators that leave the numbers as they are."""
 
 
 def final_activation(graph: ir.Graph) -> tuple[ir.Value, Activation | None]:
@@ -28,63 +32,77 @@ def final_activation(graph: ir.Graph) -> tuple[ir.Value, Activation | None]:
     while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
         if node.op_type in _ACTIVATIONS:
             return node.inputs[0], _ACTIVATIONS[node.op_type]
-        if node.op_type not in SHAPING:
+        if node.op_type not in VALUE_KEEPING:
             break
         value = node.inputs[0]
     return graph.outputs[0], None
 
 
-def expose_logits(model: ir.Model, observed: np.ndarray) -> tuple[str, Activation | None]:
-    """Make the logits [n, classes] the only output, called `logits`, in place.
+class ExposeLogits(GraphPass):
+    """Make the logits [n, classes] the only output, called `logits`.
 
-    `observed` is its output for a few images. Returns the name that the logits had in the graph before, and the
-    activation that was behind them. Raises ModelError when the output is no such thing, probabilities of another
-    making included.
+    Afterwards `name` is what the logits were called before, and `activation` what was behind them, if anything.
     """
-    graph = model.graph
-    value, activation = final_activation(graph)
-    if activation is None and (sign := _sign_of_probabilities(graph, observed)):
-        raise ModelError(
-            f"output {graph.outputs[0].name!r} holds probabilities ({sign}), and no softmax or sigmoid alone makes "
-            "them that could be taken off: heatmaps explain logits, so export a model that returns those"
-        )
-    name, shape = str(value.name), shape_of(value)
-    sizes = [d for d in shape[1:] if isinstance(d, int) and d != 1]
-    grown = any(isinstance(d, Batch) for d in shape[1:])
-    if not shape or shape[0] != Batch() or grown or len(sizes) > 1 or 0 in sizes:
-        raise ModelError(
-            f"output {graph.outputs[0].name!r} has the shape [{', '.join(map(str, shape))}], not one logit for each "
-            "class, [n, classes]: name the logits with --output, or wrap the model"
-        )
-    if value.dtype is None:
-        value.dtype = ir.DataType.FLOAT
-    if (kind := value.dtype) != ir.DataType.FLOAT:
-        raise ModelError(f"the logits {name!r} are {ir.DataType(kind).name.lower()}: export the model in float32")
-    if activation == "softmax" and not _over_classes(value, sizes):
-        raise ModelError(
-            f"the softmax behind {name!r}, [{', '.join(map(str, shape))}], is not over its classes: export without it"
-        )
-    if len(shape) != 2:
-        columns = ir.Value(
-            name="logits/columns", const_value=ir.tensor(np.array([-1, *(sizes or [1])], dtype=np.int64))
-        )
-        columns.shape, columns.dtype = ir.Shape([2]), ir.DataType.INT64
-        graph.register_initializer(columns)
-        flat = ir.node("Reshape", [value, columns])
-        graph.append(flat)
-        value = flat.outputs[0]
-        value.dtype, value.shape = ir.DataType.FLOAT, ir.Shape([str(shape[0]), *(sizes or [1])])
-    graph.outputs[:] = [value]
-    for node in graph:
-        for output in node.outputs:
-            if output.name == "logits" and output is not value:
-                output.name = "logits/activated"
-    value.name = "logits"
-    return name, activation
+
+    def __init__(self) -> None:
+        self.name = LOGITS
+        self.activation: Activation | None = None
+
+    def requires(self, model: ir.Model) -> None:
+        """The output has a shape, and holds no probabilities but those of a softmax or sigmoid. Raises ModelError."""
+        graph = model.graph
+        value, activation = final_activation(graph)
+        shape_of(value)
+        if activation is None and (sign := _sign_of_probabilities(graph, observed_output(model))):
+            raise ModelError(
+                f"output {graph.outputs[0].name!r} holds probabilities ({sign}), and no softmax or sigmoid alone makes "
+                "them that could be taken off: heatmaps explain logits, so export a model that returns those"
+            )
+
+    def call(self, model: ir.Model) -> PassResult:
+        """Raises ModelError when the output is not one logit for each class."""
+        graph = model.graph
+        value, self.activation = final_activation(graph)
+        self.name, shape = str(value.name), shape_of(value)
+        sizes = [d for d in shape[1:] if isinstance(d, int) and d != 1]
+        grown = any(isinstance(d, Batch) for d in shape[1:])
+        if not shape or shape[0] != Batch() or grown or len(sizes) > 1 or 0 in sizes:
+            raise ModelError(
+                f"output {graph.outputs[0].name!r} has the shape [{', '.join(map(str, shape))}], not one logit for "
+                "each class, [n, classes]: name the logits with --output, or wrap the model"
+            )
+        if value.dtype is None:
+            value.dtype = ir.DataType.FLOAT
+        if (kind := value.dtype) != ir.DataType.FLOAT:
+            raise ModelError(
+                f"the logits {self.name!r} are {ir.DataType(kind).name.lower()}: export the model in float32"
+            )
+        if self.activation == "softmax" and not _over_classes(value, sizes):
+            raise ModelError(
+                f"the softmax behind {self.name!r}, [{', '.join(map(str, shape))}], is not over its classes: export "
+                "without it"
+            )
+        if len(shape) != 2:
+            columns = initializer(graph, f"{LOGITS}/columns", np.array([-1, *(sizes or [1])], dtype=np.int64))
+            value = Tape(graph).op("Reshape", [value, columns])
+            value.dtype, value.shape = ir.DataType.FLOAT, ir.Shape([str(shape[0]), *(sizes or [1])])
+        graph.outputs[:] = [value]
+        for node in graph:
+            for output in node.outputs:
+                if output.name == LOGITS and output is not value:
+                    output.name = f"{LOGITS}/activated"
+        value.name = LOGITS
+        return PassResult(model, True)
+
+    def ensures(self, model: ir.Model) -> None:
+        """One output, `logits`, [n, classes]."""
+        (logits,) = model.graph.outputs
+        if logits.name != LOGITS or logits.shape is None or len(logits.shape) != 2:
+            raise ValueError(f"the output is {logits}")
 
 
 def _sign_of_probabilities(graph: ir.Graph, output: np.ndarray) -> str | None:
-    """What betrays probabilities, or their logarithms, in a few outputs; None where nothing does."""
+    """The sign of probabilities, or of their logarithms, in a few outputs; None where there is none."""
     rows = output.reshape(len(output), -1).astype(np.float64)
     shares = rows if (rows >= 0).all() else np.exp(rows) if (rows <= 0).all() else np.zeros_like(rows)
     if rows.shape[1] > 1 and np.allclose(shares.sum(1), 1, atol=1e-4):
@@ -97,13 +115,13 @@ def _sign_of_probabilities(graph: ir.Graph, output: np.ndarray) -> str | None:
 def _behind_the_last_weights(graph: ir.Graph) -> set[str]:
     """The operators on the way from the last products with weights to the output."""
     operators: set[str] = set()
-    waiting, seen = [graph.outputs[0]], set[ir.Value]()
+    waiting, visited = [graph.outputs[0]], set[ir.Value]()
     while waiting:
         node = (value := waiting.pop()).producer()
-        if node is not None and node.op_type not in MIXING and value not in seen:
+        if node is not None and node.op_type not in MIXING and value not in visited:
             operators.add(node.op_type)
             waiting.extend(v for v in node.inputs if v is not None)
-        seen.add(value)
+        visited.add(value)
     return operators
 
 
@@ -111,8 +129,6 @@ def _over_classes(logits: ir.Value, sizes: Sequence[Dim]) -> bool:
     """Whether the softmax that reads these logits normalises the one axis that is longer than 1."""
     shape = shape_of(logits)
     axes = [
-        node.attributes["axis"].value if "axis" in node.attributes else -1
-        for node, _ in logits.uses()
-        if _ACTIVATIONS.get(node.op_type) == "softmax"
+        node.attributes.get_int("axis", -1) for node, _ in logits.uses() if _ACTIVATIONS.get(node.op_type) == "softmax"
     ]
     return not sizes or all(shape[axis] == sizes[0] for axis in axes)

@@ -1,45 +1,95 @@
-"""Operators that came after opset 18, written in those that it has; ONNX's own converter knows no way back for them.
+"""The operator set of a file: raised or lowered to the one that is written.
 
-Gelu(x) = x/2 · (1 + erf(x/√2)), or with `approximate="tanh"` x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))): Hendrycks
-and Gimpel 2016, arXiv 1606.08415. GroupNormalization of opset 21 is instance normalisation of the groups, then a scale
-and a shift of each channel: Wu and He 2018, arXiv 1803.08494.
+ONNX's converter raises. It knows no way back for operators that came later, which are first written in those that
+opset 18 has. Gelu(x) = x/2 · (1 + erf(x/√2)), or with `approximate="tanh"` x/2 · (1 + tanh(√(2/π) · (x +
+0.044715 x³))): Hendrycks and Gimpel 2016, arXiv 1606.08415. GroupNormalization of opset 21 is instance normalisation
+of the groups, then a scale and a shift of each channel: Wu and He 2018, arXiv 1803.08494.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from math import pi, sqrt
 from typing import Any
 
 import onnx
+import onnx.version_converter
+import onnx_ir as ir
+from onnx_ir.passes import PassResult
 
-from xrt.export.autodiff.emitter import OPSET
+from xrt.export.ir.limits import OPSET
+from xrt.export.passes.base import GraphPass
+from xrt.runtime._io import first_line
+from xrt.runtime.errors import ModelError
 
 
-def lower(model: onnx.ModelProto) -> None:
+class ConvertOpset(GraphPass):
+    """Write the graph in opset 18, with the shapes that ONNX infers."""
+
+    def requires(self, model: ir.Model) -> None:
+        """Nothing computes in half precision: gradients are emitted in float32. Raises ModelError."""
+        half = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
+        kinds = [(name, value.dtype) for name, value in model.graph.initializers.items()]
+        kinds += [
+            (node.outputs[0].name, ir.DataType(node.attributes.get_int("to", 0)))
+            for node in model.graph
+            if node.op_type == "Cast"
+        ]
+        for name, kind in kinds:
+            if kind is not None and kind in half:
+                raise ModelError(f"{name!r} is {half[kind]}: export the model in float32")
+
+    def call(self, model: ir.Model) -> PassResult:
+        """Raises ModelError when ONNX cannot convert the graph."""
+        converted = ir.from_proto(_converted(ir.to_proto(model)))
+        model.graph = converted.graph
+        return PassResult(model, True)
+
+    def ensures(self, model: ir.Model) -> None:
+        """The operator set is the one that is written."""
+        if model.opset_imports.get("") != OPSET:
+            raise ValueError(f"the graph is of opset {model.opset_imports.get('')}")
+
+
+def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
+    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
+    if version > OPSET:
+        _rewrite_newer(proto, version)
+    del proto.graph.value_info[:]
+    try:
+        if version == OPSET:
+            return onnx.shape_inference.infer_shapes(proto)
+        return onnx.version_converter.convert_version(proto, OPSET)
+    except Exception as error:  # the converter raises RuntimeError and its own
+        reason = re.sub(r"^.*?:\d+:\s*\S+:\s*", "", first_line(error))
+        raise ModelError(
+            f"the graph is of opset {version} and cannot be converted to {OPSET}: {reason}; export it again with "
+            f"{OPSET}"
+        ) from error
+
+
+def _rewrite_newer(proto: onnx.ModelProto, version: int) -> None:
     """Replace every Gelu and newer GroupNormalization of the graph, in place."""
-    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
-    if version <= OPSET:
-        return
     rules = {"Gelu": _gelu, "GroupNormalization": _group_norm if version >= 21 else None}
-    nodes = list(model.graph.node)
-    del model.graph.node[:]
+    nodes = list(proto.graph.node)
+    del proto.graph.node[:]
     for node in nodes:
         rule = None if node.domain else rules.get(node.op_type)
-        model.graph.node.extend([node] if rule is None else _lowered(node, rule))
+        proto.graph.node.extend([node] if rule is None else _lowered(node, rule))
 
 
 class _Body:
     """The nodes that take the place of one."""
 
     def __init__(self, node: onnx.NodeProto) -> None:
-        self.made: list[onnx.NodeProto] = []
+        self.nodes: list[onnx.NodeProto] = []
         self._node = node
 
     def __call__(self, op: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{self._node.output[0]}/{self._node.op_type.lower()}_{len(self.made)}"
-        self.made.append(
-            onnx.helper.make_node(op, inputs, [name], f"{self._node.name}/{op}_{len(self.made)}", **attributes)
+        name = f"{self._node.output[0]}/{self._node.op_type.lower()}_{len(self.nodes)}"
+        self.nodes.append(
+            onnx.helper.make_node(op, inputs, [name], f"{self._node.name}/{op}_{len(self.nodes)}", **attributes)
         )
         return name
 
@@ -53,7 +103,7 @@ class _Body:
 def _lowered(node: onnx.NodeProto, rule: Callable[[_Body, onnx.NodeProto], str]) -> list[onnx.NodeProto]:
     body = _Body(node)
     result = rule(body, node)
-    return [*body.made, onnx.helper.make_node("Identity", [result], [node.output[0]], name=node.name)]
+    return [*body.nodes, onnx.helper.make_node("Identity", [result], [node.output[0]], name=node.name)]
 
 
 def _gelu(emit: _Body, node: onnx.NodeProto) -> str:

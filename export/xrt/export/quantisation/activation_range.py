@@ -1,7 +1,7 @@
 """The range scan: how large the numbers become where a variant computes in fp16.
 
-Fp16 ends at 65504. A CPU computes the cast graph in float32 and so cannot show an overflow; the float32 graph, looked
-at tensor by tensor, can.
+Fp16 ends at 65504. A CPU computes the cast graph in float32 and so cannot show an overflow; the float32 graph,
+measured tensor by tensor, can.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 import onnx_ir as ir
 from jaxtyping import UInt8
 
-from xrt.export.autodiff.emitter import array_of
-from xrt.export.graphs.plain_graph import PlainGraph
+from xrt.export.ir.constants import array_of
+from xrt.export.ir.plain_graph import PlainGraph
 
 _BATCH = 8
 
@@ -21,14 +21,14 @@ _BATCH = 8
 def peaks(model: ir.Model, nodes: Sequence[ir.Node], images: UInt8[np.ndarray, "n 1 height width"]) -> dict[str, float]:
     """The largest magnitude of every float value that `nodes` of the float32 `model` read or give, by name."""
     values = dict.fromkeys(v for node in nodes for v in (*node.inputs, *node.outputs) if v is not None and v.name)
-    found: dict[str, float] = {}
+    magnitudes: dict[str, float] = {}
     computed: list[str] = []
     for value in values:
         array = array_of(value)
         if array is None and value.dtype == ir.DataType.FLOAT:
             computed.append(str(value.name))
         elif array is not None and array.dtype == np.float32:
-            found[str(value.name)] = float(np.abs(array).max(initial=0.0))
+            magnitudes[str(value.name)] = float(np.abs(array).max(initial=0.0))
     proto = ir.to_proto(model)
     del proto.graph.output[:]
     outputs = []
@@ -44,5 +44,5 @@ def peaks(model: ir.Model, nodes: Sequence[ir.Node], images: UInt8[np.ndarray, "
     for start in range(0, len(images), _BATCH):
         batch = graph.run({image: images[start : start + _BATCH]}, outputs)
         for name, peak in zip(computed, outputs, strict=True):
-            found[name] = float(np.maximum(found.get(name, 0.0), batch[peak]))
-    return found
+            magnitudes[name] = float(np.maximum(magnitudes.get(name, 0.0), batch[peak]))
+    return magnitudes

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -21,7 +22,7 @@ import numpy as np
 import onnx
 from jaxtyping import UInt8
 
-from xrt.export.quiet import quiet
+from xrt.export.silence import silence
 from xrt.runtime.errors import MissingDependency
 
 Target = Literal["cpu", "gpu"]
@@ -73,8 +74,8 @@ class OnnxRuntimeStatic(Quantiser):
     ) -> onnx.ModelProto:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-        held = set(trunk)
-        products = [node.name for node in model.graph.node if node.name in held and node.op_type in PRODUCTS]
+        names = set(trunk)
+        products = [node.name for node in model.graph.node if node.name in names and node.op_type in PRODUCTS]
         # Every tensor of a batch is held in memory while it is looked at: one batch at a time. Entropy's histograms
         # would grow with each range that they meet, and its search with their square: all batches at once.
         stride = 1
@@ -88,7 +89,7 @@ class OnnxRuntimeStatic(Quantiser):
         }
         if target == "gpu":
             options |= {"ActivationSymmetric": True, "WeightSymmetric": True}
-        with tempfile.TemporaryDirectory() as folder, quiet(_progress()):
+        with tempfile.TemporaryDirectory() as folder, silence(_terminal()):
             out = Path(folder) / "quantised.onnx"
             quantize_static(
                 model,
@@ -123,20 +124,18 @@ class Nncf(Quantiser):
     ) -> onnx.ModelProto:
         if importlib.util.find_spec("nncf") is None:
             raise MissingDependency("this quantiser is not installed: pip install 'xrt-export[nncf]'")
-        # Read when it is imported. Nothing leaves the hospital.
-        os.environ["NNCF_CI"] = "1"
-        with quiet(_progress()):
+        with _without_telemetry(), silence(_terminal()):
             import nncf
 
-            held = set(trunk)
-            operators = {node.op_type for node in model.graph.node if node.name in held}
+            names = set(trunk)
+            operators = {node.op_type for node in model.graph.node if node.name in names}
             dataset = nncf.Dataset(list(_batches(images)), lambda batch: {model.graph.input[0].name: batch})
             return nncf.quantize(
                 model,
                 dataset,
                 subset_size=-(-len(images) // _BATCH),
                 model_type=nncf.ModelType.TRANSFORMER if "LayerNormalization" in operators else None,
-                ignored_scope=nncf.IgnoredScope(names=[n.name for n in model.graph.node if n.name not in held]),
+                ignored_scope=nncf.IgnoredScope(names=[n.name for n in model.graph.node if n.name not in names]),
             )
 
 
@@ -146,6 +145,20 @@ QUANTISERS: dict[str, Quantiser] = {
         OnnxRuntimeStatic("MinMax"), OnnxRuntimeStatic("Entropy"), OnnxRuntimeStatic("Percentile"), Nncf(),
     )
 }  # fmt: skip
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """NNCF reads the variable when it is imported. Nothing leaves the hospital."""
+    before = os.environ.get("NNCF_CI")
+    os.environ["NNCF_CI"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["NNCF_CI"]
+        else:
+            os.environ["NNCF_CI"] = before
 
 
 def _reader(name: str, images: Images) -> Any:
@@ -174,6 +187,6 @@ def _batches(images: Images) -> Iterator[np.ndarray]:
     return (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
 
 
-def _progress() -> TextIO | None:
+def _terminal() -> TextIO | None:
     """Where the libraries may show how far they are: to a person who is watching."""
     return sys.stderr if sys.stderr.isatty() else None

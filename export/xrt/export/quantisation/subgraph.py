@@ -1,6 +1,6 @@
-"""Taking the trunk out of a graph for a quantiser, and putting what it made of it back.
+"""Extracting the trunk of a graph for a quantiser, and inserting the quantised trunk again.
 
-A quantiser looks at every tensor of the graph that it is given. The gradients of a transformer's attention, for
+A quantiser observes every tensor of the graph that it gets. The gradients of a transformer's attention, for
 fourteen classes, would take gigabytes, and none of them is quantised.
 """
 
@@ -13,13 +13,13 @@ import onnx
 from xrt.runtime.errors import ModelError
 
 
-def trunk_alone(model: onnx.ModelProto, trunk: Collection[str]) -> onnx.ModelProto:
+def extract(model: onnx.ModelProto, trunk: Collection[str]) -> onnx.ModelProto:
     """The nodes called `trunk` and all that they need; their outputs that others read are its outputs."""
     inside = _with_ancestors(model.graph, trunk)
     nodes = [node for node in model.graph.node if node.name in inside]
-    made = {name for node in nodes for name in node.output}
+    computed = {name for node in nodes for name in node.output}
     outside = [node for node in model.graph.node if node.name not in inside]
-    ends = dict.fromkeys(name for node in outside for name in node.input if name in made)
+    ends = dict.fromkeys(name for node in outside for name in node.input if name in computed)
     kinds = {value.name: value for value in model.graph.value_info}
     alone = onnx.ModelProto()
     alone.CopyFrom(model)
@@ -30,12 +30,12 @@ def trunk_alone(model: onnx.ModelProto, trunk: Collection[str]) -> onnx.ModelPro
     read = {name for node in nodes for name in node.input}
     graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in read)
     del graph.value_info[:]
-    graph.value_info.extend(value for name, value in kinds.items() if name in made and name not in ends)
+    graph.value_info.extend(value for name, value in kinds.items() if name in computed and name not in ends)
     return alone
 
 
-def grafted(model: onnx.ModelProto, trunk: Collection[str], quantised: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with what a quantiser made of `trunk_alone(model, trunk)` in its place.
+def insert(model: onnx.ModelProto, trunk: Collection[str], quantised: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with what a quantiser made of `extract(model, trunk)` in its place.
 
     Raises ModelError when a tensor that the rest reads is gone.
     """
@@ -47,39 +47,39 @@ def grafted(model: onnx.ModelProto, trunk: Collection[str], quantised: onnx.Mode
     graph.name = model.graph.name
     del graph.output[:], graph.value_info[:]
     graph.output.extend(model.graph.output)
-    held = {tensor.name: tensor for tensor in graph.initializer}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
     before = {tensor.name: tensor for tensor in model.graph.initializer}
-    made = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
+    computed = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
     for node in rest:
         copy = graph.node.add()
         copy.CopyFrom(node)
         for index, name in enumerate(copy.input):
             if name in before:
-                copy.input[index] = _kept(before[name], held, graph)
-            elif name and name not in made:
+                copy.input[index] = _kept(before[name], weights, graph)
+            elif name and name not in computed:
                 raise ModelError(f"the quantiser lost the tensor {name!r}, which the heatmaps read: choose another")
-        made.update(copy.output)
+        computed.update(copy.output)
     return whole
 
 
 def _with_ancestors(graph: onnx.GraphProto, trunk: Collection[str]) -> set[str]:
-    wanted = {name for node in graph.node if node.name in trunk for name in node.output}
+    needed = {name for node in graph.node if node.name in trunk for name in node.output}
     inside: set[str] = set()
     for node in reversed(graph.node):
-        if wanted.intersection(node.output):
+        if needed.intersection(node.output):
             inside.add(node.name)
-            wanted.update(node.input)
+            needed.update(node.input)
     return inside
 
 
-def _kept(tensor: onnx.TensorProto, held: dict[str, onnx.TensorProto], graph: onnx.GraphProto) -> str:
-    """The name under which the grafted graph holds a weight: its own, unless the quantiser has changed that one."""
+def _kept(tensor: onnx.TensorProto, weights: dict[str, onnx.TensorProto], graph: onnx.GraphProto) -> str:
+    """The name that a weight has in the whole graph: its own, unless the quantiser has changed that one."""
     name = tensor.name
-    while name in held and held[name].SerializeToString() != _renamed(tensor, name).SerializeToString():
+    while name in weights and weights[name].SerializeToString() != _renamed(tensor, name).SerializeToString():
         name = f"{name}/float"
-    if name not in held:
-        held[name] = _renamed(tensor, name)
-        graph.initializer.append(held[name])
+    if name not in weights:
+        weights[name] = _renamed(tensor, name)
+        graph.initializer.append(weights[name])
     return name
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
 
-from xrt.export.graphs.limits import MAX_IR_VERSION
-from xrt.export.precision.calibration import cached
-from xrt.export.precision.grafting import grafted, trunk_alone
-from xrt.export.precision.half import half_nodes, to_half, with_scaled_norms
-from xrt.export.precision.quantisers import QUANTISERS, Quantiser, Target
-from xrt.export.precision.ranges import peaks
-from xrt.export.precision.trunk import opened, trunk_of
+from xrt.export.ir.limits import MAX_IR_VERSION
+from xrt.export.ir.serialisation import parse
+from xrt.export.ir.trunk import trunk_of
+from xrt.export.passes.base import run_passes
+from xrt.export.passes.float16 import half_nodes
+from xrt.export.passes.order import float16_passes, scale_passes
+from xrt.export.quantisation.activation_range import peaks
+from xrt.export.quantisation.calibration import cached
+from xrt.export.quantisation.quantisers import QUANTISERS, Quantiser, Target
+from xrt.export.quantisation.subgraph import extract, insert
+from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.manifest import GraphSpec, Precision, Variant
-from xrt.runtime.bundle.writer import sha256_of
-from xrt.runtime.gate.evidence import EvidenceImages
+from xrt.runtime.certification.certify import BuiltVariant
+from xrt.runtime.certification.inputs import ValidationInputs
+from xrt.runtime.errors import UsageError
+from xrt.runtime.progress import SILENT, Progress
 
 CHOSEN: dict[Target, str] = {"cpu": "percentile", "gpu": "percentile"}
 """By the table of docs/precision.md."""
@@ -25,56 +31,54 @@ CHOSEN: dict[Target, str] = {"cpu": "percentile", "gpu": "percentile"}
 _SCHEME = "2"
 """To be raised when the same libraries are asked for something else: what was cached is then made again."""
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
-class Made:
-    """One file of a bundle. `scan` gives its fp16 peak on some images: the name of the tensor, and the magnitude."""
+class VariantRequest:
+    """Which files a bundle is to have.
 
-    variant: Variant
-    data: bytes
-    scan: Callable[[EvidenceImages], tuple[str, float]] | None = None
-
-
-def made_variants(
-    data: bytes,
-    spec: GraphSpec,
-    precisions: Sequence[Precision],
-    calibration: EvidenceImages | None,
-    progress: Progress = lambda message: None,
-    targets: Sequence[Target] = tuple(CHOSEN),
-) -> Iterator[Made]:
-    """The files for these precisions, made one after another from the float32 graph `data`.
-
-    int8 needs `calibration` and gives a file for each of `targets`. Raises MissingDependency.
+    int8 needs `calibration` and gives a file for each of `targets`. fp16 is scanned for large numbers on `inputs`, by
+    default on none.
     """
-    for precision in precisions:
+
+    precisions: Sequence[Precision] = ("fp32",)
+    calibration: ValidationInputs | None = None
+    inputs: ValidationInputs | None = None
+    targets: Sequence[Target] = tuple(CHOSEN)
+
+
+def build_variants(
+    data: bytes, spec: GraphSpec, request: VariantRequest, *, progress: Progress = SILENT
+) -> Iterator[BuiltVariant]:
+    """The files asked for, built one after another from the float32 graph `data`.
+
+    Raises MissingDependency, and UsageError for int8 without images to calibrate on.
+    """
+    for precision in request.precisions:
         if precision == "fp32":
-            yield Made(_variant(data, "fp32"), data)
+            yield BuiltVariant(_variant(data, "fp32"), data)
         elif precision == "fp16":
-            progress("casting to fp16")
-            yield _half(data, spec)
+            progress.step("casting to fp16")
+            yield _float16(data, spec, request.inputs, progress)
+        elif request.calibration is None:
+            raise UsageError("int8 is calibrated on radiographs: give some")
         else:
-            assert calibration is not None
-            for target in targets:
-                quantiser = QUANTISERS[CHOSEN[target]]
-                progress(f"calibrating int8 for a {target} on {len(calibration.images)} images ({quantiser.name})")
-                quantised = quantised_file(data, spec, quantiser, target, calibration)
-                yield Made(_variant(quantised, "int8", target), quantised)
+            for target in request.targets:
+                quantiser, count = QUANTISERS[CHOSEN[target]], len(request.calibration.images)
+                progress.step(f"calibrating int8 for a {target} on {count} images ({quantiser.name})")
+                quantised = quantised_file(data, spec, quantiser, target, request.calibration)
+                yield BuiltVariant(_variant(quantised, "int8", target), quantised)
 
 
 def quantised_file(
-    data: bytes, spec: GraphSpec, quantiser: Quantiser, target: Target, calibration: EvidenceImages
+    data: bytes, spec: GraphSpec, quantiser: Quantiser, target: Target, calibration: ValidationInputs
 ) -> bytes:
     """The int8 file of a graph, calibrated before or now."""
 
     def make() -> bytes:
-        model = opened(data)
+        model = parse(data)
         trunk = [str(node.name) for node in trunk_of(model, spec)]
         proto = ir.to_proto(model)
-        alone = trunk_alone(proto, trunk)
-        quantised = grafted(proto, trunk, quantiser.quantise(alone, trunk, calibration.images, target))
+        quantised = insert(proto, trunk, quantiser.quantise(extract(proto, trunk), trunk, calibration.images, target))
         quantised.ir_version = min(quantised.ir_version, MAX_IR_VERSION)
         onnx.checker.check_model(quantised, full_check=True)
         return quantised.SerializeToString()
@@ -82,16 +86,20 @@ def quantised_file(
     return cached([sha256_of(data), _SCHEME, quantiser.version(), target, onnx.__version__, *calibration.digests], make)
 
 
-def _half(data: bytes, spec: GraphSpec) -> Made:
-    model = with_scaled_norms(data, spec)
-    half = to_half(model, spec)
-
-    def scan(evidence: EvidenceImages) -> tuple[str, float]:
-        found = peaks(model, half_nodes(model, spec), evidence.images)
-        # A NaN is the worst of all.
-        return max(found.items(), key=lambda item: (item[1] != item[1], item[1]))
-
-    return Made(_variant(half, "fp16"), half, scan)
+def _float16(data: bytes, spec: GraphSpec, inputs: ValidationInputs | None, progress: Progress) -> BuiltVariant:
+    model = parse(data)
+    run_passes(model, scale_passes(spec))
+    half = model.clone()
+    run_passes(half, float16_passes(spec))
+    cast = ir.to_proto(half).SerializeToString()
+    variant = _variant(cast, "fp16")
+    if inputs is None:
+        return BuiltVariant(variant, cast)
+    magnitudes = peaks(model, half_nodes(model, spec), inputs.images)
+    # A NaN is the worst of all.
+    name, peak = max(magnitudes.items(), key=lambda item: (item[1] != item[1], item[1]))
+    progress.note(f"range scan: the largest number that {variant.file} computes in fp16 is {peak:.4g}, at {name}")
+    return BuiltVariant(variant, cast, peak)
 
 
 def _variant(data: bytes, precision: Precision, target: Target | None = None) -> Variant:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 
-from xrt.export.targets.layout import Layout
+from xrt.export.targets.activation_layout import ActivationLayout
 from xrt.runtime.bundle.manifest import CamMethod
 
 Map = Float[torch.Tensor, "n h w"]
@@ -40,7 +40,7 @@ METHODS: dict[CamMethod, Callable[[Activations, Activations], Map]] = {
 }
 
 
-def as_map(layout: Layout, tensor: Float[torch.Tensor, "n ..."]) -> Activations:
+def as_map(layout: ActivationLayout, tensor: Float[torch.Tensor, "n ..."]) -> Activations:
     """An activation [n, …] as a map [n, channels, height, width], extra tokens left out."""
     tensor = tensor.movedim(layout.channel_axis, 1)
     if tensor.ndim == 4:

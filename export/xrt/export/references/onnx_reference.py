@@ -1,4 +1,4 @@
-"""Reference answers for an ONNX file, of which there is no PyTorch model to ask.
+"""Reference outputs for an ONNX file, of which there is no PyTorch model.
 
 The logits are those of the file as it came, run by ONNX Runtime unoptimised, an image at a time. The CAMs are made in
 torch from the activation and its gradient, and that gradient is proved first: along random directions, the change of
@@ -16,17 +16,20 @@ import onnx_ir as ir
 import torch
 from jaxtyping import Float32, UInt8
 
-from xrt.export.autodiff import Emitter, gradients
-from xrt.export.cams.explain import CAM_CLASSES, Explained, seed_of
-from xrt.export.graphs.plain_graph import PlainGraph
+from xrt.export.autodiff import backward
+from xrt.export.cams.explained import Explained
+from xrt.export.cams.heatmaps import seed_of
+from xrt.export.ir.emitter import Emitter
+from xrt.export.ir.names import CAM_CLASSES
+from xrt.export.ir.plain_graph import PlainGraph
 from xrt.export.references.float64 import Float64Graph
 from xrt.export.references.maps import METHODS, as_map
 from xrt.export.references.reference import Reference, float_pixels
-from xrt.export.sources.source import OnnxFile
 from xrt.export.targets.target import Target
 from xrt.runtime.bundle.manifest import CamSpec
 from xrt.runtime.errors import ModelError
-from xrt.runtime.gate import Answers
+from xrt.runtime.outputs import ModelOutputs
+from xrt.train.models import Normalisation
 
 DIRECTIONS = 2
 STEP = 1e-6
@@ -36,46 +39,46 @@ TOLERANCE = 1e-3
 
 
 class OnnxReference(Reference):
-    """Answers of an ONNX file to uint8 images [n, 1, H, W].
+    """ModelOutputs of an ONNX file to uint8 images [n, 1, H, W].
 
-    `file` is the file, `logits_name` its logits; `model` the settled graph with the uint8 face, before it was
-    explained; `targets` are in that graph, `cams` name them. Raises ModelError when a gradient fails its proof.
+    `file` is the file, `logits_name` its logits; `model` the resolved graph with the uint8 input, without
+    heatmaps; `targets` are in that graph, `cams` name them. Raises ModelError when a gradient fails its proof.
     """
 
     name = "its own graph in ONNX Runtime fp32; gradients proved by float64 directional derivatives"
 
     def __init__(
         self,
-        file: OnnxFile,
+        file: bytes,
         logits_name: str,
         model: ir.Model,
         targets: Sequence[Target],
         cams: Sequence[CamSpec],
         explained: Explained,
-        mean: Sequence[float],
-        std: Sequence[float],
+        normalisation: Normalisation,
     ) -> None:
-        self._mean, self._std, self.explained = mean, std, explained
+        self._normalisation, self.explained = normalisation, explained
         self.cams, self._layouts = list(cams), {str(t.value.name): t.layout for t in targets}
-        original = _with_outputs(onnx.load_from_string(file.data), [logits_name])
-        held = {t.name for t in original.graph.initializer}
-        self._image = next(v.name for v in original.graph.input if v.name not in held)
-        self._original = PlainGraph(original.SerializeToString())
-        image = next(v for v in original.graph.input if v.name == self._image)
+        original = _with_outputs(onnx.load_from_string(file), [logits_name])
+        weights = {t.name for t in original.graph.initializer}
+        image = next(v for v in original.graph.input if v.name not in weights)
+        self._original, self._image = PlainGraph(original.SerializeToString()), image.name
         self._batch = image.type.tensor_type.shape.dim[0].dim_value or 1
         self._logits_name = logits_name
         self._forward = ir.to_proto(model)
         self._gradients = PlainGraph(self._with_gradients(model))
         self._proved = False
 
-    def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
+    def outputs(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> ModelOutputs:
         """Logits and CAMs of all images."""
         if not self._proved:
             self._prove(images[:2])
             self._proved = True
-        return Answers.joined([self._answer(images[i : i + batch_size]) for i in range(0, len(images), batch_size)])
+        return ModelOutputs.joined(
+            [self._outputs(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+        )
 
-    def _answer(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Answers:
+    def _outputs(self, images: UInt8[np.ndarray, "n 1 h w"]) -> ModelOutputs:
         found = self._run_gradients(images)
         cams = {}
         for spec in self.cams:
@@ -86,10 +89,10 @@ class OnnxReference(Reference):
                 for g in torch.from_numpy(found[f"gradient of {spec.tensor}"].copy())
             ]
             cams[spec.output] = torch.stack(maps, dim=1).relu().numpy()
-        return Answers(self._original_logits(images), cams, found.get(CAM_CLASSES))
+        return ModelOutputs(self._original_logits(images), cams, found.get(CAM_CLASSES))
 
     def _original_logits(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Float32[np.ndarray, "n logits"]:
-        pixels = float_pixels(images, self._mean, self._std).numpy()
+        pixels = float_pixels(images, self._normalisation).numpy()
         return np.concatenate([self._original_row(x) for x in pixels])
 
     def _original_row(self, pixels: Float32[np.ndarray, "channels h w"]) -> Float32[np.ndarray, "1 logits"]:
@@ -105,7 +108,7 @@ class OnnxReference(Reference):
         values = {v.name: v for node in graph for v in node.outputs}
         emit = Emitter(graph, "reference")
         targets = [values[name] for name in self._layouts]
-        found = gradients(emit, graph.outputs[0], targets, seed_of(emit, graph.outputs[0], self.explained))
+        found = backward(emit, graph.outputs[0], targets, seed_of(emit, graph.outputs[0], self.explained))
         for target, gradient in zip(targets, found, strict=True):
             named = ir.Value(name=f"gradient of {target.name}")
             graph.append(ir.node("Identity", [emit.materialise(gradient)], outputs=[named]))

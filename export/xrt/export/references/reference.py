@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from xrt.export.cams.explain import Explained
-from xrt.runtime.gate import Answers
+from xrt.export.cams.explained import Explained
+from xrt.runtime.outputs import ModelOutputs
+from xrt.train.models import Normalisation
 
 
 class Reference(ABC):
-    """Who answers for a model, and by what means."""
+    """A model that a bundle's variants are compared with; `name` says what computes it."""
 
     name: str
     explained: Explained
 
     @abstractmethod
-    def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
+    def outputs(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> ModelOutputs:
         """Logits and CAMs of all images."""
 
 
 def float_pixels(
-    images: UInt8[np.ndarray, "n 1 h w"], mean: Sequence[float], std: Sequence[float]
+    images: UInt8[np.ndarray, "n 1 h w"], normalisation: Normalisation
 ) -> Float[torch.Tensor, "n channels h w"]:
     """What a float model is given for uint8 images: (pixel / 255 - mean) / std for each channel, in float32."""
     grey = torch.from_numpy(images).to(torch.float64) / 255
-    centre, deviation = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (mean, std))
+    centre, deviation = (
+        torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (normalisation.mean, normalisation.std)
+    )
     return ((grey - centre) / deviation).to(torch.float32)
 
 

@@ -13,21 +13,22 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from xrt.export.cams.explain import Explained
+from xrt.export.cams.explained import Explained
 from xrt.export.references.maps import METHODS, as_map
 from xrt.export.references.reference import Reference, explained_classes, float_pixels
-from xrt.export.targets.layout import Layout
+from xrt.export.targets.activation_layout import ActivationLayout
 from xrt.runtime.bundle.manifest import CamSpec
 from xrt.runtime.errors import ModelError
-from xrt.runtime.gate import Answers
+from xrt.runtime.outputs import ModelOutputs
+from xrt.train.models import Normalisation
 
 
 class TorchReference(Reference):
-    """Answers of a PyTorch model to uint8 images [n, 1, H, W].
+    """ModelOutputs of a PyTorch model to uint8 images [n, 1, H, W].
 
     `module` gives the logits, `program` (its exported program) the gradients; `logits_name` is its node that gives
-    them where a final activation was peeled off. `cams` and `layouts` say which activations, how they lie and by
-    which method; `mean` and `std` are those of the graph.
+    them where a final activation was removed. `cams` and `layouts` say which activations, how they lie and by
+    which method.
     """
 
     def __init__(
@@ -36,29 +37,28 @@ class TorchReference(Reference):
         program: torch.export.ExportedProgram,
         logits_name: str | None,
         cams: Sequence[CamSpec],
-        layouts: Sequence[Layout],
+        layouts: Sequence[ActivationLayout],
         explained: Explained,
-        mean: Sequence[float],
-        std: Sequence[float],
+        normalisation: Normalisation,
     ) -> None:
         self.name = f"torch {torch.__version__.partition('+')[0]} autograd, fp32"
         self.module, self.program, self.logits_name = module.eval(), program, logits_name
         self.cams, self.layouts, self.explained = list(cams), list(layouts), explained
-        self.mean, self.std = mean, std
+        self.normalisation = normalisation
         self._tensors = list(dict.fromkeys(cam.tensor for cam in cams))
         self._tail = _Tail(program, self._tensors, logits_name)
 
     def pixels(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Float[torch.Tensor, "n channels h w"]:
         """The float input of the module for these images."""
-        return float_pixels(images, self.mean, self.std)
+        return float_pixels(images, self.normalisation)
 
-    def answer(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> Answers:
+    def outputs(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> ModelOutputs:
         """Logits and CAMs of all images. Raises ModelError when the exported program is not the module."""
-        batches = [self._answer(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
-        return Answers.joined(batches)
+        batches = [self._outputs(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+        return ModelOutputs.joined(batches)
 
     @torch.enable_grad()
-    def _answer(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Answers:
+    def _outputs(self, images: UInt8[np.ndarray, "n 1 h w"]) -> ModelOutputs:
         x = self.pixels(images)
         with torch.no_grad():
             output = self.module(x)
@@ -74,13 +74,13 @@ class TorchReference(Reference):
             gradients = dict(
                 zip(self._tensors, torch.autograd.grad(score, activations, retain_graph=True), strict=True)
             )
-            held = dict(zip(self._tensors, activations, strict=True))
-            for found, cam, layout in zip(maps, self.cams, self.layouts, strict=True):
-                a, g = (as_map(layout, t.detach()) for t in (held[cam.tensor], gradients[cam.tensor]))
-                found.append(METHODS[cam.method](a, g).relu())
+            by_name = dict(zip(self._tensors, activations, strict=True))
+            for of_cam, cam, layout in zip(maps, self.cams, self.layouts, strict=True):
+                a, g = (as_map(layout, t.detach()) for t in (by_name[cam.tensor], gradients[cam.tensor]))
+                of_cam.append(METHODS[cam.method](a, g).relu())
         cams = {cam.output: torch.stack(m, dim=1).float().numpy() for cam, m in zip(self.cams, maps, strict=True)}
         top = classes.numpy() if self.explained.top_k else None
-        return Answers(logits.detach().float().numpy(), cams, top)
+        return ModelOutputs(logits.detach().float().numpy(), cams, top)
 
 
 class _Tail(torch.fx.Interpreter):
@@ -117,11 +117,16 @@ class _Tail(torch.fx.Interpreter):
         """Run one node; the first target becomes the leaf from which gradients are taken."""
         value = super().run_node(n)
         if n.name in self._targets:
-            assert isinstance(value, torch.Tensor)
+            tensor = _as_tensor(value, n.name)
             if not torch.is_grad_enabled():
                 torch.set_grad_enabled(True)
-                value = value.detach().clone().requires_grad_()
+                value = tensor.detach().clone().requires_grad_()
         if n.name in self._targets or n.name == self._logits:
-            assert isinstance(value, torch.Tensor)
-            self._captured[n.name] = value
+            self._captured[n.name] = _as_tensor(value, n.name)
         return value
+
+
+def _as_tensor(value: object, name: str) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        raise ModelError(f"{name!r} of torch's program is a {type(value).__name__}, not a tensor: choose another layer")
+    return value

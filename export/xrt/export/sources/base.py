@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
-import torch
+import onnx_ir as ir
 
-from xrt.runtime.bundle.manifest import ClassSpec, InputStatistics, Preprocessing, Task
-from xrt.runtime.errors import UsageError
-
-
-@dataclass(frozen=True)
-class OnnxFile:
-    """A model of which only its graph is left. `output` names the logits where the file has several outputs."""
-
-    data: bytes
-    output: str | None = None
+from xrt.export.cams.explained import Explained
+from xrt.export.passes.expose_logits import Activation
+from xrt.export.references.reference import Reference
+from xrt.export.targets.target import Target
+from xrt.runtime.bundle.manifest import CamSpec, ClassSpec, InputStatistics, Preprocessing, Task
+from xrt.train.models import Normalisation
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,43 @@ class Description:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A classifier: a PyTorch `module` or, where none is left, an `onnx_file`.
+class SourceGraph(ABC):
+    """A source's float graph: one input [n, C, H, W], one output `logits` [n, classes], dynamic batch, fixed shapes.
 
-    `mean` and `std` (in units of full scale) have one entry for each input channel. `notes` are what its user should
-    be told: defaults that were taken, weights that were left over.
+    `logits_name` is what the logits are called in what the graph was made from, `activation` what was behind them.
+    """
+
+    model: ir.Model
+    logits_name: str
+    activation: Activation | None
+
+    @abstractmethod
+    def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: Explained) -> Reference:
+        """What variants are compared with; `model` has its uint8 input by now, and no heatmaps yet."""
+
+
+class SourceFields(TypedDict):
+    """The fields that every source has."""
+
+    name: str
+    task: Task
+    classes: tuple[ClassSpec, ...]
+    explained_class: int | None
+    preprocessing: Preprocessing
+    normalisation: Normalisation
+    origin: str
+    sha256: str | None
+    weights: str | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """A classifier: a `TorchSource` or, where no PyTorch model is left, an `OnnxSource`.
+
+    `normalisation` (in units of full scale) has one entry for each input channel. `notes` are what its user should
+    know: defaults that were taken, weights that were left over. `output` names the logits of a file that has several
+    outputs.
     """
 
     name: str
@@ -48,18 +79,25 @@ class Source:
     classes: tuple[ClassSpec, ...]
     explained_class: int | None
     preprocessing: Preprocessing
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    normalisation: Normalisation
     origin: str
     sha256: str | None
-    module: torch.nn.Module | None = None
-    onnx_file: OnnxFile | None = None
     weights: str | None = None
     input_statistics: InputStatistics | None = None
     dataset: str | None = None
     recipe: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    output: str | None = None
+
+    @abstractmethod
+    def graph(self) -> SourceGraph:
+        """The classifier as a graph. Raises ModelError when it cannot be one."""
+
+    @property
+    def channels(self) -> int:
+        """How many channels the model takes."""
+        return len(self.normalisation.mean)
 
     @property
     def logits(self) -> int:
@@ -70,10 +108,3 @@ class Source:
     def signs(self) -> tuple[float, ...]:
         """+1 for each logit; -1 where a one-logit model's map explains its negative class."""
         return (-1.0,) if self.task == "binary" and self.explained_class == 0 else (1.0,) * self.logits
-
-    @property
-    def torch_module(self) -> torch.nn.Module:
-        """The module. Raises UsageError for an ONNX file, which has none."""
-        if self.module is None:
-            raise UsageError(f"{self.origin} is an ONNX file: this needs the PyTorch model")
-        return self.module

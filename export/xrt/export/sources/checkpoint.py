@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xrt.export.sources.source import Source
+from xrt.export.sources.torch_source import TorchSource
 from xrt.train.checkpoint import load_checkpoint
 
 
-def from_checkpoint(path: Path) -> Source:
+def from_checkpoint(path: Path) -> TorchSource:
     """A checkpoint that `xrt train` wrote: the run's folder or its weights file. Raises ModelError."""
     module, spec = load_checkpoint(path)
-    return Source(
+    return TorchSource(
         name=path.name if path.is_dir() else path.resolve().parent.name,
         module=module,
         task=spec.task,
         classes=spec.classes,
         explained_class=spec.explained_class,
         preprocessing=spec.preprocessing,
-        mean=tuple(spec.normalisation.mean),
-        std=tuple(spec.normalisation.std),
+        normalisation=spec.normalisation,
         origin=str(path),
         sha256=spec.weights_sha256,
         input_statistics=spec.input_statistics,

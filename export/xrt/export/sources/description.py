@@ -1,92 +1,106 @@
-"""A source from a model that says little about itself: what its user says, then defaults, each of them announced."""
+"""What is known of a model that says little about itself: what its user says, then defaults, each of them announced."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import isfinite
 
 import torch
 
-from xrt.export.sources.source import Description, OnnxFile, Source
+from xrt.export.sources.base import Description, SourceFields
 from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing, Task
 from xrt.runtime.errors import ModelError, UsageError
+from xrt.train.models import Normalisation
 
 _SIDES = (8, 4096)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+Size = tuple[int, int]
 
 
-def describe(
-    description: Description,
-    *,
-    name: str,
-    origin: str,
-    sha256: str | None,
-    channels: int,
-    logits: int | None,
-    size: tuple[int, int] | None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    normalisation_known: bool = False,
-    task: Task | None = None,
-    module: torch.nn.Module | None = None,
-    onnx_file: OnnxFile | None = None,
-    notes: tuple[str, ...] = (),
-) -> Source:
-    """A source from a description and, where it is silent, from what is known of the model.
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model itself says.
 
-    `logits` is their number; None finds it by running the module. `size` is the model's own input size, `task` what
-    its last activation tells. Raises UsageError when labels, normalisation or size do not fit the model.
+    `size` is its own input size, (height, width); `normalisation` its own, or None; `normalisation_is_known` says
+    that it needs no warning. `count_logits` gives, for an input size, how many logits there are, and the task if its
+    last activation tells; None for what it cannot tell.
     """
-    told = list(notes)
-    size = description.input_size or size
+
+    name: str
+    origin: str
+    sha256: str | None
+    channels: int
+    size: Size | None
+    count_logits: Callable[[Size], tuple[int | None, Task | None]]
+    normalisation: Normalisation | None = None
+    normalisation_is_known: bool = False
+    task: Task | None = None
+    notes: tuple[str, ...] = ()
+
+
+def describe(description: Description, facts: ModelFacts) -> SourceFields:
+    """The fields of a source from a description and, where it is silent, from what is known of the model.
+
+    Raises UsageError when labels, normalisation or size do not fit the model.
+    """
+    notes = list(facts.notes)
+    size = description.input_size or facts.size
     if size is None:
-        raise UsageError(f"{origin} takes images of any size: say which with --input-size")
-    mean, std = description.mean or mean, description.std or std
+        raise UsageError(f"{facts.origin} takes images of any size: say which with --input-size")
+    normalisation = _normalisation(description, facts, notes)
+    if not all(_SIDES[0] <= side <= _SIDES[1] for side in size):
+        raise UsageError(f"--input-size takes sides of {_SIDES[0]} to {_SIDES[1]} pixels; given {size[0]} × {size[1]}")
+    logits, output_task = facts.count_logits(size)
+    task = facts.task or output_task
+    if logits is None:
+        # The model does not run; its labels are trusted, and the tracer says what is wrong.
+        logits = 1 if description.task == "binary" else len(description.labels or ()) or 1000
+    chosen = _task(description, task, logits)
+    if description.task is None and task is None and chosen != "binary":
+        notes.append(f"the classes are taken to be {chosen}: --task says otherwise")
+    return SourceFields(
+        name=facts.name,
+        task=chosen,
+        classes=tuple(ClassSpec(name=label) for label in _labels(description, chosen, logits)),
+        explained_class=1 if chosen == "binary" else None,
+        preprocessing=Preprocessing(height=size[0], width=size[1]),
+        normalisation=normalisation,
+        origin=facts.origin,
+        sha256=facts.sha256,
+        weights=description.weights,
+        notes=tuple(notes),
+    )
+
+
+def _normalisation(description: Description, facts: ModelFacts, notes: list[str]) -> Normalisation:
+    """That of the description, the model's own, or a default, which is noted."""
+    channels = facts.channels
     if (description.mean is None) != (description.std is None):
         raise UsageError("--mean and --std belong together: give both")
-    if mean is None or std is None:
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
-    if description.mean is None and not normalisation_known:
-        told.append(
-            f"normalisation is taken to be mean {_listed(mean)}, std {_listed(std)} (pixels scaled to 0..1): if the "
+    if description.mean is not None and description.std is not None:
+        mean, std = description.mean, description.std
+    elif facts.normalisation is not None:
+        mean, std = facts.normalisation.mean, facts.normalisation.std
+    else:
+        mean, std = (IMAGENET.mean, IMAGENET.std) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
+    if description.mean is None and not facts.normalisation_is_known:
+        notes.append(
+            f"normalisation is taken to be mean {_numbers(mean)}, std {_numbers(std)} (pixels scaled to 0..1): if the "
             "model was trained with another, every result is wrong; give --mean and --std"
         )
     if len(mean) != channels or len(std) != channels:
         raise UsageError(f"the model takes {channels} channels; --mean has {len(mean)} values, --std {len(std)}")
     if not all(isfinite(v) for v in (*mean, *std)) or any(s <= 0 for s in std):
-        raise UsageError(f"--mean takes finite numbers, --std positive ones; given {_listed(mean)} and {_listed(std)}")
+        raise UsageError(
+            f"--mean takes finite numbers, --std positive ones; given {_numbers(mean)} and {_numbers(std)}"
+        )
     if any(abs(v) > 1 for v in description.mean or ()):
-        told.append(f"--mean {_listed(mean)} is in units of full scale; if it was meant for 0..255, divide by 255")
-    if not all(_SIDES[0] <= side <= _SIDES[1] for side in size):
-        raise UsageError(f"--input-size takes sides of {_SIDES[0]} to {_SIDES[1]} pixels; given {size[0]} × {size[1]}")
-    if logits is None:
-        assert module is not None
-        logits, told_by_output = run_once(module, channels, size)
-        task = task or told_by_output
-    if logits is None:
-        # The model does not run; its labels are taken on trust, and the tracer says what is wrong.
-        logits = 1 if description.task == "binary" else len(description.labels or ()) or 1000
-    chosen = _task(description, task, logits)
-    if description.task is None and task is None and chosen != "binary":
-        told.append(f"the classes are taken to be {chosen}: --task says otherwise")
-    return Source(
-        name=name,
-        task=chosen,
-        classes=tuple(ClassSpec(name=label) for label in _labels(description, chosen, logits)),
-        explained_class=1 if chosen == "binary" else None,
-        preprocessing=Preprocessing(height=size[0], width=size[1]),
-        mean=tuple(float(v) for v in mean),
-        std=tuple(float(v) for v in std),
-        origin=origin,
-        sha256=sha256,
-        module=module,
-        onnx_file=onnx_file,
-        weights=description.weights,
-        notes=tuple(told),
-    )
+        notes.append(f"--mean {_numbers(mean)} is in units of full scale; if it was meant for 0..255, divide by 255")
+    return Normalisation(mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
 
-def run_once(module: torch.nn.Module, channels: int, size: tuple[int, int]) -> tuple[int | None, Task | None]:
+def run_once(module: torch.nn.Module, channels: int, size: Size) -> tuple[int | None, Task | None]:
     """How many logits a module gives, and the task if it gives probabilities; None where it does not run.
 
     Why it does not is the tracer's to report. Raises ModelError when it gives anything but one tensor.
@@ -98,16 +112,16 @@ def run_once(module: torch.nn.Module, channels: int, size: tuple[int, int]) -> t
     except Exception:
         return None, None
     if not isinstance(output, torch.Tensor):
-        held = f" ({', '.join(map(str, output))})" if isinstance(output, Mapping) else ""
+        keys = f" ({', '.join(map(str, output))})" if isinstance(output, Mapping) else ""
         raise ModelError(
-            f"{type(module).__name__} gives a {type(output).__name__}{held}, not one tensor: wrap it in a module that "
+            f"{type(module).__name__} gives a {type(output).__name__}{keys}, not one tensor: wrap it in a module that "
             "returns its logits alone"
         )
     if output.ndim == 0:
         return None, None
     rows = output.flatten(1) if output.ndim > 1 else output[:, None]
-    shares = bool((rows >= 0).all()) and torch.allclose(rows.sum(1), torch.ones(len(rows)), atol=1e-4)
-    return rows.shape[1], "multiclass" if shares and rows.shape[1] > 1 else None
+    sum_to_one = bool((rows >= 0).all()) and torch.allclose(rows.sum(1), torch.ones(len(rows)), atol=1e-4)
+    return rows.shape[1], "multiclass" if sum_to_one and rows.shape[1] > 1 else None
 
 
 def input_channels(module: torch.nn.Module) -> int:
@@ -131,10 +145,10 @@ def _task(description: Description, task: Task | None, logits: int) -> Task:
 def _labels(description: Description, task: Task, logits: int) -> tuple[str, ...]:
     if description.labels is None:
         return ("negative", "positive") if task == "binary" else tuple(f"class {i}" for i in range(logits))
-    wanted = 2 if task == "binary" else logits
-    if len(description.labels) != wanted:
+    count = 2 if task == "binary" else logits
+    if len(description.labels) != count:
         extra = " (a binary model names both its classes, the negative one first)" if task == "binary" else ""
-        raise UsageError(f"{len(description.labels)} --labels for {wanted} classes{extra}")
+        raise UsageError(f"{len(description.labels)} --labels for {count} classes{extra}")
     if not all(description.labels):
         raise UsageError("one of the --labels is empty: give every class a name")
     if twice := [label for i, label in enumerate(description.labels) if label in description.labels[:i]]:
@@ -142,5 +156,5 @@ def _labels(description: Description, task: Task, logits: int) -> tuple[str, ...
     return description.labels
 
 
-def _listed(values: tuple[float, ...]) -> str:
+def _numbers(values: tuple[float, ...]) -> str:
     return ",".join(f"{v:g}" for v in values)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from xrt.export.graphs.limits import check_weights
+from xrt.export.ir.limits import check_weights
 from xrt.export.sources import torchxrayvision
-from xrt.export.sources.described import IMAGENET_MEAN, IMAGENET_STD, describe, input_channels
-from xrt.export.sources.source import Description, Source
+from xrt.export.sources.base import Description
+from xrt.export.sources.description import IMAGENET, ModelFacts, describe, input_channels, run_once
+from xrt.export.sources.torch_source import TorchSource
+from xrt.runtime._io import first_line, sha256_of
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
+from xrt.train.models import Normalisation
 from xrt.train.models.state_dict import fit_state_dict, read_state_dict
 
-_LISTED_LEFTOVERS = 8
+_SHOWN_LEFTOVERS = 8
 
 
-def from_factory(spec: str, description: Description) -> Source:
+def from_factory(spec: str, description: Description) -> TorchSource:
     """A model from `MODULE:FACTORY`, `torchvision:NAME`, `timm:NAME` or `torchxrayvision:NAME`.
 
     Raises UsageError when the module or name is not there, ModelError when the factory fails, gives no module, or
@@ -45,9 +48,9 @@ def from_factory(spec: str, description: Description) -> Source:
         path = Path(description.weights)
         fit = torchxrayvision.fit if torchxrayvision.is_one(module) else fit_state_dict
         left = fit(module, read_state_dict(path), str(path))
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        sha256 = sha256_of(path.read_bytes())
         if left:
-            shown = ", ".join(left[:_LISTED_LEFTOVERS]) + (" …" if len(left) > _LISTED_LEFTOVERS else "")
+            shown = ", ".join(left[:_SHOWN_LEFTOVERS]) + (" …" if len(left) > _SHOWN_LEFTOVERS else "")
             notes.append(f"{path.name} has {len(left)} weights that the model has no place for: {shown}")
     elif maker and description.weights is None:
         notes.append(f"{spec} has random weights: give --weights FILE, or --weights pretrained")
@@ -61,61 +64,84 @@ def from_factory(spec: str, description: Description) -> Source:
         size = (channels, 224, 224)
         if description.input_size is None:
             notes.append("images are taken to be 224 x 224: --input-size says otherwise")
-    return describe(
-        description,
+    facts = ModelFacts(
         name=name,
         origin=spec,
         sha256=sha256,
-        module=module,
         channels=channels,
-        logits=None,
         size=(int(size[1]), int(size[2])),
-        mean=defaults.get("mean", IMAGENET_MEAN) if channels == 3 else None,
-        std=defaults.get("std", IMAGENET_STD) if channels == 3 else None,
-        normalisation_known=bool(maker),
+        count_logits=lambda sides: run_once(module, channels, sides),
+        normalisation=_default_normalisation(defaults) if channels == 3 else None,
+        normalisation_is_known=bool(maker),
         notes=tuple(notes),
     )
+    return TorchSource(module=module, **describe(description, facts))
+
+
+def _default_normalisation(defaults: Mapping[str, Any]) -> Normalisation | None:
+    """What timm's `default_cfg` says, ImageNet's where it is silent; None where that is no normalisation."""
+    try:
+        return Normalisation(mean=defaults.get("mean", IMAGENET.mean), std=defaults.get("std", IMAGENET.std))
+    except ValueError:
+        return None
 
 
 def _from_module(module_name: str, attribute: str) -> torch.nn.Module:
     if module_name.endswith(".py") or "/" in module_name:
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
         raise UsageError(f"{module_name} is a path; give the name that Python imports: {dotted}:{attribute}")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    with _importable(Path.cwd()):
+        part = _import(module_name)
+        for name in attribute.split("."):
+            if not hasattr(part, name):
+                raise UsageError(f"module {module_name!r} has no {attribute!r}")
+            part = getattr(part, name)
+        model = part if isinstance(part, torch.nn.Module) else _call(part, f"{module_name}:{attribute}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(f"{module_name}:{attribute} is TorchScript, which torch cannot trace: give its Python module")
+    while isinstance(model, (torch.nn.DataParallel, torch._dynamo.OptimizedModule)):
+        model = model.module if isinstance(model, torch.nn.DataParallel) else model._orig_mod
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(
+            f"{module_name}:{attribute}() gave {type(model).__name__}, not a torch.nn.Module: return the model itself"
+        )
+    return model
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules in `folder` can be imported meanwhile, as by `python -m`."""
+    entry = str(folder)
+    if entry in sys.path:
+        yield
+        return
+    sys.path.insert(0, entry)
     try:
-        found: Any = importlib.import_module(module_name)
+        yield
+    finally:
+        sys.path.remove(entry)
+
+
+def _import(module_name: str) -> Any:
+    try:
+        return importlib.import_module(module_name)
     except ImportError as error:
-        reason = _first_line(error)
-        raise UsageError(f"cannot import {module_name!r}: {reason}; run where it can be imported") from error
+        raise UsageError(f"cannot import {module_name!r}: {first_line(error)}; run where it can be imported") from error
     except (Exception, SystemExit) as error:  # a user's code raises whatever it likes; a script may even exit
         raise ModelError(
-            f"importing {module_name!r} failed: {type(error).__name__}: {_first_line(error)}; correct the module"
+            f"importing {module_name!r} failed: {type(error).__name__}: {first_line(error)}; correct the module"
         ) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UsageError(f"module {module_name!r} has no {attribute!r}")
-        found = getattr(found, part)
-    if not isinstance(found, torch.nn.Module):
-        if not callable(found):
-            raise UsageError(f"{module_name}:{attribute} is neither a module nor a function that makes one")
-        try:
-            found = found()
-        except (Exception, SystemExit) as error:
-            raise ModelError(
-                f"{module_name}:{attribute}() failed: {type(error).__name__}: {_first_line(error)}; it is called "
-                "without arguments"
-            ) from error
-    if isinstance(found, torch.jit.ScriptModule):
-        raise ModelError(f"{module_name}:{attribute} is TorchScript, which torch cannot trace: give its Python module")
-    while isinstance(found, (torch.nn.DataParallel, torch._dynamo.OptimizedModule)):
-        found = found.module if isinstance(found, torch.nn.DataParallel) else found._orig_mod
-    if not isinstance(found, torch.nn.Module):
+
+
+def _call(factory: Any, spec: str) -> Any:
+    if not callable(factory):
+        raise UsageError(f"{spec} is neither a module nor a function that makes one")
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:
         raise ModelError(
-            f"{module_name}:{attribute}() gave {type(found).__name__}, not a torch.nn.Module: return the model itself"
-        )
-    return found
+            f"{spec}() failed: {type(error).__name__}: {first_line(error)}; it is called without arguments"
+        ) from error
 
 
 def _torchvision(name: str, description: Description) -> torch.nn.Module:
@@ -151,7 +177,7 @@ def _build(make: Callable[[dict[str, Any]], torch.nn.Module], options: dict[str,
         return make(options)
     except Exception as error:  # a failed download raises a different error in every library
         raise ModelError(
-            f"{name} cannot be made: {_first_line(error)}; without a network, save its state dict elsewhere and give "
+            f"{name} cannot be made: {first_line(error)}; without a network, save its state dict elsewhere and give "
             "--weights FILE"
         ) from error
 
@@ -163,15 +189,11 @@ def _outputs(description: Description) -> int:
 
 
 def _check_parameters(module: torch.nn.Module, spec: str) -> None:
-    """Refuse parameters that hold no numbers, which nothing behind can look at. Raises ModelError."""
-    held = dict((*module.named_parameters(), *module.named_buffers()))
-    if lazy := [name for name, tensor in held.items() if torch.nn.parameter.is_lazy(tensor)]:
+    """Refuse parameters that hold no numbers, which no later step can read. Raises ModelError."""
+    tensors = dict((*module.named_parameters(), *module.named_buffers()))
+    if lazy := [name for name, tensor in tensors.items() if torch.nn.parameter.is_lazy(tensor)]:
         raise ModelError(f"{spec} has a lazy layer ({lazy[0]}) of no size yet: run it once inside the factory")
-    size = sum(tensor.numel() * tensor.element_size() for tensor in held.values())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     check_weights(size, spec)
-    if meta := [name for name, tensor in held.items() if tensor.is_meta]:
+    if meta := [name for name, tensor in tensors.items() if tensor.is_meta]:
         raise ModelError(f"{spec} has weights without numbers ({meta[0]} is on the meta device): make them on the CPU")
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,14 +1,15 @@
-"""Which kind of source a user means."""
+"""The kinds of sources, and which of them a user means."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+from xrt.export.sources.base import Description, Source
 from xrt.export.sources.checkpoint import from_checkpoint
 from xrt.export.sources.factory import from_factory
-from xrt.export.sources.onnx_file import from_onnx
-from xrt.export.sources.source import Description, Source
+from xrt.export.sources.onnx_source import from_onnx
+from xrt.export.sources.torch_source import TorchSource
 from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.errors import ModelError, UsageError
 from xrt.train.models.state_dict import read_state_dict
@@ -27,16 +28,16 @@ def open_source(spec: str, description: Description | None = None) -> Source:
     path = Path(spec)
     if path.suffix.lower() == ".onnx":
         return from_onnx(path, description)
-    if _alone(path):
+    if _has_weights_alone(path):
         read_state_dict(path)
         raise UsageError(
             f"{path} holds weights but no architecture: give MODULE:FACTORY, torchvision:NAME or timm:NAME, and "
             f"--weights {path}"
         )
     if path.exists() and (path.is_dir() or path.suffix in _CHECKPOINT):
-        given = [name for name, value in vars(description).items() if value is not None]
-        if given:
-            options = ", ".join("--" + name.replace("_", "-") for name in given)
+        names = [name for name, value in vars(description).items() if value is not None]
+        if names:
+            options = ", ".join("--" + name.replace("_", "-") for name in names)
             raise UsageError(f"a checkpoint of `xrt train` says everything about itself: leave out {options}")
         return from_checkpoint(path)
     module, colon, factory = spec.partition(":")
@@ -50,7 +51,7 @@ def open_source(spec: str, description: Description | None = None) -> Source:
 
 
 def reopen_source(spec: str, weights: str | None, manifest: Manifest) -> Source:
-    """The source of a bundle once more, described by its manifest. Raises as `open_source` does."""
+    """The source of a bundle again, described by its manifest. Raises as `open_source` does."""
     path = Path(spec)
     if path.exists() and path.suffix.lower() != ".onnx":
         return from_checkpoint(path)
@@ -67,7 +68,14 @@ def reopen_source(spec: str, weights: str | None, manifest: Manifest) -> Source:
     return replace(open_source(spec, description), explained_class=manifest.explained_class)
 
 
-def _alone(path: Path) -> bool:
+def _has_weights_alone(path: Path) -> bool:
     """Whether a file holds weights without the description that `xrt train` puts beside them."""
     kind = path.suffix.lower()
     return path.is_file() and (kind in _WEIGHTS or (kind == ".safetensors" and not path.with_suffix(".json").exists()))
+
+
+def require_torch(source: Source) -> TorchSource:
+    """A source that is a PyTorch model. Raises UsageError for an ONNX file."""
+    if isinstance(source, TorchSource):
+        return source
+    raise UsageError(f"{source.origin} is an ONNX file: this needs the PyTorch model")

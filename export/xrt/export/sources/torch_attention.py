@@ -19,7 +19,7 @@ OPERATOR = torch.ops.aten.scaled_dot_product_attention.default
 
 
 def translations(program: torch.export.ExportedProgram) -> dict[Any, Any]:
-    """What torch's exporter must be told about this program: nothing, unless attention has other than four axes."""
+    """Translations that torch's exporter needs for this program: none, unless attention has other than four axes."""
     ranks = {node.args[0].meta["val"].ndim for node in program.graph.nodes if node.target is OPERATOR}
     return {OPERATOR: _attention} if ranks - {4} else {}
 
@@ -36,8 +36,8 @@ def _attention(
     factor = op.Constant(value_float=float(scale) if scale is not None else 1 / sqrt(depth))
     scores = op.MatMul(op.Mul(query, factor), op.Transpose(key, perm=order))
     if is_causal:
-        seen = torch.ones(query.shape[-2], key.shape[-2]).tril().log()
-        scores = op.Add(scores, op.Constant(value=_tensor(seen)))
+        visible = torch.ones(query.shape[-2], key.shape[-2]).tril().log()
+        scores = op.Add(scores, op.Constant(value=_tensor(visible)))
     if attn_mask is not None:
         boolean = str(attn_mask.dtype).upper().endswith("BOOL")
         hidden = op.Where(attn_mask, op.Constant(value_float=0.0), op.Constant(value_float=float("-inf")))

@@ -1,59 +1,74 @@
-"""From an `nn.Module` to an ONNX graph, keeping the exported program for reference answers."""
+"""A PyTorch module as a source: its graph by torch's dynamo exporter, its reference by autograd."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import onnx
-import onnx_ir as ir
 import torch
 
-from xrt.export.autodiff.emitter import OPSET
-from xrt.export.graphs.attention import translations
-from xrt.export.graphs.heads import Activation, expose_logits
-from xrt.export.graphs.limits import MAX_IR_VERSION, check_weights
-from xrt.export.graphs.settling import settle
-from xrt.export.graphs.simplifying import simplify
-from xrt.export.quiet import quiet
+from xrt.export.cams.explained import Explained
+from xrt.export.ir.limits import MAX_IR_VERSION, OPSET, check_weights
+from xrt.export.passes.base import run_passes
+from xrt.export.passes.expose_logits import ExposeLogits
+from xrt.export.passes.order import torch_passes
+from xrt.export.references.reference import Reference
+from xrt.export.references.torch_reference import TorchReference
+from xrt.export.silence import silence
+from xrt.export.sources.base import Source, SourceGraph
+from xrt.export.sources.torch_attention import translations
+from xrt.export.targets.target import Target
+from xrt.runtime._io import first_line
+from xrt.runtime.bundle.manifest import CamSpec
 from xrt.runtime.errors import ModelError
+from xrt.train.models import Normalisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchSource(Source):
+    """A classifier in PyTorch."""
+
+    module: torch.nn.Module
+
+    def graph(self) -> TorchGraph:
+        """The module's graph. Raises ModelError as `trace` does."""
+        return trace(self.module, self.normalisation, self.preprocessing.height, self.preprocessing.width)
 
 
 @dataclass(frozen=True)
-class TracedModel:
-    """A settled float model as ONNX: one input [n, C, H, W], one output `logits` [n, classes]; dynamic batch.
+class TorchGraph(SourceGraph):
+    """The graph of a module, and torch's exported program, whose node names are the graph's value names."""
 
-    `program` is torch's exported program when there is one; its node names are the graph's value names.
-    `logits_name` is what the logits are called there, or in the ONNX file that the model comes from.
-    """
+    module: torch.nn.Module
+    program: torch.export.ExportedProgram
+    normalisation: Normalisation
 
-    model: ir.Model
-    program: torch.export.ExportedProgram | None = None
-    logits_name: str = "logits"
-    activation: Activation | None = None
+    def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: Explained) -> Reference:
+        """PyTorch's autograd."""
+        layouts = {str(target.value.name): target.layout for target in targets}
+        return TorchReference(
+            self.module,
+            self.program,
+            self.logits_name if self.activation else None,
+            cams,
+            [layouts[cam.tensor] for cam in cams],
+            explained,
+            self.normalisation,
+        )
 
 
-def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> TracedModel:
-    """Export a module in evaluation mode with torch's dynamo exporter; a final softmax or sigmoid is peeled off.
+def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, width: int) -> TorchGraph:
+    """Export a module in evaluation mode with torch's dynamo exporter; a final softmax or sigmoid is removed.
 
     Raises ModelError when torch cannot export it, when it takes or gives more than one tensor, or when its weights
     are not finite.
     """
-    bad = [
-        name
-        for name, tensor in module.state_dict().items()
-        if isinstance(tensor, torch.Tensor)
-        and tensor.is_floating_point()
-        and not tensor.isfinite().all()
-        and not name.endswith("op_threshs")
-    ]
-    if bad:
-        raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
+    _check_weights(module)
     _check_signature(module)
-    _check_size(module)
-    example = torch.zeros(2, channels, height, width)
+    example = torch.zeros(2, len(normalisation.mean), height, width)
     try:
-        with quiet(), torch.no_grad():
+        with silence(), torch.no_grad():
             captured = _captured(module.eval(), example)
             program = torch.onnx.export(
                 captured,
@@ -66,7 +81,8 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
             )
     except Exception as error:  # the exporter raises its own family, with a page of advice
         raise ModelError(f"torch cannot export {type(module).__name__}: {_reason(error)}") from error
-    assert program is not None
+    if program is None or program.exported_program is None:
+        raise ModelError(f"torch's exporter gives no program for {type(module).__name__}")
     model = program.model
     if len(model.graph.outputs) != 1:
         names = ", ".join(str(o.name) for o in model.graph.outputs)
@@ -75,9 +91,9 @@ def trace(module: torch.nn.Module, channels: int, height: int, width: int) -> Tr
             "returns its logits alone"
         )
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
-    simplify(model)
-    name, activation = expose_logits(model, settle(model))
-    return TracedModel(model, program.exported_program, name, activation)
+    logits = ExposeLogits()
+    run_passes(model, torch_passes(logits))
+    return TorchGraph(model, logits.name, logits.activation, module, program.exported_program, normalisation)
 
 
 def _captured(module: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
@@ -100,7 +116,20 @@ def _reason(error: BaseException) -> str:
     """The first line that says something, of the error beneath the exporter's own."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return first_line(error)
+
+
+def _check_weights(module: torch.nn.Module) -> None:
+    """Raises ModelError when weights are not finite, or too many for a file."""
+    tensors = {name: t for name, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
+    bad = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all() and not name.endswith("op_threshs")
+    ]
+    if bad:
+        raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
+    check_weights(sum(t.numel() * t.element_size() for t in tensors.values()), type(module).__name__)
 
 
 def _check_signature(module: torch.nn.Module) -> None:
@@ -116,20 +145,3 @@ def _check_signature(module: torch.nn.Module) -> None:
             f"{type(module).__name__} takes {len(needed)} inputs ({', '.join(needed)}): a classifier takes one image; "
             "wrap it in a module that fixes the others"
         )
-
-
-def _check_size(module: torch.nn.Module) -> None:
-    size = sum(t.numel() * t.element_size() for t in module.state_dict().values() if isinstance(t, torch.Tensor))
-    check_weights(size, type(module).__name__)
-
-
-def serialise(model: ir.Model) -> bytes:
-    """The model as one self-contained, checked ONNX file. Raises ModelError over 2 GiB or when the check fails."""
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
-    check_weights(size, str(model.graph.name or "the model"))
-    proto = ir.to_proto(model)
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"the emitted graph is invalid: {str(error).splitlines()[0]}") from error
-    return proto.SerializeToString()

@@ -15,9 +15,12 @@ from math import isnan
 import torch
 from jaxtyping import Float
 
-from xrt.export.sources.described import describe, input_channels, run_once
-from xrt.export.sources.source import Description, Source
+from xrt.export.sources.base import Description
+from xrt.export.sources.description import ModelFacts, describe, input_channels, run_once
+from xrt.export.sources.torch_source import TorchSource
+from xrt.runtime._io import first_line
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
+from xrt.train.models import Normalisation
 from xrt.train.models.state_dict import fit_state_dict
 
 # Its `normalize` maps 0..maxval to -1024..1024: (x - 0.5) / (1 / 2048) for x in 0..1.
@@ -71,7 +74,7 @@ def make(name: str, description: Description) -> torch.nn.Module:
         return xrv.models.get_model(name)
     except Exception as error:  # its download and its unpickling raise what they like
         raise ModelError(
-            f"torchxrayvision cannot load {name}: {(str(error) or type(error).__name__).splitlines()[0]}; without a "
+            f"torchxrayvision cannot load {name}: {first_line(error)}; without a "
             "network, save its state dict elsewhere and give --weights FILE"
         ) from error
 
@@ -82,67 +85,69 @@ def fit(model: torch.nn.Module, state: dict[str, torch.Tensor], origin: str) -> 
     The files that the library downloads have no thresholds: it sets them after loading. A state dict of its finished
     model has them.
     """
-    given = next((tensor for name, tensor in state.items() if name.rpartition(".")[2] == _THRESHOLDS), None)
-    held = getattr(model, _THRESHOLDS)
-    setattr(model, _THRESHOLDS, None if given is None else torch.empty_like(given))
+    thresholds = next((tensor for name, tensor in state.items() if name.rpartition(".")[2] == _THRESHOLDS), None)
+    own = getattr(model, _THRESHOLDS)
+    setattr(model, _THRESHOLDS, None if thresholds is None else torch.empty_like(thresholds))
     left = fit_state_dict(model, state, origin)
-    if given is None:
-        setattr(model, _THRESHOLDS, held)
+    if thresholds is None:
+        setattr(model, _THRESHOLDS, own)
     return left
 
 
 def source_of(
     model: torch.nn.Module, origin: str, sha256: str | None, description: Description, notes: tuple[str, ...]
-) -> Source:
+) -> TorchSource:
     """The source of a model of the library. Raises UsageError when its labels do not fit its logits."""
     side = int(getattr(model, "input_resolution", 224))
     size, channels = description.input_size or (side, side), input_channels(model)
-    names: list[str] = list(getattr(model, "pathologies", None) or model.targets)  # type: ignore[arg-type]
-    told = list(notes)
-    outputs, _ = run_once(Logits(model), channels, size)
-    if outputs is not None and outputs != len(names):
-        told.append(f"it names {len(names)} classes and gives {outputs} logits: its names are not used")
-        names = [f"class {i}" for i in range(outputs)]
+    names, notes = _names(model, run_once(Logits(model), channels, size)[0], notes)
     kept = [i for i, name in enumerate(names) if name]
     if not kept:
         raise UsageError(f"{origin} gives none of its outputs a name: set its `pathologies`")
     if len(kept) < len(names):
-        told.append(f"{len(names) - len(kept)} of its {len(names)} outputs have no name and are left out")
+        notes += (f"{len(names) - len(kept)} of its {len(names)} outputs have no name and are left out",)
     own = tuple(names[i] for i in kept) if len(kept) > 1 else (f"no {names[kept[0]]}", names[kept[0]])
-    source = describe(
-        replace(description, labels=description.labels or own),
+    facts = ModelFacts(
         name=origin.partition(":")[2],
         origin=origin,
         sha256=sha256,
-        module=Logits(model, kept if len(kept) < len(names) else None).eval(),
         channels=channels,
-        logits=len(kept),
         size=size,
-        mean=_MEAN * channels,
-        std=_STD * channels,
-        normalisation_known=True,
+        count_logits=lambda sides: (len(kept), None),
+        normalisation=Normalisation(mean=_MEAN * channels, std=_STD * channels),
+        normalisation_is_known=True,
         task="multilabel",
-        notes=tuple(told),
+        notes=notes,
     )
+    fields = describe(replace(description, labels=description.labels or own), facts)
+    module = Logits(model, kept if len(kept) < len(names) else None).eval()
     thresholds = _thresholds(model, origin, len(names), kept)
-    decided = source.classes[-len(kept) :]
+    decided = fields["classes"][-len(kept) :]
     if without := [spec.name for spec, t in zip(decided, thresholds, strict=True) if t is None]:
-        source = replace(
-            source, notes=(*source.notes, f"no operating threshold, so never a finding: {', '.join(without)}")
-        )
+        fields["notes"] += (f"no operating threshold, so never a finding: {', '.join(without)}",)
     specs = [c.model_copy(update={"threshold": t}) for c, t in zip(decided, thresholds, strict=True)]
-    crop = source.preprocessing.model_copy(update={"fit": "crop"})
-    return replace(source, classes=(*source.classes[: -len(kept)], *specs), preprocessing=crop)
+    fields["classes"] = (*fields["classes"][: -len(kept)], *specs)
+    fields["preprocessing"] = fields["preprocessing"].model_copy(update={"fit": "crop"})
+    return TorchSource(module=module, **fields)
+
+
+def _names(model: torch.nn.Module, outputs: int | None, notes: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
+    """The names of the model's outputs, and the notes about them."""
+    names: list[str] = list(getattr(model, "pathologies", None) or model.targets)  # type: ignore[arg-type]
+    if outputs is None or outputs == len(names):
+        return names, notes
+    note = f"it names {len(names)} classes and gives {outputs} logits: its names are not used"
+    return [f"class {i}" for i in range(outputs)], (*notes, note)
 
 
 def _thresholds(model: torch.nn.Module, origin: str, outputs: int, kept: list[int]) -> list[float | None]:
     """The operating threshold of every kept output; None where it is NaN, 0.5 where the model has none at all."""
     if model.op_threshs is None:
         return [0.5] * len(kept)
-    given: list[float] = torch.as_tensor(model.op_threshs).flatten().tolist()
-    if len(given) != outputs:
-        raise UsageError(f"{origin} has {len(given)} operating thresholds for {outputs} classes: give each one")
-    thresholds = [None if isnan(given[i]) else given[i] for i in kept]
+    values: list[float] = torch.as_tensor(model.op_threshs).flatten().tolist()
+    if len(values) != outputs:
+        raise UsageError(f"{origin} has {len(values)} operating thresholds for {outputs} classes: give each one")
+    thresholds = [None if isnan(values[i]) else values[i] for i in kept]
     if all(t is None for t in thresholds):
         raise UsageError(f"all operating thresholds of {origin} are NaN: set its `op_threshs`, or None for 0.5 each")
     if bad := [t for t in thresholds if t is not None and not 0 <= t <= 1]:

@@ -1,8 +1,8 @@
-"""How an activation lies in memory: which axis holds its channels, and where its positions are on the image.
+"""The layout of an activation: which axis holds its channels, and where its positions are on the image.
 
 Convolutions put channels at axis 1; window attention keeps them last; a vision transformer flattens the grid into
 tokens, with class or register tokens beside it. `channel_axes` follows the channels from operator to operator, and
-`layout_of` reads the grid from the sizes.
+`activation_layout` reads the grid from the sizes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from math import ceil, floor, prod
 
 import onnx_ir as ir
 
-from xrt.export.autodiff.emitter import Batch, Emitter, Shape, Tensor, array_of, shape_of
+from xrt.export.ir.attributes import permutation
+from xrt.export.ir.constants import array_of
+from xrt.export.ir.emitter import Emitter, Tensor
+from xrt.export.ir.operators import RESHAPING
+from xrt.export.ir.shapes import Batch, Shape, fixed, shape_of
 from xrt.runtime.errors import ModelError
 
 MAX_EXTRA_TOKENS = 16
@@ -21,14 +25,10 @@ MAX_EXTRA_TOKENS = 16
 _CHANNELS_SECOND = {
     "BatchNormalization", "Conv", "ConvTranspose", "GroupNormalization", "InstanceNormalization",
 }  # fmt: skip
-MIXING = {"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}
-"""Operators that make new channels."""
-REARRANGING = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-"""Operators that keep every number."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class ActivationLayout:
     """An activation [n, …] of `channels` on a grid of `height` by `width`.
 
     `channel_axis` is its axis of channels. Of rank 4 the other two axes are the grid; of rank 3 the other axis holds
@@ -44,9 +44,7 @@ class Layout:
     @property
     def channels(self) -> int:
         """The number of channels."""
-        size = self.shape[self.channel_axis]
-        assert isinstance(size, int)
-        return size
+        return fixed(self.shape[self.channel_axis])
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -74,15 +72,15 @@ class Layout:
         tensor = emit.transpose(tensor, order)
         if len(rest) == 2:
             return tensor
-        axis, cells, held = tensor.rank - 1, self.height * self.width, tensor.shape[-1]
-        if held not in (1, cells):
+        axis, cells, tokens = tensor.rank - 1, self.height * self.width, tensor.shape[-1]
+        if tokens not in (1, cells):
             bounds = [emit.constant([v], "int64") for v in (self.offset, self.offset + cells, axis)]
             tensor = emit("Slice", tensor, *bounds, shape=(*tensor.shape[:-1], cells))
-        grid = (1, 1) if held == 1 else (self.height, self.width)
+        grid = (1, 1) if tokens == 1 else (self.height, self.width)
         return emit.reshape(tensor, (*tensor.shape[:-1], *grid))
 
 
-def layout_of(value: ir.Value, graph: ir.Graph, channel_axis: int | None) -> Layout | None:
+def activation_layout(value: ir.Value, graph: ir.Graph, channel_axis: int | None) -> ActivationLayout | None:
     """The layout of an activation of a graph whose image is its first input; None for what is no map of the image."""
     try:
         shape, image = shape_of(value), shape_of(graph.inputs[0])
@@ -95,10 +93,10 @@ def layout_of(value: ir.Value, graph: ir.Graph, channel_axis: int | None) -> Lay
     height, width = (int(d) for d in image[2:])  # type: ignore[arg-type]
     sizes = [d for i, d in enumerate(shape) if i not in (0, axis) and isinstance(d, int)]
     if rank == 4:
-        return Layout(shape, axis, *sizes) if _fits(sizes[0], sizes[1], height, width) else None
+        return ActivationLayout(shape, axis, *sizes) if _fits(sizes[0], sizes[1], height, width) else None
     for extra in range(min(MAX_EXTRA_TOKENS, sizes[0] - 1) + 1):
         if grid := _grid(sizes[0] - extra, height, width):
-            return Layout(shape, axis, *grid, _offset(graph, value, rank - axis, sizes[0], extra))
+            return ActivationLayout(shape, axis, *grid, _offset(graph, value, rank - axis, sizes[0], extra))
     return None
 
 
@@ -123,20 +121,19 @@ def _channel_axis(node: ir.Node, axes: dict[ir.Value, int]) -> int | None:
     if node.op_type == "Gemm":
         return len(shape) - 1
     if node.op_type == "MatMul":
-        constant = [array_of(v) is not None for v in node.inputs if v is not None]
         # Of two computed operands the right one has the columns: the values that attention mixes.
-        values = node.inputs[1]
-        assert values is not None
-        return len(shape) - 1 if constant[1] or axes.get(values) == len(shape_of(values)) - 1 else None
+        right = node.inputs[1]
+        if right is None:
+            return None
+        columns = array_of(right) is not None or axes.get(right) == len(shape_of(right)) - 1
+        return len(shape) - 1 if columns else None
     if node.op_type == "LayerNormalization":
-        axis = node.attributes.get("axis")
-        return len(shape) - 1 if axis is None or axis.value in (-1, len(shape) - 1) else None
+        return len(shape) - 1 if node.attributes.get_int("axis", -1) in (-1, len(shape) - 1) else None
     source = node.inputs[0] if node.inputs else None
-    if node.op_type in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+    if node.op_type in RESHAPING:
         return _moved(shape_of(source), shape, axes[source]) if source is not None and source in axes else None
     if node.op_type == "Transpose" and source in axes:
-        order = node.attributes["perm"].value if "perm" in node.attributes else range(len(shape))[::-1]
-        return list(order).index(axes[source])
+        return permutation(node, len(shape)).index(axes[source])
     return None if data is None else axes[data]
 
 

@@ -1,4 +1,4 @@
-"""The values through which everything passes.
+"""Cut vertices: the values through which everything passes.
 
 A value lies on every path exactly when, at some point of a topological walk, it is the only value on the way from
 image to logits that is still to be read.
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from xrt.export.graphs.settling import dependents
+from xrt.export.ir.dependence import dependents
 
 
-def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
+def cut_vertices(graph: ir.Graph) -> list[ir.Value]:
     """The values through which every path from the image to the logits runs, in order."""
     nodes = list(graph)
     on_path = on_the_way(graph)
     waiting = {v: sum(1 for user, _ in v.uses() if any(o in on_path for o in user.outputs)) for v in on_path}
     unread = {graph.inputs[0]}
-    found: list[ir.Value] = []
+    passed: list[ir.Value] = []
     for node in nodes:
         if not any(v in on_path for v in node.outputs):
             continue
@@ -28,8 +28,8 @@ def bottlenecks(graph: ir.Graph) -> list[ir.Value]:
                     unread.discard(value)
         unread.update(v for v in node.outputs if v in on_path)
         if len(unread) == 1:
-            found.extend(unread)
-    return found
+            passed.extend(unread)
+    return passed
 
 
 def on_the_way(graph: ir.Graph) -> set[ir.Value]:

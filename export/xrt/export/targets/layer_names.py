@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from xrt.export.targets.bottlenecks import bottlenecks
+from xrt.export.targets.cut_vertices import cut_vertices
 from xrt.runtime.errors import ModelError
 
 
@@ -51,7 +51,7 @@ def find_layer(graph: ir.Graph, name: str) -> ir.Value:
             chosen = node.outputs[0]
     if chosen is None:
         known = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})
-        known = known or [str(v.name) for v in bottlenecks(graph)]
+        known = known or [str(v.name) for v in cut_vertices(graph)]
         shown = ", ".join(known[-24:]) or "none named"
         raise ModelError(
             f"there is no layer {name!r} on the way to the logits (a Dropout or Identity leaves no tensor: name the "

@@ -12,21 +12,23 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from xrt.export.autodiff.emitter import Shape, array_of, shape_of
-from xrt.export.autodiff.rules.product import einsum_letters
-from xrt.export.autodiff.rules.shape import axis_groups
+from xrt.export.ir.attributes import permutation, removed_axes
+from xrt.export.ir.axis_groups import axis_groups
+from xrt.export.ir.constants import array_of
+from xrt.export.ir.einsum import einsum_letters
+from xrt.export.ir.operators import RESHAPING
+from xrt.export.ir.shapes import Shape, shape_of
 from xrt.runtime.errors import ModelError
 
 _SPATIAL = {
     "AveragePool", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool",
     "GlobalMaxPool", "MaxPool", "SpaceToDepth",
 }  # fmt: skip
-_RESHAPING = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 
 Axes = frozenset[int]
 
 
-def position_axes(graph: ir.Graph) -> dict[ir.Value, Axes]:
+def spatial_axes(graph: ir.Graph) -> dict[ir.Value, Axes]:
     """The axes of each value that stand for positions on the image, the graph's first input [n, C, H, W]."""
     known: dict[ir.Value, Axes] = {graph.inputs[0]: frozenset({2, 3})}
     joined: dict[ir.Value, tuple[Shape, Axes]] = {}
@@ -57,12 +59,12 @@ def _remembered(
     source = node.inputs[0]
     if source is None or source not in known:
         return frozenset()
-    if node.op_type in _RESHAPING:
-        before, held = joined.get(source, (shape_of(source), known[source]))
+    if node.op_type in RESHAPING:
+        before, spatial = joined.get(source, (shape_of(source), known[source]))
         if before == shape:
-            return held
-        if held and not axes:
-            joined[output] = before, held
+            return spatial
+        if spatial and not axes:
+            joined[output] = before, spatial
     elif source in joined and shape_of(source) == shape:
         joined[output] = joined[source]
     return frozenset()
@@ -70,35 +72,33 @@ def _remembered(
 
 def _of_node(node: ir.Node, known: dict[ir.Value, Axes], shape: Shape) -> Axes:
     source = node.inputs[0]
-    held = known.get(source, frozenset()) if source is not None else frozenset()
+    spatial = known.get(source, frozenset()) if source is not None else frozenset()
     rank = len(shape)
     if node.op_type in _SPATIAL:
-        return frozenset(range(2, rank)) if held else frozenset()
+        return frozenset(range(2, rank)) if spatial else frozenset()
     if node.op_type == "Transpose":
-        order = node.attributes["perm"].value if "perm" in node.attributes else range(rank)[::-1]
-        return frozenset(new for new, old in enumerate(order) if old in held)
-    if node.op_type in _RESHAPING and source is not None:
-        return _reshaped(shape_of(source), shape, held)
+        return frozenset(new for new, old in enumerate(permutation(node, rank)) if old in spatial)
+    if node.op_type in RESHAPING and source is not None:
+        return _reshaped(shape_of(source), shape, spatial)
     if node.op_type == "MatMul":
         return _product(node, known, rank)
     if node.op_type == "Gemm":
-        return held & {0}
+        return spatial & {0}
     if node.op_type == "Einsum":
         return _summed(node, known)
     if node.op_type == "TopK":
-        axis = node.attributes["axis"].value if "axis" in node.attributes else -1
-        return held - {axis % rank}
+        return spatial - {node.attributes.get_int("axis", -1) % rank}
     if source is not None and source in known and len(shape_of(source)) > rank:
-        return _removed(node, shape_of(source), shape, held)
+        return _removed(node, shape_of(source), shape, spatial)
     same = [known[v] for v in node.inputs if v in known and len(shape_of(v)) == rank]
     return frozenset().union(*same)
 
 
-def _reshaped(before: Shape, after: Shape, held: Axes) -> Axes:
+def _reshaped(before: Shape, after: Shape, spatial: Axes) -> Axes:
     kept: set[int] = set()
     for old, new in axis_groups(before, after):
         long = [axis for axis in old if before[axis] != 1]
-        if any(axis in held for axis in long) and all(axis in held or axis == 0 for axis in long):
+        if any(axis in spatial for axis in long) and all(axis in spatial or axis == 0 for axis in long):
             kept.update(new)
     return frozenset(kept)
 
@@ -117,30 +117,23 @@ def _product(node: ir.Node, known: dict[ir.Value, Axes], rank: int) -> Axes:
 
 def _summed(node: ir.Node, known: dict[ir.Value, Axes]) -> Axes:
     """The letters of an Einstein sum that stand for positions in an operand and are left in the result."""
-    terms, result = einsum_letters(node.attributes["equation"].value)
+    terms, result = einsum_letters(node.attributes.get_string("equation", ""))
     if "." in result:
         return frozenset()
-    held = {
+    spatial = {
         term[axis]
         for term, value in zip(terms, node.inputs, strict=True)
         if value is not None
         for axis in known.get(value, ())
         if axis < len(term)
     }
-    return frozenset(axis for axis, letter in enumerate(result) if letter in held)
+    return frozenset(axis for axis, letter in enumerate(result) if letter in spatial)
 
 
-def _removed(node: ir.Node, before: Shape, after: Shape, held: Axes) -> Axes:
+def _removed(node: ir.Node, before: Shape, after: Shape, spatial: Axes) -> Axes:
     """Behind a reduction or a choice of one index, which take axes away."""
     if not node.op_type.startswith(("Reduce", "Arg", "Gather")):
         return frozenset()
-    if node.op_type == "Gather":
-        gone = {node.attributes["axis"].value % len(before) if "axis" in node.attributes else 0}
-    else:
-        given = node.attributes["axes"].value if "axes" in node.attributes else None
-        if given is None and len(node.inputs) > 1 and node.inputs[1] is not None:
-            array = array_of(node.inputs[1])
-            given = None if array is None else array.tolist()
-        gone = {axis % len(before) for axis in given} if given is not None else set(range(len(before)))
+    gone = removed_axes(node, len(before))
     left = [axis for axis in range(len(before)) if axis not in gone]
-    return frozenset(new for new, old in enumerate(left[: len(after)]) if old in held)
+    return frozenset(new for new, old in enumerate(left[: len(after)]) if old in spatial)

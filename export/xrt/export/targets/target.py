@@ -15,16 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from xrt.export.autodiff import Emitter, gradients
-from xrt.export.autodiff.emitter import array_of
-from xrt.export.graphs.plain_graph import PlainGraph
-from xrt.export.targets.bottlenecks import bottlenecks, on_the_way
+from xrt.export.autodiff import backward
+from xrt.export.ir.constants import array_of, initializer
+from xrt.export.ir.emitter import Emitter
+from xrt.export.ir.operators import MIXING, REARRANGING
+from xrt.export.ir.plain_graph import PlainGraph
+from xrt.export.ir.shapes import fixed, shape_of
+from xrt.export.targets.activation_layout import ActivationLayout, activation_layout, channel_axes
+from xrt.export.targets.cut_vertices import cut_vertices, on_the_way
 from xrt.export.targets.layer_names import find_layer, layer_name, scopes
-from xrt.export.targets.layout import MIXING, REARRANGING, Layout, channel_axes, layout_of
-from xrt.export.targets.positions import position_axes
+from xrt.export.targets.spatial_axes import spatial_axes
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.errors import ModelError
-from xrt.runtime.gate.evidence import phantom_inputs
+from xrt.runtime.phantoms import phantom_images
 
 _PROBED_CLASSES = 8
 _PROBES = 3
@@ -32,23 +35,23 @@ _PROBES = 3
 
 @dataclass(frozen=True)
 class Target:
-    """A target activation: the graph's value, the name its source knows it by, and how it lies."""
+    """A target activation: the graph's value, its name in the source, and its layout."""
 
     value: ir.Value
     layer: str
-    layout: Layout
+    layout: ActivationLayout
 
 
 def default_target(model: ir.Model) -> Target:
-    """The default target layer of a model with the uint8 face and logits as its first output.
+    """The default target layer of a model with the uint8 input and logits as its first output.
 
     Raises ModelError when no spatial tensor qualifies.
     """
     graph = model.graph
-    least, axes, made = minimum_side(graph), channel_axes(graph), _behind_weights(graph)
-    positions = position_axes(graph)
-    for value in reversed(bottlenecks(graph)):
-        layout = layout_of(value, graph, axes.get(value)) if value in made else None
+    least, axes, weighted = minimum_side(graph), channel_axes(graph), _behind_weights(graph)
+    positions = spatial_axes(graph)
+    for value in reversed(cut_vertices(graph)):
+        layout = activation_layout(value, graph, axes.get(value)) if value in weighted else None
         if (
             layout is None
             or min(layout.height, layout.width) < least
@@ -73,7 +76,7 @@ def named_target(model: ir.Model, name: str) -> Target:
     """
     graph = model.graph
     value = find_layer(graph, name)
-    layout = layout_of(value, graph, channel_axes(graph).get(value))
+    layout = activation_layout(value, graph, channel_axes(graph).get(value))
     if layout is None:
         raise ModelError(
             f"layer {name!r} gives {value.shape}, which is no map of the image: neither [n, channels, height, width] "
@@ -90,29 +93,28 @@ def named_target(model: ir.Model, name: str) -> Target:
     return Target(value, layer_name(value), layout)
 
 
-def probe(model: ir.Model, value: ir.Value, layout: Layout) -> tuple[bool, bool]:
+def probe(model: ir.Model, value: ir.Value, layout: ActivationLayout) -> tuple[bool, bool]:
     """Whether a gradient arrives at the positions of a value, and whether its channels are the classes already.
 
-    Looked at on a few phantoms and classes. Weights that are all zero, such as an untrained head, are drawn at random
-    in the copy that is looked at, lest they hide the structure. Raises ModelError when an operator has no rule.
+    Computed for a few phantoms and classes. Weights that are all zero, such as an untrained head, are random in the
+    copy that is probed, because they would hide the structure. Raises ModelError when an operator has no rule.
     """
     copy = model.clone()
     graph = copy.graph
     _fill_zero_weights(graph)
-    twin = next((v for node in graph for v in node.outputs if v.name == value.name), None)
-    assert twin is not None
-    classes = int(graph.outputs[0].shape[1])  # type: ignore[index,arg-type]
-    seen = min(classes, _PROBED_CLASSES)
+    twin = next(v for node in graph for v in node.outputs if v.name == value.name)
+    classes = fixed(shape_of(graph.outputs[0])[1])
+    probed = min(classes, _PROBED_CLASSES)
     emit = Emitter(graph, "probe")
-    seed = emit.constant(np.eye(classes, dtype=np.float32)[:seen, None, :])
-    (gradient,) = gradients(emit, graph.outputs[0], [twin], seed)
+    seed = emit.constant(np.eye(classes, dtype=np.float32)[:probed, None, :])
+    (gradient,) = backward(emit, graph.outputs[0], [twin], seed)
     strength = emit.reduce("ReduceMax", emit("Abs", layout.as_map(emit, gradient)), [1])
-    found = strength.array if strength.array is not None else _run(copy, emit.materialise(strength))
-    found = np.broadcast_to(found[:, 0], (seen, *layout.grid))
-    by_channel = found.max(axis=(2, 3))
+    strengths = strength.array if strength.array is not None else _run(copy, emit.materialise(strength))
+    strengths = np.broadcast_to(strengths[:, 0], (probed, *layout.grid))
+    by_channel = strengths.max(axis=(2, 3))
     # At one position alone a gradient says no more than that of a class token: it is where a recurrence ends.
-    reached = bool(np.count_nonzero(found.max(axis=(0, 1))) > 1)
-    own = np.eye(classes, dtype=bool)[:seen]
+    reached = bool(np.count_nonzero(strengths.max(axis=(0, 1))) > 1)
+    own = np.eye(classes, dtype=bool)[:probed]
     class_map = reached and layout.channels == classes and not bool(by_channel[~own].any())
     return reached, class_map
 
@@ -124,18 +126,19 @@ def minimum_side(graph: ir.Graph) -> int:
     return 4 if not sides or min(sides) >= 64 else 2
 
 
-def _is_step(value: ir.Value, layout: Layout, graph: ir.Graph, axes: dict[ir.Value, int]) -> bool:
-    """Whether a map is but a step from the map before it to a pooling.
+def _is_step(value: ir.Value, layout: ActivationLayout, graph: ir.Graph, axes: dict[ir.Value, int]) -> bool:
+    """Whether a map is only a step from the map before it to a pooling.
 
     Either that map rearranged or without its extra tokens, or an intermediate of the pooling's arithmetic: r·x and
     exp(r·x) of a log-sum-exp, x^p of a power mean. What a torch module gives out is never taken for a step, unless it
-    but runs positions together, [n, K, h, w] to [n, K, h·w].
+    only joins positions, [n, K, h, w] to [n, K, h·w].
     """
     node = value.producer()
-    assert node is not None
+    if node is None:
+        return False
     source, owned = node.inputs[0], layer_name(value) in scopes(node)
     if node.op_type in REARRANGING | {"Pad", "Slice"} and source is not None and not (owned and layout.tokens_first):
-        before = layout_of(source, graph, axes.get(source))
+        before = activation_layout(source, graph, axes.get(source))
         return before is not None and before.grid == layout.grid
     if owned:
         return False
@@ -149,11 +152,11 @@ def _is_step(value: ir.Value, layout: Layout, graph: ir.Graph, axes: dict[ir.Val
 
 def _behind_weights(graph: ir.Graph) -> set[ir.Value]:
     """The values with a convolution or matrix product before them: the image itself explains nothing."""
-    made: set[ir.Value] = set()
+    behind: set[ir.Value] = set()
     for node in graph:
-        if node.op_type in MIXING or any(v in made for v in node.inputs if v is not None):
-            made.update(node.outputs)
-    return made
+        if node.op_type in MIXING or any(v in behind for v in node.inputs if v is not None):
+            behind.update(node.outputs)
+    return behind
 
 
 def _fill_zero_weights(graph: ir.Graph) -> None:
@@ -162,17 +165,16 @@ def _fill_zero_weights(graph: ir.Graph) -> None:
         for index, value in enumerate(node.inputs if node.op_type in MIXING else ()):
             array = None if value is None else array_of(value)
             if array is not None and array.ndim >= 2 and array.dtype == np.float32 and not array.any():
-                drawn = rng.normal(size=array.shape).astype(np.float32)
-                filled = ir.Value(name=f"probe/filled_{node.name}_{index}", const_value=ir.tensor(drawn))
-                filled.shape, filled.dtype = ir.Shape(drawn.shape), ir.DataType.FLOAT
-                graph.register_initializer(filled)
-                node.replace_input_with(index, filled)
+                random = rng.normal(size=array.shape).astype(np.float32)
+                node.replace_input_with(index, initializer(graph, f"probe/filled_{node.name}_{index}", random))
 
 
 def _run(model: ir.Model, output: ir.Value) -> np.ndarray:
     image = model.graph.inputs[0]
-    height, width = (int(d) for d in image.shape[2:])  # type: ignore[index,arg-type]
-    images = phantom_inputs(_PROBES, 0, Preprocessing(height=height, width=width)).images
+    height, width = (fixed(side) for side in shape_of(image)[2:])
+    images = phantom_images(_PROBES, 0, Preprocessing(height=height, width=width))
+    if image.dtype == ir.DataType.FLOAT:
+        images = np.repeat(images.astype(np.float32) / 255, fixed(shape_of(image)[1]), axis=1)
     name = str(output.name)
     output.dtype = ir.DataType.FLOAT
     model.graph.outputs[:] = [output]
@@ -184,7 +186,7 @@ def _suggestions(graph: ir.Graph, axes: dict[ir.Value, int], least: int) -> str:
     names: list[str] = []
     for node in reversed(list(graph)):
         name = layer_name(node.outputs[0])
-        layout = layout_of(node.outputs[0], graph, axes.get(node.outputs[0])) if name in scopes(node) else None
+        layout = activation_layout(node.outputs[0], graph, axes.get(node.outputs[0])) if name in scopes(node) else None
         if layout and min(layout.height, layout.width) >= least and name not in names:
             names.append(name)
     return f"; the last ones are {', '.join(names[:5])}" if names else ""

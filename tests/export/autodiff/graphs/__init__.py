@@ -12,20 +12,7 @@ from export.autodiff.graphs.elementwise import (
     reductions,
     wheres,
 )
-from export.autodiff.graphs.layers import (
-    channel_norms,
-    convolutions,
-    einsums,
-    gemms,
-    group_norms,
-    layer_norms,
-    local_norms,
-    mean_variance_norms,
-    pools,
-    products,
-    transposed_convolutions,
-)
-from export.autodiff.graphs.placing import (
+from export.autodiff.graphs.indexing import (
     concats,
     expands,
     flattens,
@@ -42,6 +29,19 @@ from export.autodiff.graphs.placing import (
     tiles,
     top_ks,
     transposes,
+)
+from export.autodiff.graphs.layers import (
+    channel_norms,
+    convolutions,
+    einsums,
+    gemms,
+    group_norms,
+    layer_norms,
+    local_norms,
+    mean_variance_norms,
+    pools,
+    products,
+    transposed_convolutions,
 )
 from export.autodiff.graphs.text import Graphs, unary
 from export.autodiff.oracle import opset

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import pi, sqrt
 
-from xrt.export.autodiff.emitter import Tensor
 from xrt.export.autodiff.rules.broadcasting import to_operands
 from xrt.export.autodiff.rules.formula import Term, derivative, of_cotangent, of_input, of_output, where
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.emitter import Tensor
 
 
 @vjp("Relu")

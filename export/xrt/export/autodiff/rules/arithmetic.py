@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Tensor
 from xrt.export.autodiff.rules.broadcasting import to_operands
 from xrt.export.autodiff.rules.formula import Term, derivative, of_cotangent, of_input, of_output, where
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.emitter import Tensor
 
 
 @vjp("Identity", "Dropout")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xrt.export.autodiff.emitter import Emitter, Shape, Tensor
 from xrt.export.autodiff.table import Call
+from xrt.export.ir.emitter import Emitter, Tensor
+from xrt.export.ir.shapes import Shape
 
 
 def reduce_to(emit: Emitter, g: Tensor, full: Shape, operand: Shape) -> Tensor:
@@ -17,7 +18,7 @@ def reduce_to(emit: Emitter, g: Tensor, full: Shape, operand: Shape) -> Tensor:
     lead = len(full) - len(operand)
     padded = (1,) * lead + operand
     axes = [i + 1 for i, (size, extent) in enumerate(zip(padded, full, strict=True)) if size == 1 and extent != 1]
-    g = emit.total(g, (g.shape[0], *full), axes)
+    g = emit.reduce_sum(g, (g.shape[0], *full), axes)
     return emit.reshape(g, (g.shape[0], *g.shape[1 + lead :])) if lead else g
 
 

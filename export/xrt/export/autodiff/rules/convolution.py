@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Batch, Shape, Tensor, merged
-from xrt.export.autodiff.rules.placing import cut
+from xrt.export.autodiff.rules.scatter_adjoint import slice_axis
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.emitter import Tensor
+from xrt.export.ir.shapes import Batch, Shape, merged
 from xrt.runtime.errors import ModelError
 
 
@@ -20,17 +21,16 @@ def _conv(call: Call) -> Sequence[Tensor | None]:
     A stride needs ConvTranspose, and so does padding beyond the kernel. A 1×1 kernel mixes no positions, so a
     cotangent that is constant over them stays so.
     """
-    emit, weight, geometry = call.emit, _weight(call), _geometry(call)
-    assert weight.array is not None
+    emit, (weight, kernels), geometry = call.emit, _weight(call), _geometry(call)
     pointwise = geometry.pointwise and all(d == 1 for d in call.g.shape[3:])
     folded, lead = _fold(call, keep_positions=pointwise)
     target = (1,) * len(geometry.kernel) if pointwise else call.input_shape()[2:]
-    shape = (folded.shape[0], weight.array.shape[1] * geometry.groups, *target)
+    shape = (folded.shape[0], kernels.shape[1] * geometry.groups, *target)
     if geometry.plain:
         pads = [
             d * (k - 1) - p for d, k, p in zip(geometry.dilations * 2, geometry.kernel * 2, geometry.pads, strict=True)
         ]
-        flipped = emit.constant(_flip(weight.array, geometry.groups))
+        flipped = emit.constant(_flip(kernels, geometry.groups))
         result = emit(
             "Conv", folded, flipped, shape=shape, group=geometry.groups, dilations=geometry.dilations, pads=pads,
             kernel_shape=geometry.kernel, strides=[1] * len(geometry.kernel),
@@ -47,8 +47,7 @@ def _conv(call: Call) -> Sequence[Tensor | None]:
 @vjp("ConvTranspose")
 def _conv_transpose(call: Call) -> Sequence[Tensor | None]:
     """The adjoint of the adjoint: a convolution with the same weights, stride, dilation and padding."""
-    emit, weight = call.emit, _weight(call)
-    assert weight.array is not None
+    emit, (weight, kernels) = call.emit, _weight(call)
     kernel, strides, dilations = _spacing(call)
     sizes, results = call.spatial_sizes(), _fixed(call, call.outputs[0].shape[2:])
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
@@ -58,13 +57,13 @@ def _conv_transpose(call: Call) -> Sequence[Tensor | None]:
     reached = [
         (o + pads[i] + pads[i + axes] - reach[i]) // strides[i] + 1 for i, o in enumerate(results)
     ]  # more than the input had where the output padding reaches a stride
-    shape = (folded.shape[0], weight.array.shape[0], *reached)
+    shape = (folded.shape[0], kernels.shape[0], *reached)
     result = emit(
         "Conv", folded, weight, shape=shape, group=call.attribute("group", 1), dilations=dilations, pads=pads,
         kernel_shape=kernel, strides=strides,
     )  # fmt: skip
     for i, size in enumerate(sizes):
-        result = cut(emit, result, 2 + i, 0, size)
+        result = slice_axis(emit, result, 2 + i, 0, size)
     return [emit.reshape(result, (*lead, *result.shape[1:]))]
 
 
@@ -115,14 +114,15 @@ def _fixed(call: Call, sizes: Shape) -> list[int]:
     return [d for d in sizes if isinstance(d, int)]
 
 
-def _weight(call: Call) -> Tensor:
+def _weight(call: Call) -> tuple[Tensor, np.ndarray]:
+    """The weights, as a tensor and as numbers. Raises ModelError when they are computed."""
     weight = call.x(1)
     if any(call.needed[1:]) or weight.array is None:
         raise ModelError(
             f"node {call.node.name!r}: a convolution whose weights are computed: fold them, or choose a later "
             "--target-layer"
         )
-    return weight
+    return weight, weight.array
 
 
 def _fold(call: Call, keep_positions: bool) -> tuple[Tensor, Shape]:

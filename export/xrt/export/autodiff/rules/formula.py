@@ -7,8 +7,9 @@ from functools import wraps
 
 import onnx_ir as ir
 
-from xrt.export.autodiff.emitter import Emitter, Shape, Tensor
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.emitter import Emitter, Tensor
+from xrt.export.ir.shapes import Shape
 
 
 class Term:
@@ -34,7 +35,7 @@ class Term:
 
     def total(self, full: Shape, axes: Sequence[int]) -> Term:
         """The sum over `axes`, which stay as size 1; a constant axis counts with its extent in `full`."""
-        return Term(self.emit, self.emit.total(self.tensor, full, axes))
+        return Term(self.emit, self.emit.reduce_sum(self.tensor, full, axes))
 
     def cast(self) -> Term:
         """Truth values as 0.0 and 1.0."""

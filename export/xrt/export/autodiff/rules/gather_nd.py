@@ -7,9 +7,10 @@ from math import prod
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Batch, Tensor, broadcast
-from xrt.export.autodiff.rules.placing import place
+from xrt.export.autodiff.rules.scatter_adjoint import scatter_axis
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.emitter import Tensor
+from xrt.export.ir.shapes import Batch, broadcast
 from xrt.runtime.errors import ModelError
 
 
@@ -22,7 +23,7 @@ def _gather_nd(call: Call) -> Sequence[Tensor | None]:
     axes = call.x(1).rank - 1
     g = emit.expand_axes(call.g, (call.g.shape[0], *call.outputs[0].shape), range(1, 1 + axes))
     rest = g.shape[1 + axes :]
-    g = place(emit, emit.reshape(g, (g.shape[0], len(picked), *rest)), 1, picked, prod(sizes))
+    g = scatter_axis(emit, emit.reshape(g, (g.shape[0], len(picked), *rest)), 1, picked, prod(sizes))
     return [emit.reshape(g, (g.shape[0], *(sizes if g.shape[1] != 1 else [1] * len(sizes)), *rest))]
 
 
@@ -30,19 +31,18 @@ def _gather_nd(call: Call) -> Sequence[Tensor | None]:
 def _scatter_nd(call: Call) -> Sequence[Tensor | None]:
     """What was written takes the cotangent from its place, and what was overwritten gets none."""
     emit, picked, sizes = call.emit, *_flat_indices(call)
-    how, depth = call.attribute("reduction", "none"), len(sizes)
-    if how not in ("none", "add"):
-        raise ModelError(f"node {call.node.name!r}: no gradient rule for ScatterND that takes the {how}")
-    if how == "none" and len(set(picked.tolist())) < len(picked):
+    reduction, depth = call.attribute("reduction", "none"), len(sizes)
+    if reduction not in ("none", "add"):
+        raise ModelError(f"node {call.node.name!r}: no gradient rule for ScatterND that takes the {reduction}")
+    if reduction == "none" and len(set(picked.tolist())) < len(picked):
         raise ModelError(f"node {call.node.name!r}: ScatterND writes twice to one place, in no order that is defined")
-    g, (data, updates) = call.g, call.node.inputs[0:3:2]
-    assert data is not None and updates is not None
+    g = call.g
     results: list[Tensor | None] = [None, None, None]
     if call.needed[0]:
         kept = np.ones(prod(sizes), dtype=np.float32)
-        kept[picked] = 0.0 if how == "none" else 1.0
+        kept[picked] = 0.0 if reduction == "none" else 1.0
         weights = emit.constant(kept.reshape(*sizes, *(1 for _ in call.outputs[0].shape[depth:])))
-        results[0] = g if how == "add" else emit("Mul", g, weights)
+        results[0] = g if reduction == "add" else emit("Mul", g, weights)
     if call.needed[2]:
         g = emit.expand_axes(g, (g.shape[0], *call.outputs[0].shape), range(1, 1 + depth))
         rest = g.shape[1 + depth :]

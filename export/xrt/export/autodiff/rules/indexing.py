@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from xrt.export.autodiff.emitter import OPSET, Batch, Dim, Shape, Tensor
-from xrt.export.autodiff.rules.placing import contract, cut, place
+from xrt.export.autodiff.rules.scatter_adjoint import contract_axis, scatter_axis, slice_axis
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.emitter import Tensor
+from xrt.export.ir.limits import OPSET
+from xrt.export.ir.shapes import Batch, Dim, Shape
 from xrt.runtime.errors import ModelError
 
 
@@ -28,7 +30,7 @@ def _slice(call: Call) -> Sequence[Tensor | None]:
                 raise _along_the_batch(call)
         else:
             taken = np.arange(size)[start:end:step]
-            g = place(call.emit, g, 1 + axis % rank, taken, size)
+            g = scatter_axis(call.emit, g, 1 + axis % rank, taken, size)
     return [g]
 
 
@@ -52,7 +54,7 @@ def _gather(call: Call) -> Sequence[Tensor | None]:
     else:
         held = 1
     g = emit.reshape(g, (*g.shape[: 1 + axis], held, *g.shape[behind:]))
-    return [place(emit, g, 1 + axis, indices.reshape(-1) % size, size)]
+    return [scatter_axis(emit, g, 1 + axis, indices.reshape(-1) % size, size)]
 
 
 @vjp("Split")
@@ -74,7 +76,7 @@ def _split(call: Call) -> Sequence[Tensor | None]:
     total: Tensor | None = None
     for g, start, extent in zip(call.cotangents, starts, extents, strict=True):
         if g is not None:
-            part = place(emit, g, 1 + axis, np.arange(start, start + extent), size)
+            part = scatter_axis(emit, g, 1 + axis, np.arange(start, start + extent), size)
             total = part if total is None else emit("Add", total, part)
     return [total]
 
@@ -99,10 +101,10 @@ def _pad(call: Call) -> Sequence[Tensor | None]:
         source = np.arange(max(0, -before), size - max(0, -after))
         grown = (max(0, before), max(0, after))
         if mode == "constant":
-            g = cut(emit, g, 1 + axis % rank, grown[0], grown[0] + len(source))
+            g = slice_axis(emit, g, 1 + axis % rank, grown[0], grown[0] + len(source))
         else:
             source = np.pad(source, grown, mode=mode)
-        g = place(emit, g, 1 + axis % rank, source, size)
+        g = scatter_axis(emit, g, 1 + axis % rank, source, size)
     return [g]
 
 
@@ -146,7 +148,7 @@ def _resize(call: Call) -> Sequence[Tensor | None]:
             continue
         if isinstance(size, Batch) or isinstance(result, Batch):
             raise _along_the_batch(call)
-        g = contract(call.emit, g, 1 + axis, _axis_matrix(call, axes.index(axis), size, result))
+        g = contract_axis(call.emit, g, 1 + axis, _axis_matrix(call, axes.index(axis), size, result))
     return [g]
 
 

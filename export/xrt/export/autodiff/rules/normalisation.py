@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Batch, Tensor
 from xrt.export.autodiff.rules.formula import Term, of_cotangent, of_input, where
-from xrt.export.autodiff.rules.placing import contract
+from xrt.export.autodiff.rules.scatter_adjoint import contract_axis
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.emitter import Tensor
+from xrt.export.ir.shapes import Batch, fixed
 from xrt.runtime.errors import ModelError
 
 
@@ -50,7 +51,7 @@ def _group_normalization(call: Call) -> Sequence[Tensor | None]:
     _only_first(call)
     emit, groups, x = call.emit, call.attribute("num_groups"), call.x()
     n, channels, *sizes = call.input_shape()
-    assert isinstance(channels, int)
+    channels = fixed(channels)
     scale = _scale(call)
     if len(scale) != channels:
         scale = np.repeat(scale, channels // groups)
@@ -93,14 +94,13 @@ def _lrn(call: Call) -> Sequence[Tensor | None]:
     emit, g, x = call.emit, of_cotangent(call), of_input(call)
     size, beta = call.attribute("size"), call.attribute("beta", 0.75)
     alpha = call.attribute("alpha", 1e-4) / size
-    channels = call.input_shape()[1]
-    assert isinstance(channels, int)
+    channels = fixed(call.input_shape()[1])
     offset = np.arange(channels)[:, None] - np.arange(channels)
     window = ((offset >= -((size - 1) // 2)) & (offset <= size // 2)).astype(np.float32)  # [from, to]
-    squares = Term(emit, contract(emit, (x * x).tensor, 1, window))
+    squares = Term(emit, contract_axis(emit, (x * x).tensor, 1, window))
     base = squares * alpha + call.attribute("bias", 1.0)
     power = base.apply("Pow", -beta)
-    spread = contract(emit, (g * (x * power / base)).tensor, 2, np.ascontiguousarray(window.T))
+    spread = contract_axis(emit, (g * (x * power / base)).tensor, 2, np.ascontiguousarray(window.T))
     return [(g * power - x * (2 * alpha * beta) * Term(emit, spread)).tensor]
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Batch, Tensor
 from xrt.export.autodiff.rules.convolution import explicit_pads
 from xrt.export.autodiff.rules.formula import Term, where
-from xrt.export.autodiff.rules.placing import contract, cut, pad, place
+from xrt.export.autodiff.rules.scatter_adjoint import contract_axis, pad, scatter_axis, slice_axis
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.emitter import Tensor
+from xrt.export.ir.shapes import Batch
 from xrt.runtime.errors import ModelError
 
 
@@ -23,7 +24,7 @@ def _average_pool(call: Call) -> Sequence[Tensor | None]:
     """
     windows, g = _Windows(call), call.g
     for i in range(windows.axes):
-        g = contract(call.emit, g, 3 + i, windows.means(i))
+        g = contract_axis(call.emit, g, 3 + i, windows.means(i))
     return [g]
 
 
@@ -120,8 +121,8 @@ class _Windows:
         inside = np.flatnonzero((at >= 0) & (at < self.sizes[i]))
         if not len(inside):
             return None
-        part = cut(self.emit, part, 3 + i, int(inside[0]), int(inside[-1]) + 1)
-        return place(self.emit, part, 3 + i, at[inside], self.sizes[i])
+        part = slice_axis(self.emit, part, 3 + i, int(inside[0]), int(inside[-1]) + 1)
+        return scatter_axis(self.emit, part, 3 + i, at[inside], self.sizes[i])
 
     def _sum(self, parts: Sequence[Tensor | None]) -> Tensor:
         held = [part for part in parts if part is not None]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import ascii_letters
 
-from xrt.export.autodiff.emitter import Shape, Tensor, broadcast
 from xrt.export.autodiff.rules.broadcasting import reduce_to
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.einsum import einsum_letters
+from xrt.export.ir.emitter import Tensor
+from xrt.export.ir.shapes import Shape, broadcast
 from xrt.runtime.errors import ModelError
 
 
@@ -99,14 +101,6 @@ def _letters(call: Call) -> tuple[list[str], str]:
             "without ellipsis and without diagonals"
         )
     return terms, result
-
-
-def einsum_letters(equation: str) -> tuple[list[str], str]:
-    """The letters of each operand and of the result, which by default are those that occur once, in order."""
-    left, arrow, result = equation.replace(" ", "").partition("->")
-    if not arrow:
-        result = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
-    return left.split(","), result
 
 
 def _of_its_own(call: Call, weight: Tensor) -> Tensor:

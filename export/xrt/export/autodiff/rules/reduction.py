@@ -7,9 +7,10 @@ from math import prod
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Batch, Tensor
 from xrt.export.autodiff.rules.formula import Term, of_cotangent, of_input, where
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.emitter import Tensor
+from xrt.export.ir.shapes import Batch
 from xrt.runtime.errors import ModelError
 
 

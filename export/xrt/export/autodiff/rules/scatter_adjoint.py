@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial, reduce
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Emitter, Tensor, merged
+from xrt.export.ir.emitter import Emitter, Tensor
+from xrt.export.ir.shapes import merged
 
 _GATHERS = 4
 """Indices repeated more often than this are summed by a matrix product."""
 
 
-def place(emit: Emitter, g: Tensor, axis: int, indices: np.ndarray, size: int) -> Tensor:
+def scatter_axis(emit: Emitter, g: Tensor, axis: int, indices: np.ndarray, size: int) -> Tensor:
     """The adjoint of taking `indices` along an axis of extent `size`: what was taken goes back and adds up.
 
     There is no scatter that every runtime has, and the indices are known, so it is a padding where they are
@@ -21,12 +23,12 @@ def place(emit: Emitter, g: Tensor, axis: int, indices: np.ndarray, size: int) -
     """
     counts = np.bincount(indices, minlength=size)
     if g.shape[axis] == 1 and len(indices) != 1:
-        return weigh(emit, g, axis, counts)
+        return scale_axis(emit, g, axis, counts)
     first = int(indices[0])
     if np.array_equal(indices, np.arange(first, first + len(indices))):
         return pad(emit, g, {axis: (first, size - first - len(indices))})
     if counts.max() > _GATHERS:
-        return contract(emit, g, axis, np.eye(size, dtype=np.float32)[indices])
+        return contract_axis(emit, g, axis, np.eye(size, dtype=np.float32)[indices])
     order = np.argsort(indices, kind="stable")
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     if (counts == counts[0]).all():
@@ -35,16 +37,12 @@ def place(emit: Emitter, g: Tensor, axis: int, indices: np.ndarray, size: int) -
         g = pad(emit, g, {axis: (0, 1)})
         order = np.append(order, [len(indices)] * int(counts.max()))
         rounds = [np.where(counts > k, order[starts + k], len(indices)) for k in range(counts.max())]
-    total: Tensor | None = None
-    for fetched in rounds:
-        shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
-        part = emit("Gather", g, emit.constant(fetched, "int64"), shape=shape, axis=axis)
-        total = part if total is None else emit("Add", total, part)
-    assert total is not None
-    return total
+    shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
+    parts = [emit("Gather", g, emit.constant(sources, "int64"), shape=shape, axis=axis) for sources in rounds]
+    return reduce(partial(emit, "Add"), parts)
 
 
-def weigh(emit: Emitter, g: Tensor, axis: int, weights: np.ndarray) -> Tensor:
+def scale_axis(emit: Emitter, g: Tensor, axis: int, weights: np.ndarray) -> Tensor:
     """Weights along an axis; equal ones leave it constant."""
     if (weights == weights.flat[0]).all():
         weights = weights[:1]
@@ -54,12 +52,13 @@ def weigh(emit: Emitter, g: Tensor, axis: int, weights: np.ndarray) -> Tensor:
     return emit("Mul", g, emit.constant(weights, "float32"))
 
 
-def contract(emit: Emitter, g: Tensor, axis: int, matrix: np.ndarray) -> Tensor:
+def contract_axis(emit: Emitter, g: Tensor, axis: int, matrix: np.ndarray) -> Tensor:
     """Multiply by a matrix [o, i] along an axis, from extent o to i. A constant axis needs the column sums only."""
     rows, columns = matrix.shape
     if g.shape[axis] == 1:
-        return weigh(emit, g, axis, _rounded(matrix.sum(axis=0)))
-    assert g.shape[axis] == rows
+        return scale_axis(emit, g, axis, _rounded(matrix.sum(axis=0)))
+    if g.shape[axis] != rows:
+        raise ValueError(f"a matrix of {rows} rows cannot contract an axis of {g.shape[axis]}")
     shape = (*g.shape[:axis], columns, *g.shape[axis + 1 :])
     if axis == g.rank - 1:
         return emit("MatMul", g, emit.constant(matrix, "float32"), shape=shape)
@@ -88,7 +87,7 @@ def pad(emit: Emitter, x: Tensor, widths: Mapping[int, tuple[int, int]], value: 
     return emit("Pad", x, pads, emit.constant(value, "float32"), shape=shape, mode="constant")
 
 
-def cut(emit: Emitter, g: Tensor, axis: int, start: int, end: int) -> Tensor:
+def slice_axis(emit: Emitter, g: Tensor, axis: int, start: int, end: int) -> Tensor:
     """The part [start, end) along an axis; all of it where it is constant there."""
     if g.shape[axis] == 1 or (start == 0 and end == g.shape[axis]):
         return g

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xrt.export.autodiff.emitter import Batch, Dim, Shape, Tensor
 from xrt.export.autodiff.rules.broadcasting import reduce_to
-from xrt.export.autodiff.rules.placing import cut
+from xrt.export.autodiff.rules.scatter_adjoint import slice_axis
 from xrt.export.autodiff.table import Call, vjp
+from xrt.export.ir.axis_groups import axis_groups
+from xrt.export.ir.emitter import Tensor
+from xrt.export.ir.shapes import Batch, Dim, Shape
 from xrt.runtime.errors import ModelError
 
 
@@ -43,7 +45,7 @@ def _concat(call: Call) -> Sequence[Tensor | None]:
         size = call.input_shape(index)[axis]
         if isinstance(size, Batch):
             raise ModelError(f"node {call.node.name!r} concatenates along a dynamic size")
-        results.append(cut(call.emit, call.g, axis + 1, start, start + size) if needed else None)
+        results.append(slice_axis(call.emit, call.g, axis + 1, start, start + size) if needed else None)
         start += size
     return results
 
@@ -73,49 +75,3 @@ def _shuffle(call: Call, split: Shape, order: Sequence[int]) -> Tensor:
     g = emit.expand_axes(call.g, (call.g.shape[0], *call.outputs[0].shape), [2, 3, 4])
     moved = emit.transpose(emit.reshape(g, (*g.shape[:2], *split)), order)
     return emit.reshape(moved, (*g.shape[:2], *call.input_shape()[1:]))
-
-
-def axis_groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
-    """Split two shapes of equally many elements into the shortest runs of axes that hold equally many each."""
-    groups: list[tuple[list[int], list[int]]] = []
-    i = j = 0
-    while i < len(before) or j < len(after):
-        start = i, j
-        old, new = before[i : i + 1], after[j : j + 1]
-        if old == new:
-            i, j = i + 1, j + 1
-        elif old == (1,):
-            i += 1
-        elif new == (1,):
-            j += 1
-        else:
-            i, j = _run(before, after, i, j)
-        groups.append((list(range(start[0], i)), list(range(start[1], j))))
-    return groups
-
-
-def _run(before: Shape, after: Shape, i: int, j: int) -> tuple[int, int]:
-    """Where the runs that start at axes i and j first hold equally many elements: the shorter one grows."""
-    left, right = _count(before[i : i + 1]), _count(after[j : j + 1])
-    i, j = i + 1, j + 1
-    while left != right:
-        if (left < right and i < len(before)) or j == len(after):
-            left = _times(left, before[i])
-            i += 1
-        else:
-            right = _times(right, after[j])
-            j += 1
-    return i, j
-
-
-def _count(dims: Shape) -> tuple[int, int]:
-    """How many elements: the power of the batch, and the factor before it."""
-    count = (0, 1)
-    for dim in dims:
-        count = _times(count, dim)
-    return count
-
-
-def _times(count: tuple[int, int], dim: Dim) -> tuple[int, int]:
-    power, factor = count
-    return (power + 1, factor * dim.multiple) if isinstance(dim, Batch) else (power, factor * dim)

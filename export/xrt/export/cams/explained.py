@@ -1,0 +1,18 @@
+"""Which logits the heatmaps explain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Which logits the maps explain: those listed, or the `top_k` highest of each image.
+
+    `signs` holds +1 for every logit, or -1 where the map explains its absence (the negative class of a one-logit
+    model).
+    """
+
+    signs: tuple[float, ...]
+    classes: tuple[int, ...] | None = None
+    top_k: int | None = None

@@ -1,0 +1,31 @@
+"""Which values depend on the image: on its pixels, or on its shape alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+_SIZE_OPERATORS = {"Shape", "Size"}
+
+
+def dependents(graph: ir.Graph) -> tuple[set[ir.Value], set[ir.Value]]:
+    """The values that depend on the image's shape alone, and those that depend on its pixels."""
+    sizes: set[ir.Value] = set()
+    pixels = {graph.inputs[0]}
+    for node in graph:
+        reads = set(_reads(node))
+        if reads & pixels:
+            (sizes if node.op_type in _SIZE_OPERATORS else pixels).update(node.outputs)
+        elif reads & sizes:
+            sizes.update(node.outputs)
+    return sizes, pixels
+
+
+def _reads(node: ir.Node) -> Iterable[ir.Value]:
+    """What a node reads, the values that its branches capture included."""
+    yield from (v for v in node.inputs if v is not None)
+    for attribute in node.attributes.values():
+        for body in [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []:
+            for inner in body:
+                yield from _reads(inner)

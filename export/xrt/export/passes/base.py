@@ -1,0 +1,38 @@
+"""What every pass has in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import onnx_ir as ir
+from onnx_ir.passes import InPlacePass, InvariantError, PassResult
+
+from xrt.runtime.errors import ModelError
+
+log = logging.getLogger("xrt.export.passes")
+
+
+class GraphPass(InPlacePass):
+    """A pass that changes a graph in place.
+
+    Subclasses have `requires(model)`, `call(model)` and `ensures(model)` of onnx_ir. What a user can do something about
+    is raised as ModelError, from any of the three.
+    """
+
+    def __call__(self, model_or_result: ir.Model | PassResult, /) -> PassResult:
+        """Check, change, check. Raises ModelError, or onnx_ir's InvariantError where the pass itself is wrong."""
+        try:
+            return super().__call__(model_or_result)
+        except InvariantError as error:
+            if isinstance(error.__cause__, ModelError):
+                raise error.__cause__ from None
+            raise
+
+
+def run_passes(model: ir.Model, passes: Sequence[GraphPass]) -> None:
+    """Run passes one after another, in place; the log has the number of nodes before and after each."""
+    for step in passes:
+        before = model.graph.num_nodes()
+        step(model)
+        log.info("%-16s %5d -> %5d nodes", type(step).__name__, before, model.graph.num_nodes())
