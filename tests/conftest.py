@@ -29,12 +29,11 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def phantoms_once() -> Iterator[None]:
     """Every export asks for the same phantoms: drawing them takes a fifth of the suite, so each is drawn once."""
-    from xrt.runtime.gate import evidence
-    from xrt.runtime.phantoms import phantom
+    from xrt.runtime.phantoms import inputs, phantom
 
-    drawn = cache_results(phantom)
+    cached_phantom = cache_results(phantom)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "generate", lambda count, **how: (drawn(i, **how) for i in range(count)))
+        patch.setattr(inputs, "generate", lambda count, **how: (cached_phantom(i, **how) for i in range(count)))
         yield
 
 
@@ -69,15 +68,15 @@ def compact_source():
     """A small untrained classifier of three findings at 64 px, its head and batch statistics re-drawn."""
     import torch
 
-    from xrt.export.sources import Source
+    from xrt.export.sources import TorchSource
     from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing
-    from xrt.runtime.gate.evidence import phantom_inputs
-    from xrt.train.models import ModelSpec, build_model
+    from xrt.runtime.certification.inputs import phantom_inputs
+    from xrt.train.models import ModelSpec, Normalisation, build_model
 
     torch.manual_seed(0)
     module = build_model(ModelSpec(architecture="compact", channels=1), 3)
     redraw(module, phantom_inputs(8, 1, Preprocessing(height=64, width=64)).images, 1)
-    return Source(
+    return TorchSource(
         name="compact",
         module=module.eval(),
         task="multilabel",
@@ -88,8 +87,7 @@ def compact_source():
         ),
         explained_class=None,
         preprocessing=Preprocessing(height=64, width=64),
-        mean=(0.5,),
-        std=(0.25,),
+        normalisation=Normalisation(mean=(0.5,), std=(0.25,)),
         origin="test",
         sha256="0" * 64,
     )
@@ -98,10 +96,10 @@ def compact_source():
 @pytest.fixture(scope="session")
 def bundle_path(compact_source, tmp_path_factory) -> Path:
     """A certified bundle of `compact_source`. Never change it in place: copy it."""
-    from xrt.export.pipeline import export_source
+    from xrt.export.publish import publish_source
 
     path = tmp_path_factory.mktemp("bundles") / "compact.xrt"
-    export_source(compact_source, path)
+    publish_source(compact_source, path)
     return path
 
 
@@ -127,7 +125,7 @@ def redraw(module, images: np.ndarray, channels: int) -> None:
 
     Statistics as initialised let signals die out or explode in deep networks, and then every image looks alike: they
     are taken from `images` (uint8 [n, 1, H, W]) instead. Layer scales of 1e-6 and weights that start at zero are drawn
-    anew. The head is drawn so that logits differ between images but probabilities do not saturate.
+    again. The head is drawn so that logits differ between images but probabilities do not saturate.
     """
     import torch
 

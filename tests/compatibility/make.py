@@ -30,13 +30,14 @@ ROOT = "/data/incoming"
 def main(out: Path) -> None:
     """Write everything into the empty folder `out`."""
     from xrt.export.pipeline import export_source
+    from xrt.train.recipes.loading import load_recipe
+    from xrt.train.running import run_folder
+    from xrt.train.running.fit import fit
+
     from xrt.export.sources import open_source
     from xrt.runtime.errors import ModelError
     from xrt.runtime.phantoms import write
     from xrt.runtime.screening.triage import TriageOptions, triage
-    from xrt.train.recipes.loading import load_recipe
-    from xrt.train.running import run_folder
-    from xrt.train.running.fit import fit
 
     recipe = load_recipe("phantoms", SETTINGS)
     out.mkdir(parents=True)
