@@ -69,3 +69,16 @@ def test_a_name_that_is_missing_for_type_checkers_is_seen():
     source = "if TYPE_CHECKING:\n    from a.b import One, Two\n    from a.c import Three\n"
     assert names_for_type_checkers(source) == {"a.b": ("One", "Two"), "a.c": ("Three",)}
     assert names_for_type_checkers(source) != {"a.b": ("One",), "a.c": ("Three",)}
+
+
+@pytest.mark.slow
+def test_a_program_of_public_names_runs(tmp_path):
+    """`user_program.py` is checked by the type checker, strictly and without Any; here it runs."""
+    from xrt.runtime.phantoms import write
+
+    write(tmp_path / "data", count=60, size=96, workers=0)
+    program = Path(__file__).with_name("user_program.py")
+    command = [sys.executable, str(program), str(tmp_path / "out"), str(tmp_path / "data")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "grad.relu" in result.stdout
