@@ -46,29 +46,39 @@ def _literal(node: ast.stmt) -> dict[str, tuple[str, ...]]:
 
 def _entry(name: str, module: str) -> str:
     """A name's heading, signature and docstring; of a class, its public methods too."""
-    owner = module.split(".")[1]
-    file = REPOSITORY.joinpath(owner, *module.split("."))
+    file = REPOSITORY.joinpath(module.split(".")[1], *module.split("."))
     source = file.with_suffix(".py") if file.with_suffix(".py").is_file() else file / "__init__.py"
+    text = source.read_text(encoding="utf-8")
     definition = next(
-        node
-        for node in ast.parse(source.read_text(encoding="utf-8")).body
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name
+        node for node in ast.parse(text).body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name
     )
-    head = f"\n### {name}\n\n"
+    head, prose = f"\n### {name}\n\n", _prose(ast.get_docstring(definition) or "")
     if isinstance(definition, ast.FunctionDef):
-        return head + _code(_signature(definition)) + _prose(ast.get_docstring(definition) or "") + "\n"
+        return f"{head}{_code(_definition(definition, text))}\n\n{prose}\n"
     bases = ", ".join(ast.unparse(base) for base in definition.bases)
-    text = head + _code(f"class {name}({bases})" if bases else f"class {name}")
-    text += _prose(ast.get_docstring(definition) or "") + "\n"
-    if fields := [node for node in definition.body if _is_field(node)]:
-        text += "\n" + _code("\n".join(ast.unparse(node) for node in fields)).rstrip() + "\n"
-    members = []
-    for member in definition.body:
-        if isinstance(member, ast.FunctionDef) and (not member.name.startswith("_") or member.name == "__init__"):
-            if member.name == "__init__" and len(member.args.args) + len(member.args.kwonlyargs) == 1:
-                continue
-            members.append(_member(member))
-    return text + ("\n" + "".join(members) if members else "")
+    entry = f"{head}{_code(f'class {name}({bases}): ...' if bases else f'class {name}: ...')}\n\n{prose}\n"
+    if fields := [_source(node, text) for node in definition.body if _is_field(node)]:
+        entry += "\n" + _code("\n".join(fields)) + "\n"
+    members = [
+        _member(member) for member in definition.body if isinstance(member, ast.FunctionDef) and _is_public(member)
+    ]
+    return entry + ("\n" + "".join(members) if members else "")
+
+
+def _source(node: ast.stmt, text: str) -> str:
+    """A statement as it is written, without its indentation."""
+    return textwrap.dedent(" " * node.col_offset + (ast.get_source_segment(text, node) or ""))
+
+
+def _definition(function: ast.FunctionDef, text: str) -> str:
+    """The head of a function as it is written."""
+    head = text.splitlines()[function.lineno - 1 : function.body[0].lineno - 1]
+    return "\n".join(head) + " ..."
+
+
+def _is_public(member: ast.FunctionDef) -> bool:
+    arguments = len(member.args.args) + len(member.args.kwonlyargs)
+    return not member.name.startswith("_") or (member.name == "__init__" and arguments > 1)
 
 
 def _is_field(node: ast.stmt) -> bool:
@@ -81,37 +91,21 @@ def _member(member: ast.FunctionDef) -> str:
     if "property" in kinds:
         returns = f": {ast.unparse(member.returns)}" if member.returns else ""
         return f"- `{member.name}{returns}`: {doc}\n" if doc else f"- `{member.name}{returns}`\n"
-    signature = " ".join(_signature(member, keep_self=False).split())
+    signature = " ".join(_signature(member).split())
     return f"- `{signature}`: {doc}\n" if doc else f"- `{signature}`\n"
 
 
-def _signature(function: ast.FunctionDef, keep_self: bool = True) -> str:
-    """`name(arguments) -> result`, one argument a line where it is long."""
+def _signature(function: ast.FunctionDef) -> str:
+    """`name(arguments) -> result` on one line, without self."""
     arguments = function.args
-    if not keep_self and arguments.args and arguments.args[0].arg in ("self", "cls"):
+    if arguments.args and arguments.args[0].arg in ("self", "cls"):
         arguments = ast.arguments(**{**vars(arguments), "args": arguments.args[1:]})
     returns = f" -> {ast.unparse(function.returns)}" if function.returns is not None else ""
-    line = f"{function.name}({ast.unparse(arguments)}){returns}"
-    if len(line) <= 110:
-        return line
-    parts = _split(ast.unparse(arguments))
-    return f"{function.name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){returns}"
-
-
-def _split(arguments: str) -> list[str]:
-    """Arguments at the commas that are in no bracket or string."""
-    parts, depth, quoted, start = [], 0, False, 0
-    for index, character in enumerate(arguments):
-        quoted ^= character == "'"
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and not depth and not quoted:
-            parts.append(arguments[start:index].strip())
-            start = index + 1
-    return [*parts, arguments[start:].strip()]
+    return f"{function.name}({ast.unparse(arguments)}){returns}"
 
 
 def _code(text: str) -> str:
-    return f"```python\n{text}\n```\n\n"
+    return f"```python\n{text}\n```"
 
 
 def _prose(docstring: str) -> str:

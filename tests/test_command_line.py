@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -96,8 +97,51 @@ def test_every_command_is_in_the_readme_and_has_help(xrt, capsys):
         assert "(install" not in text
 
 
-def test_the_readme_names_no_command_that_does_not_exist():
-    documents = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
-    for document in documents:
-        used = set(re.findall(r"(?:uv run |`|^)xrt ([a-z]+)", document.read_text(), re.MULTILINE))
-        assert used <= set(COMMANDS), f"{document.name}: {used - set(COMMANDS)}"
+def commands_in(text: str) -> set[str]:
+    """The commands that a text tells its reader to use."""
+    return set(re.findall(r"(?:uv run |`|^ *)xrt ([a-z]+)", text, re.MULTILINE))
+
+
+def test_documents_name_no_command_that_does_not_exist():
+    for document in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md"), *REPOSITORY.glob("*/README.md")]:
+        unknown = commands_in(document.read_text()) - set(COMMANDS)
+        assert not unknown, f"{document.name}: {unknown}"
+
+
+def strings_of(source: str) -> list[str]:
+    """Docstrings, help and messages: every string of a module."""
+    return [
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+
+@pytest.mark.parametrize("part", ["runtime", "train", "export", "benchmarks"])
+def test_docstrings_and_messages_name_no_command_that_does_not_exist(part):
+    for module in (REPOSITORY / part / "xrt" / part).rglob("*.py"):
+        unknown = commands_in("\n".join(strings_of(module.read_text()))) - set(COMMANDS)
+        assert not unknown, f"{module.relative_to(REPOSITORY)}: {unknown}"
+
+
+def test_a_command_that_does_not_exist_is_seen():
+    assert commands_in("\n".join(strings_of('"""Run `xrt tune` first."""'))) == {"tune"}
+
+
+OLD_SPELLINGS = {
+    "triage": ("--any-body-part",),
+    "export": ("--tensorrt",),
+    "evaluate": ("--also", "--require"),
+    "explain": ("--also",),
+    "faithfulness": ("--lerf",),
+}
+
+
+@pytest.mark.parametrize("command", OLD_SPELLINGS)
+def test_an_old_spelling_is_accepted_and_hidden(xrt, capsys, command):
+    """It is read as its new name: what follows is missing or wrong, but never unknown."""
+    for option in OLD_SPELLINGS[command]:
+        assert xrt(command, option, "x") == 2
+        assert "No such option" not in capsys.readouterr().err
+        assert xrt(command, "--help") == 0
+        assert option not in capsys.readouterr().out.split()

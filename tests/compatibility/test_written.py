@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from compatibility.make import PHANTOMS, ROOT, SETTINGS
 
 WRITTEN = Path(__file__).parent / "written"

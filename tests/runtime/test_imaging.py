@@ -108,7 +108,8 @@ def test_what_the_header_leaves_open_becomes_a_note():
 
 
 def test_the_verdict_can_be_overridden():
-    assert decode_radiograph(dicom(GREY, Modality="CT"), DecodeOptions(any_body_part=True)).pixels.shape == GREY.shape
+    options = DecodeOptions(skip_body_part_check=True)
+    assert decode_radiograph(dicom(GREY, Modality="CT"), options).pixels.shape == GREY.shape
 
 
 def test_a_file_that_its_header_rejects_is_named(tmp_path):
@@ -132,7 +133,7 @@ def test_real_dicom_files(shared):
             read_radiograph(folder / f"{name}.dcm")
     with pytest.raises(NotAChestRadiograph, match="body part not stated, and StudyDescription says TEETH"):
         read_radiograph(folder / "dental-cr-modality-lut.dcm")
-    dental = read_radiograph(folder / "dental-cr-modality-lut.dcm", DecodeOptions(any_body_part=True))
+    dental = read_radiograph(folder / "dental-cr-modality-lut.dcm", DecodeOptions(skip_body_part_check=True))
     assert dental.pixels.std() > 20
 
 

@@ -41,7 +41,7 @@ def triage(
             "_ or -, or nothing."
         ),
     ] = "uid",
-    any_body_part: Annotated[
+    skip_body_part_check: Annotated[
         bool,
         typer.Option(
             "--skip-body-part-check",
@@ -71,7 +71,7 @@ def triage(
     options = TriageOptions(
         backend=backend,
         precision=precision,
-        screening=ScreeningOptions(batch_size, workers, threads, any_body_part),
+        screening=ScreeningOptions(batch_size, workers, threads, skip_body_part_check),
         heatmaps=heatmaps,
         study_by=study_by,
         redact_paths=redact_paths,

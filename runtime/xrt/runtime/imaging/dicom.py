@@ -42,7 +42,7 @@ def decode_dicom(data: bytes, options: DecodeOptions) -> Radiograph:
         if "SOPClassUID" not in dataset and "Rows" not in dataset:
             raise UnreadableImage("not a DICOM file")
         header = _header(dataset)
-        notes = () if options.any_body_part else check_header(header)
+        notes = () if options.skip_body_part_check else check_header(header)
         _check_pixels(dataset, options)
         pixels, remarks = _render(dataset, options.without_window)
         return Radiograph(

@@ -27,13 +27,13 @@ class LoadOptions:
     """How files become inputs."""
 
     preprocessing: Preprocessing
-    any_body_part: bool = False
+    skip_body_part_check: bool = False
     limits: DecodeLimits = DecodeLimits()
 
     @property
     def decode(self) -> DecodeOptions:
         """How they are decoded."""
-        return DecodeOptions(self.preprocessing.without_window, self.any_body_part, self.limits)
+        return DecodeOptions(self.preprocessing.without_window, self.skip_body_part_check, self.limits)
 
 
 @dataclass(frozen=True)

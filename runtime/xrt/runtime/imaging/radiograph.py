@@ -28,12 +28,12 @@ class DecodeLimits:
 class DecodeOptions:
     """How files are decoded.
 
-    `without_window` as in `Preprocessing`; `any_body_part` overrides what a DICOM header says against a frontal chest
-    radiograph.
+    `without_window` as in `Preprocessing`; `skip_body_part_check` accepts DICOM files whose header says that they are no
+    frontal chest radiograph.
     """
 
     without_window: WithoutWindow = "minmax"
-    any_body_part: bool = False
+    skip_body_part_check: bool = False
     limits: DecodeLimits = DecodeLimits()
 
 

@@ -31,14 +31,14 @@ class ScreeningOptions:
     """How radiographs are scored.
 
     `workers` are decoding processes (None: one per core, at most 8; 0: this process, without time and memory limits),
-    `threads` those of the back end (0: every core). `any_body_part` scores DICOM files whose header says that they are
-    no frontal chest radiograph. Raises UsageError for a batch size or number of workers out of range.
+    `threads` those of the back end (0: every core). `skip_body_part_check` scores DICOM files whose header says that they
+    are no frontal chest radiograph. Raises UsageError for a batch size or number of workers out of range.
     """
 
     batch_size: int = 8
     workers: int | None = None
     threads: int = 0
-    any_body_part: bool = False
+    skip_body_part_check: bool = False
     limits: DecodeLimits = DecodeLimits()
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Screener:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.options = options
         self._backend, self._precision = backend, precision
-        load = LoadOptions(self.bundle.manifest.preprocessing, options.any_body_part, options.limits)
+        load = LoadOptions(self.bundle.manifest.preprocessing, options.skip_body_part_check, options.limits)
         self._pool = DecodingPool(load, options.workers)
         self._stack = ExitStack()
         self._scorer: Scorer | None = None
