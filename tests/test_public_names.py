@@ -82,3 +82,16 @@ def test_a_program_of_public_names_runs(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "grad.relu" in result.stdout
+
+
+def test_no_name_is_a_module_of_its_part(part):
+    """An imported module would take the place of the name."""
+    (folder,) = part.__path__
+    assert not {path.stem for path in Path(folder).iterdir()} & set(part.__all__)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_importing_a_part_loads_nothing_heavy(name):
+    code = f"import sys, xrt.{name}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"numpy", "PIL", "pydantic", "torch", "onnx", "onnxruntime", "matplotlib", "sklearn"} & set(loaded)

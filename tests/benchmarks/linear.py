@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
-from xrt.runtime.backends import Outputs, Session
+from xrt.runtime.backends import Backend, Execution, Session, SessionOptions
+from xrt.runtime.bundle.certificate import Certificate, Evidence
 from xrt.runtime.bundle.manifest import (
     CamSpec,
     ClassSpec,
@@ -19,10 +19,11 @@ from xrt.runtime.bundle.manifest import (
     Variant,
 )
 from xrt.runtime.bundle.reader import Bundle
-from xrt.runtime.cases import CaseTable
-from xrt.runtime.cases.case import Box, Case
-from xrt.runtime.cases.images import ArrayImages
-from xrt.runtime.opening import OpenedSession
+from xrt.runtime.datasets import CaseTable
+from xrt.runtime.datasets.case import Case, LabelledBox
+from xrt.runtime.datasets.images import ArrayImages
+from xrt.runtime.geometry import Box
+from xrt.runtime.session import OpenedSession
 
 SIDE, CELLS = 32, 4
 # Left sees the brightness of the left half, Right that of the right half; Never is never predicted.
@@ -32,25 +33,49 @@ BIAS = np.array([-20, -20, -50], np.float32)
 NAMES = ("Left", "Right", "Never")
 
 
-class LinearSession(Session):
+class LinearSession(Session[object]):
     """logit = sum over cells of weight × mean grey / 255, plus bias; the map is what each cell adds, if positive."""
 
     runs = 0
 
-    def _infer(self, images, cams):
+    def _open(self, model, outputs):
+        return self
+
+    def _opened(self, cams):
+        return self  # there is no file that could be cut down to the logits
+
+    def _run(self, opened, images, outputs):
+        graph = self.interface.graph
         self.runs += len(images)
         side = SIDE // CELLS
         grey = images.reshape(len(images), CELLS, side, CELLS, side).mean(axis=(2, 4)) / 255
         parts = (WEIGHTS * grey[:, None]).astype(np.float32)
-        maps = {spec.output: np.maximum(parts, 0) for spec in self.graph.cams} if cams else {}
         logits = parts.sum(axis=(2, 3)) + BIAS
-        top = np.argsort(-logits, axis=1)[:, : self.graph.top_k] if self.graph.top_k else None
-        if top is not None:
-            maps = {name: np.take_along_axis(cam, top[:, :, None, None], 1) for name, cam in maps.items()}
-        return Outputs(logits, maps, top.astype(np.int64) if top is not None and cams else None)
+        maps = np.maximum(parts, 0)
+        results = {graph.logits: logits}
+        if graph.top_k:
+            top = np.argsort(-logits, axis=1)[:, : graph.top_k]
+            maps = np.take_along_axis(maps, top[:, :, None, None], 1)
+            results[graph.cam_classes] = top.astype(np.int64)
+        return results | {spec.output: maps.copy() for spec in graph.cams}
 
-    def close(self):
-        pass
+
+class LinearBackend(Backend):
+    """Opens linear sessions."""
+
+    name = "linear"
+
+    def unavailable_reason(self):
+        return None
+
+    def version(self):
+        return "1"
+
+    def device_class(self):
+        return "test"
+
+    def open(self, model, interface, options):
+        return LinearSession(model, interface, options)
 
 
 def make_bundle(*, top_k: int | None = None, outputs: tuple[str, ...] = ("cams",), path: str = "linear.xrt") -> Bundle:
@@ -77,12 +102,21 @@ def make_bundle(*, top_k: int | None = None, outputs: tuple[str, ...] = ("cams",
 
 
 def make_opened(bundle: Bundle) -> OpenedSession:
-    opened = OpenedSession.__new__(OpenedSession)
-    session = LinearSession(bundle.manifest.graph, bundle.manifest.preprocessing)
-    backend = SimpleNamespace(name="linear", version=lambda: "1")
-    for name, value in {"session": session, "variant": bundle.manifest.variants[0], "backend": backend}.items():
-        object.__setattr__(opened, name, value)
-    return opened
+    execution = Execution(bundle.manifest.variants[0], LinearBackend())
+    certificate = Certificate(
+        file_sha256=execution.variant.sha256,
+        backend="linear",
+        backend_version="1",
+        execution_precision="fp32",
+        device_class="test",
+        verdict="passed",
+        figures={},
+        limits={},
+        evidence=Evidence(source="none", images=0, decisions=0, reference="none"),
+        created="2026-01-01T00:00:00+00:00",
+    )
+    session = execution.backend.open(b"", bundle.manifest.interface, SessionOptions())
+    return OpenedSession(bundle, session, execution, certificate, from_this_machine=False)
 
 
 def make_table(root: Path, count: int = 12, seed: int = 0) -> CaseTable:
@@ -98,7 +132,8 @@ def make_table(root: Path, count: int = 12, seed: int = 0) -> CaseTable:
             row, column = rng.integers(CELLS), 2 * side + rng.integers(2)
             image[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] = 250
         label = NAMES[side] if side < 2 and i % 6 != 0 else ""
-        boxes = (Box(label, float(column * 8), float(row * 8), 8.0, 8.0),) if label else ()
+        box = Box(float(column * 8), float(row * 8), 8.0, 8.0) if label else None
+        boxes = (LabelledBox(label, box),) if box else ()
         images.append(image)
         cases.append(Case(key=f"test/{i}", labels=(label,) if label else (), patient=str(i), boxes=boxes))
     source = ArrayImages({"test": np.stack(images)})

@@ -10,11 +10,11 @@ from benchmarks import prediction_tables
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from xrt.benchmarks.evaluation import Options, PredictionTable, write_evaluation
-from xrt.benchmarks.evaluation.acceptance import Requirement
-from xrt.benchmarks.evaluation.running import Request, run
-from xrt.benchmarks.evaluation.selection import split_by_proportions
+from xrt.benchmarks.evaluation import EvaluationOptions, EvaluationRequest, PredictionTable, evaluate, write_evaluation
+from xrt.benchmarks.evaluation.measure.acceptance import Requirement
+from xrt.benchmarks.evaluation.measure.selection import split_by_proportions
 from xrt.runtime.errors import DataError, UsageError
+from xrt.runtime.progress import Progress
 
 NAMES = ("COVID", "Normal", "Pneumonia")
 
@@ -73,28 +73,34 @@ def test_validation_cases_of_another_kind(tmp_path, row, message):
     """Temperatures fitted on them would mean nothing."""
     validation = with_row(exclusive(tmp_path / "v.csv", 1, prefix="other"), row)
     with pytest.raises(DataError, match=re.escape(message)):
-        run(Request(exclusive(tmp_path / "p.csv"), validation=validation))
+        evaluate(EvaluationRequest(exclusive(tmp_path / "p.csv"), validation=validation))
 
 
 def test_labels_that_contradict_each_other(tmp_path):
     """The rows of one of the two may be shifted: comparing such models would be nonsense."""
     first, other = exclusive(tmp_path / "p.csv"), exclusive(tmp_path / "q.csv", 1)
     with pytest.raises(DataError, match=r"q.csv and p.csv label \d+ of 30 images differently .*remove the label: col"):
-        run(Request(first, also=(other,)))
+        evaluate(EvaluationRequest(first, compare=(other,)))
 
 
 def test_what_cannot_be_is_refused_before_anything_is_scored(bundle_path, phantom_folder, tmp_path):
     scored = []
 
-    def refused(message, kind=UsageError, **options):
-        request = Request(bundle_path, phantom_folder, **options)
-        with pytest.raises(kind, match=message):
-            run(request, progress=lambda *step: scored.append(step))
+    class Recorder(Progress):
+        def count(self, done, total, what):
+            scored.append(what)
 
-    refused("chosen on validation cases", options=Options(temperature=True), threshold_split="none")
-    refused("names no class of the model", options=Options(requirements=(Requirement.parse("f1:Hernia>=0.5"),)))
-    refused("there is no .*nowhere.xrt", also=(tmp_path / "nowhere.xrt",))
-    refused("classes differ", DataError, also=(exclusive(tmp_path / "p.csv"),))
+    def refused(message, kind=UsageError, **options):
+        request = EvaluationRequest(bundle_path, phantom_folder, **options)
+        with pytest.raises(kind, match=message):
+            evaluate(request, progress=Recorder())
+
+    refused("chosen on validation cases", options=EvaluationOptions(temperature=True), threshold_split="none")
+    refused(
+        "names no class of the model", options=EvaluationOptions(requirements=(Requirement.parse("f1:Hernia>=0.5"),))
+    )
+    refused("there is no .*nowhere.xrt", compare=(tmp_path / "nowhere.xrt",))
+    refused("classes differ", DataError, compare=(exclusive(tmp_path / "p.csv"),))
     assert not scored
 
 
@@ -104,7 +110,7 @@ def test_a_class_may_stand_after_a_space():
 
 def test_shares_that_are_no_numbers(tmp_path):
     table = PredictionTable.read(exclusive(tmp_path / "p.csv")).cases()
-    with pytest.raises(DataError, match="give shares of train, val and test that add up to 1"):
+    with pytest.raises(DataError, match="give fractions of train, val and test that add up to 1"):
         split_by_proportions(table, (float("nan"), 0.5, 0.5), 0)
 
 
@@ -126,18 +132,18 @@ def test_the_negative_cases_of_a_binary_data_set_count(tmp_path, names):
     labelled, score = binary_set(tmp_path)
     probability = [[score[key] if name == "ill" else 1 - score[key] for name in names] for key in score]
     table = prediction_tables.write(tmp_path / "p.csv", None, probability, names=names, keys=list(score))
-    evaluation, study = run(Request(table, labelled))
-    ill = next(found for found in evaluation.classes if found.name == "ill")
+    evaluation, record = evaluate(EvaluationRequest(table, labelled))
+    ill = next(c for c in evaluation.classes if c.name == "ill")
     assert (ill.positives, ill.negatives) == (10, 10)
-    truth = study.predictions.truth[:, study.predictions.names.index("ill")]
-    keys = [case.key for case in study.predictions.table.cases]
+    truth = record.predictions.truth[:, record.predictions.names.index("ill")]
+    keys = [case.key for case in record.predictions.table.cases]
     assert ill.figures.auroc.value == pytest.approx(roc_auc_score(truth, [score[key] for key in keys]), abs=1e-12)
 
 
 def test_nothing_of_an_earlier_evaluation_stays(tmp_path):
     first, other = exclusive(tmp_path / "p.csv"), exclusive(tmp_path / "q.csv")
     out = tmp_path / "out"
-    write_evaluation(out, *run(Request(first, also=(other,), options=Options(resamples=0))))
+    write_evaluation(out, *evaluate(EvaluationRequest(first, compare=(other,), options=EvaluationOptions(resamples=0))))
     assert (out / "disagreements.csv").is_file()
-    write_evaluation(out, *run(Request(first, options=Options(resamples=0))))
+    write_evaluation(out, *evaluate(EvaluationRequest(first, options=EvaluationOptions(resamples=0))))
     assert not (out / "disagreements.csv").exists()

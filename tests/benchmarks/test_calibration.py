@@ -8,18 +8,18 @@ from benchmarks.prediction_tables import draw, write
 from sklearn.metrics import brier_score_loss, log_loss
 
 from xrt.benchmarks.evaluation import PredictionTable, assess
-from xrt.benchmarks.evaluation.calibration import (
+from xrt.benchmarks.evaluation.measure.calibration import (
     equal_mass,
     equal_width,
     expected_error,
     fit_temperatures,
     measure_calibration,
 )
-from xrt.benchmarks.evaluation.calibration import log_loss as own_log_loss
-from xrt.benchmarks.evaluation.predictions import ModelInfo, Predictions
-from xrt.benchmarks.evaluation.resampling import Resamples
-from xrt.runtime.cases import Case, CaseTable
-from xrt.runtime.cases.images import FolderImages
+from xrt.benchmarks.evaluation.measure.calibration import log_loss as own_log_loss
+from xrt.benchmarks.evaluation.measure.predictions import ModelInfo, Predictions
+from xrt.benchmarks.statistics import Resamples
+from xrt.runtime.datasets import Case, CaseTable
+from xrt.runtime.datasets.images import FolderImages
 from xrt.runtime.decisions import calibrated
 
 
@@ -38,7 +38,7 @@ def predictions(logits: np.ndarray, truth: np.ndarray, task, path) -> Prediction
 def test_the_expected_calibration_error_by_hand():
     p = np.array([0.1, 0.15, 0.8, 0.9])
     yes = np.array([False, True, True, True])
-    once = Resamples(np.ones((1, 4), dtype=np.uint16))
+    once = Resamples.original(4)
     # Two bins: |0.5 - 0.125| and |1 - 0.85|, half of the images in each.
     assert expected_error(once, yes, p, equal_width(p, 2))[0] == pytest.approx((0.375 + 0.15) / 2)
     assert equal_width(np.array([0.0, 0.5, 1.0]), 2).tolist() == [0, 1, 1]
@@ -48,8 +48,8 @@ def test_the_expected_calibration_error_by_hand():
 def test_brier_score_and_likelihood_are_those_of_scikit_learn(tmp_path):
     labels, probability = draw(200)
     table = PredictionTable.read(write(tmp_path / "p.csv", labels, probability))
-    found = table.predictions(table.cases())
-    rows = measure_calibration(found, Resamples.draw(found.patient, 50, 0))
+    of_table = table.predictions(table.cases())
+    rows = measure_calibration(of_table, Resamples.draw(of_table.patient, 50, 0))
     for j, row in enumerate(rows):
         assert row.brier.value == pytest.approx(brier_score_loss(labels[:, j], probability[:, j]), abs=1e-12)
         assert row.nll == pytest.approx(log_loss(labels[:, j], probability[:, j]), abs=1e-9)  # logits of logits
@@ -74,32 +74,32 @@ def test_a_softmax_has_one_temperature(tmp_path):
     rng = np.random.default_rng(1)
     z = 2 * rng.standard_normal((20_000, 3))
     share = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    drawn = (rng.random((len(z), 1)) > share.cumsum(axis=1)).sum(axis=1)
-    found = predictions(0.5 * z, np.arange(3) == drawn[:, None], "multiclass", tmp_path)
-    fitted = fit_temperatures(found)
+    labels = (rng.random((len(z), 1)) > share.cumsum(axis=1)).sum(axis=1)
+    of_softmax = predictions(0.5 * z, np.arange(3) == labels[:, None], "multiclass", tmp_path)
+    fitted = fit_temperatures(of_softmax)
     assert len(set(fitted)) == 1
     assert fitted[0] == pytest.approx(0.5, rel=0.05)  # its standard error on 20,000 images is about 1 %
-    rows = measure_calibration(found, Resamples.draw(found.patient, 5, 0))
+    rows = measure_calibration(of_softmax, Resamples.draw(of_softmax.patient, 5, 0))
     assert [row.name for row in rows] == ["c0", "c1", "c2", "highest class"]
-    assert own_log_loss(found.logits, found.truth, "multiclass", 1.0) == pytest.approx(
-        log_loss(drawn, found.probability), abs=1e-12
+    assert own_log_loss(of_softmax.logits, of_softmax.truth, "multiclass", 1.0) == pytest.approx(
+        log_loss(labels, of_softmax.probability), abs=1e-12
     )
 
 
 @pytest.mark.parametrize("truth", [[0, 0, 0, 0], [0, 0, 1, 1]], ids=["one kind", "separated"])
 def test_cases_that_determine_no_temperature_leave_the_old_one(truth, tmp_path):
-    found = predictions(
+    few = predictions(
         np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array(truth, dtype=bool)[:, None], "multilabel", tmp_path
     )
-    assert fit_temperatures(found.with_temperatures((1.5,))) == (1.5,)
+    assert fit_temperatures(few.with_temperatures((1.5,))) == (1.5,)
 
 
 def test_new_temperatures_alone_change_no_decision(tmp_path):
     labels, probability = draw(300)
     table = PredictionTable.read(write(tmp_path / "p.csv", labels, probability))
-    found = table.predictions(table.cases()).with_thresholds((0.3, 0.5, None))
-    cooled = found.with_temperatures((0.4, 2.0, 5.0))
-    assert not np.allclose(cooled.probability, found.probability, atol=0.05)
-    np.testing.assert_array_equal(cooled.decisions, found.decisions)
+    original = table.predictions(table.cases()).with_thresholds((0.3, 0.5, None))
+    cooled = original.with_temperatures((0.4, 2.0, 5.0))
+    assert not np.allclose(cooled.probability, original.probability, atol=0.05)
+    np.testing.assert_array_equal(cooled.decisions, original.decisions)
     evaluation, _ = assess(cooled, "all")
     assert [c.threshold for c in evaluation.classes] == list(cooled.thresholds)

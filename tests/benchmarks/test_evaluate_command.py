@@ -10,27 +10,26 @@ import typer
 from sklearn.metrics import roc_auc_score
 
 from xrt.benchmarks.cli.evaluate import evaluate as command
-from xrt.benchmarks.evaluation import Options, evaluate, select_part, write_evaluation
-from xrt.runtime.cases import open_cases
+from xrt.benchmarks.evaluation import CasePart, EvaluationOptions, evaluate_session, select_part, write_evaluation
+from xrt.runtime.datasets import open_dataset
 from xrt.runtime.errors import DataError, UsageError
-from xrt.runtime.opening import open_session
+from xrt.runtime.session import open_session
 
 NAMES = ["Mass", "Nodule", "No Finding"]
-FEW = Options(resamples=50)
+FEW = EvaluationOptions(resamples=50)
 
 
 def test_a_bundle_on_phantoms(bundle, phantom_folder, tmp_path):
-    table, part = select_part(open_cases(phantom_folder, classes=NAMES, ignore=None), "all")
-    opened = open_session(bundle)
-    with opened.session:
-        evaluation, study = evaluate(bundle, opened, table, part, options=FEW)
+    cases = select_part(open_dataset(phantom_folder, classes=NAMES, ignore=None), "all")
+    with open_session(bundle) as opened:
+        evaluation, record = evaluate_session(opened, cases, options=FEW)
     assert evaluation.images == 40
-    for j, found in enumerate(evaluation.classes):
-        assert found.figures.auroc.value == pytest.approx(
-            roc_auc_score(table.labels[:, j], study.predictions.logits[:, j]), abs=1e-9
+    for j, c in enumerate(evaluation.classes):
+        assert c.figures.auroc.value == pytest.approx(
+            roc_auc_score(cases.table.labels[:, j], record.predictions.logits[:, j]), abs=1e-9
         )
     assert evaluation.pointing[-1].name == "all"
-    report = write_evaluation(tmp_path, evaluation, study)
+    report = write_evaluation(tmp_path, evaluation, record)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["mean"]["auroc"]["value"] == evaluation.mean.auroc.value
     lines = (tmp_path / "predictions.csv").read_text().splitlines()
@@ -42,10 +41,9 @@ def test_a_bundle_on_phantoms(bundle, phantom_folder, tmp_path):
 
 
 def test_other_classes_are_refused(bundle, phantom_folder):
-    table = open_cases(phantom_folder, classes=["Effusion"], ignore=None)
-    opened = open_session(bundle)
-    with opened.session, pytest.raises(DataError, match="the bundle has Mass, Nodule, No Finding"):
-        evaluate(bundle, opened, table, "all")
+    table = open_dataset(phantom_folder, classes=["Effusion"], ignore=None)
+    with open_session(bundle) as opened, pytest.raises(DataError, match="the bundle has Mass, Nodule, No Finding"):
+        evaluate_session(opened, CasePart(table, "all"))
 
 
 def test_an_unreadable_image_is_named_and_in_no_figure(bundle_path, phantom_folder, tmp_path, capsys):
@@ -55,7 +53,7 @@ def test_an_unreadable_image_is_named_and_in_no_figure(bundle_path, phantom_fold
     broken.write_bytes(broken.read_bytes()[:400])
     chosen = {"split": "all", "bootstrap": 50}
     with pytest.raises(typer.Exit) as stop:
-        command(bundle_path, tmp_path / "o", folder, also=[bundle_path], **chosen)
+        command(bundle_path, tmp_path / "o", folder, compare=[bundle_path], **chosen)
     assert stop.value.exit_code == 3
     assert f"1 image could not be scored, the first: images/{broken.name}" in capsys.readouterr().err
     metrics = json.loads((tmp_path / "o" / "metrics.json").read_text())
@@ -74,10 +72,10 @@ def test_the_command_reports_compares_and_judges(bundle_path, phantom_folder, tm
             bundle_path,
             second,
             phantom_folder,
-            also=[first / "predictions.csv"],
+            compare=[first / "predictions.csv"],
             split="all",
             bootstrap=50,
-            require=["brier<=0.001"],
+            acceptance=["brier<=0.001"],
             json=tmp_path / "e.json",
         )
     assert stop.value.exit_code == 1

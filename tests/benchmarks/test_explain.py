@@ -10,19 +10,20 @@ from benchmarks.linear import NAMES, make_bundle, make_opened
 from benchmarks.test_scoring import damage
 from PIL import Image
 
+from xrt.benchmarks.evaluation import CasePart
 from xrt.benchmarks.explanation import examples as examples_module
 from xrt.benchmarks.explanation import explain as explain_module
 from xrt.benchmarks.explanation.composite import composite
 from xrt.benchmarks.explanation.explain import explain
+from xrt.benchmarks.explanation.map_statistics import map_statistics, mean_statistics
 from xrt.benchmarks.explanation.mean_heatmaps import MeanHeatmap
 from xrt.benchmarks.explanation.options import ExplainOptions
 from xrt.benchmarks.explanation.palette import CLASS_COLOURS
-from xrt.benchmarks.explanation.selection import examples, hard_cases, top_cases
-from xrt.benchmarks.explanation.statistics import map_statistics, mean_statistics
+from xrt.benchmarks.explanation.selection import choose_examples, hard_cases, top_cases
 from xrt.benchmarks.explanation.tiles import Sheet, Tile
 from xrt.runtime.errors import DataError, UsageError
-from xrt.runtime.preprocessing import Placement
-from xrt.runtime.screening.heatmap import overlay
+from xrt.runtime.geometry import Placement
+from xrt.runtime.heatmaps.overlay import overlay
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def run(monkeypatch):
     for module in (explain_module, examples_module):
         monkeypatch.setattr(module, "open_session", lambda bundle, **_: make_opened(bundle))
 
-    def explained(table, out, bundle=None, also=(), **options):
-        given = ExplainOptions(**{"examples": 2, "top_k": 3, **options})
-        return explain(bundle or make_bundle(), table, "all", out, given, also=also)
+    def explained(table, out, bundle=None, compare=(), **options):
+        values = ExplainOptions(**{"examples": 2, "top_k": 3, **options})
+        return explain(bundle or make_bundle(), CasePart(table, "all"), out, values, compare=compare)
 
     return explained
 
@@ -56,10 +57,10 @@ def test_top_and_hard_cases():
 def test_examples_take_turns_and_name_no_case_twice():
     probability = np.array([[0.9, 0.8], [0.8, 0.9], [0.1, 0.7], [0.2, 0.1]])
     labelled = np.array([[True, True], [True, True], [False, True], [False, False]])
-    assert examples(probability, labelled, 3) == [(0, 0), (1, 1), (2, 1)]
-    assert examples(probability, labelled, 0) == []
+    assert choose_examples(probability, labelled, 3) == [(0, 0), (1, 1), (2, 1)]
+    assert choose_examples(probability, labelled, 0) == []
     # Classes without labels give what they have; no more than all cases.
-    assert len(examples(probability, np.zeros_like(labelled), 9)) == 4
+    assert len(choose_examples(probability, np.zeros_like(labelled), 9)) == 4
 
 
 def test_statistics_of_maps():
@@ -159,7 +160,7 @@ def test_all_classes_or_none(run, halves, tmp_path):
 
 def test_layers_and_other_bundles_stand_side_by_side(run, halves, tmp_path):
     layered = make_bundle(outputs=("cams", "cams.deep"))
-    done = run(halves, tmp_path / "out", layered, also=[make_bundle(top_k=1, path="other.xrt")])
+    done = run(halves, tmp_path / "out", layered, compare=[make_bundle(top_k=1, path="other.xrt")])
     kinds = sorted(path.stem.rpartition("-")[2] for path in (tmp_path / "out" / "examples").iterdir())
     assert kinds == sorted(["bundles", "composite", "grid", "layers", "opacities"] * 2)
     layers = {row["layer"] for row in done.figures["maps"]}
@@ -231,7 +232,7 @@ def command(monkeypatch, *arguments):
 def test_the_commands_on_phantoms(bundle_path, phantom_folder, tmp_path, monkeypatch, capsys):
     limited = ["--split", "all", "--limit", 6]
     explained = [bundle_path, phantom_folder, "--out", tmp_path / "e", *limited, "--examples", 1, "--top-k", 2]
-    assert not command(monkeypatch, "explain", *explained, "--also", bundle_path, "--json", tmp_path / "e.json")
+    assert not command(monkeypatch, "explain", *explained, "--compare", bundle_path, "--json", tmp_path / "e.json")
     printed = capsys.readouterr()
     assert printed.out.startswith("6 images of") and not printed.err
     assert (tmp_path / "e.json").read_bytes() == (tmp_path / "e" / "metrics.json").read_bytes()

@@ -9,20 +9,21 @@ from benchmarks.linear import CELLS, SIDE, WEIGHTS, make_bundle, make_opened, ma
 from benchmarks.test_scoring import damage
 from sklearn.metrics import auc
 
+from xrt.benchmarks.evaluation import CasePart
 from xrt.benchmarks.faithfulness.figures import aopc, area_under
-from xrt.benchmarks.faithfulness.measure import measure
+from xrt.benchmarks.faithfulness.measure import measure_faithfulness
 from xrt.benchmarks.faithfulness.options import FaithfulnessOptions
-from xrt.benchmarks.faithfulness.paths import cells_of, heat_order, paths_of, step_counts
+from xrt.benchmarks.faithfulness.perturbation_curves import cells_of, heat_order, paths_of, step_counts
 from xrt.benchmarks.faithfulness.perturbations import PERTURBATIONS, Strength
-from xrt.benchmarks.faithfulness.writing import write_faithfulness
+from xrt.benchmarks.faithfulness.report import write_faithfulness
 from xrt.benchmarks.report import write_report
 from xrt.runtime.bundle.manifest import IntendedUse
 from xrt.runtime.errors import DataError, UsageError
 
 
-def run(table, bundle=None, opened=None, **options):
-    bundle = bundle or make_bundle()
-    return measure(bundle, opened or make_opened(bundle), table, "all", FaithfulnessOptions(**options))
+def run(table, opened=None, **options):
+    opened = opened or make_opened(make_bundle())
+    return measure_faithfulness(opened, CasePart(table, "all"), FaithfulnessOptions(**options))
 
 
 def row(result, measure_name, name="all"):
@@ -95,7 +96,7 @@ def test_aopc_of_a_linear_model_is_known(halves):
         # float32 sums of about 50
         np.testing.assert_allclose(np.diff(finding.logit[0, 0]), np.diff(logits), atol=2e-4)
         drops.append((logits[0] - logits).mean())
-    assert row(result, "AOPC MoRF, logit").map.point == pytest.approx(np.mean(drops), abs=2e-4)
+    assert row(result, "AOPC MoRF, logit").map.value == pytest.approx(np.mean(drops), abs=2e-4)
 
 
 def test_no_order_beats_that_of_the_weights(halves):
@@ -133,9 +134,14 @@ def test_batches_are_filled_across_images(halves):
     bundle = make_bundle()
     opened = make_opened(bundle)
     sizes = []
-    infer = opened.session._infer
-    opened.session._infer = lambda images, cams: sizes.append((len(images), cams)) or infer(images, cams)
-    run(halves, bundle, opened, steps=5, batch_size=32)
+    infer = opened.session.infer
+
+    def recorded(images, *, cams=True):
+        sizes.append((len(images), cams))
+        return infer(images, cams=cams)
+
+    opened.session.infer = recorded
+    run(halves, opened, steps=5, batch_size=32)
     perturbed = [size for size, cams in sizes if not cams]
     assert perturbed[:-1] == [32] * (len(perturbed) - 1)
     assert sum(perturbed) == 8 * 3 * (2 + 3 * 4)
@@ -151,17 +157,17 @@ def test_only_correct_findings(halves):
 def test_findings_without_a_map_are_counted(halves):
     bundle = make_bundle(top_k=1)
     opened = make_opened(bundle)
-    infer = opened.session._infer
+    infer = opened.session.infer
 
-    def both(images, cams):
-        outputs = infer(images, cams)
+    def both(images, *, cams=True):
+        outputs = infer(images, cams=cams)
         outputs.logits[:, :2] = np.maximum(outputs.logits[:, :2], 1)
         for maps in outputs.cams.values():
             maps[0] = 0
         return outputs
 
-    opened.session._infer = both
-    result = run(halves, bundle, opened, steps=4, batch_size=64)
+    opened.session.infer = both
+    result = run(halves, opened, steps=4, batch_size=64)
     assert result.left_out == {
         "not among the classes that the graph explains for this image": 12,
         "the map is empty": 1,
@@ -209,9 +215,9 @@ def test_maps_against_boxes(halves):
     result = run(halves, steps=4)
     (everything,) = [r for r in result.localisation if r.kind == "all"]
     # Six findings are labelled, each with its brightest cell boxed: the map of a linear model peaks there.
-    assert (everything.count, everything.hits.point) == (6, 1.0)
-    assert everything.chance.point == pytest.approx(1 / 16, abs=1e-9)
-    assert everything.hits_shuffled.point < 1
+    assert (everything.count, everything.hits.value) == (6, 1.0)
+    assert everything.chance.value == pytest.approx(1 / 16, abs=1e-9)
+    assert everything.hits_shuffled.value < 1
     assert result.missed == 0
 
 
@@ -226,7 +232,7 @@ def test_what_is_written(halves, tmp_path):
     rows = list(csv.DictReader((tmp_path / "out" / "faithfulness.csv").open()))
     assert {r["name"] for r in rows if r["kind"] == "contrast"} == {"contrast under 40", "contrast 70 and over"}
     first = row(result, "AOPC MoRF, probability")
-    assert float(rows[0]["map"]) == first.map.point and float(rows[0]["map_low"]) == first.map.low
+    assert float(rows[0]["map"]) == first.map.value and float(rows[0]["map_low"]) == first.map.low
     never = next(r for r in rows if r["name"] == "Never")
     assert (never["count"], never["map"]) == ("0", "")
     curves = list(csv.DictReader((tmp_path / "out" / "curves.csv").open()))

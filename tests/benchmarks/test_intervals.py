@@ -7,9 +7,7 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from xrt.benchmarks.evaluation.estimates import Estimate, percentile, wilson
-from xrt.benchmarks.evaluation.resampling import Resamples, ranking
-from xrt.benchmarks.localisation.intervals import Interval
+from xrt.benchmarks.statistics import Estimate, Resamples, percentile, ranking, wilson
 
 
 def share(hits: int, count: int) -> Estimate:
@@ -22,9 +20,9 @@ def share(hits: int, count: int) -> Estimate:
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilson_gives_the_published_intervals(hits, count, low, high):
-    found = share(hits, count)
-    assert found.value == hits / count
-    assert (found.low, found.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    estimate = share(hits, count)
+    assert estimate.value == hits / count
+    assert (estimate.low, estimate.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
 def test_twice_the_same_image_of_a_patient_is_no_more_evidence():
@@ -43,7 +41,8 @@ def test_a_share_of_nothing_is_not_defined():
 
 def test_nothing_is_less_than_nothing():
     assert str(Estimate(-0.0001, -0.0002, 0.0001)) == "0.000 [0.000, 0.000]"
-    assert str(Interval(-0.0001, -0.0002, 0.0001)) == "0.000 [0.000, 0.000]"
+    assert Estimate(-0.0001, -0.0002, 0.0001).text == "0.000 [0.000, 0.000]"
+    assert Estimate(-0.0001).text == "0.000"
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +76,11 @@ def test_every_resample_is_scikit_learn_with_weights(cases):
 def test_the_interval_of_a_share_is_that_of_the_binomial_distribution():
     """Resampling n images of which x are hits draws the share from Binomial(n, x / n) / n exactly."""
     hits = np.arange(200) < 60
-    drawn = Resamples.draw(np.arange(200), 20_000, seed=0).sums(hits[:, None])[:, 0] / 200
-    found = percentile(0.3, drawn)
+    fractions = Resamples.draw(np.arange(200), 20_000, seed=0).sums(hits[:, None])[:, 0] / 200
+    estimate = percentile(0.3, fractions)
     # One count is 0.005; 20,000 draws place a 2.5 % quantile within one count of the exact one.
-    assert found.low == pytest.approx(binom.ppf(0.025, 200, 0.3) / 200, abs=0.0051)
-    assert found.high == pytest.approx(binom.ppf(0.975, 200, 0.3) / 200, abs=0.0051)
+    assert estimate.low == pytest.approx(binom.ppf(0.025, 200, 0.3) / 200, abs=0.0051)
+    assert estimate.high == pytest.approx(binom.ppf(0.975, 200, 0.3) / 200, abs=0.0051)
 
 
 def test_the_interval_of_an_auroc_that_is_a_binomial_share():
@@ -90,7 +89,7 @@ def test_the_interval_of_an_auroc_that_is_a_binomial_share():
     truth = np.arange(100) < above + below
     scores = np.concatenate([np.full(above, 1.0), np.full(below, -1.0), np.zeros(negatives)])
     areas, _ = Resamples.draw(np.arange(100), 20_000, seed=0).rankings(truth, scores)
-    found = percentile(0.6, areas)
+    estimate = percentile(0.6, areas)
     # Exactly: the number of positives is binomial, and given it, the number above is.
     values, chances = [], []
     for count in range(1, 100):
@@ -100,7 +99,7 @@ def test_the_interval_of_an_auroc_that_is_a_binomial_share():
     values, chances = np.concatenate(values), np.concatenate(chances)
     order = values.argsort()
     reached = chances[order].cumsum()
-    for bound, quantile in ((found.low, 0.025), (found.high, 0.975)):
+    for bound, quantile in ((estimate.low, 0.025), (estimate.high, 0.975)):
         # The AUROC's standard deviation is 0.07; the quantile of 20,000 draws is within a fifteenth of it.
         assert bound == pytest.approx(values[order][np.searchsorted(reached, quantile)], abs=0.005)
 

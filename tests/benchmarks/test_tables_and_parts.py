@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from benchmarks.prediction_tables import NAMES, draw, write
 
-from xrt.benchmarks.evaluation import PredictionTable, assess, select_part
-from xrt.benchmarks.evaluation.running import Request, run
-from xrt.benchmarks.evaluation.selection import split_by_file, split_by_proportions
-from xrt.benchmarks.evaluation.tables import write_predictions
-from xrt.runtime.cases import open_cases
+from xrt.benchmarks.evaluation import EvaluationRequest, PredictionTable, assess, evaluate, select_part
+from xrt.benchmarks.evaluation.measure.prediction_table import write_predictions
+from xrt.benchmarks.evaluation.measure.selection import split_by_file, split_by_proportions
+from xrt.runtime.datasets import open_dataset
 from xrt.runtime.errors import DataError, UsageError
 
 LABELS, PROBABILITY = draw(60)
@@ -50,9 +49,9 @@ def test_further_columns_describe_the_cases(tmp_path):
 def test_columns_that_sum_to_one_are_multiclass(tmp_path):
     softmax = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.3, 0.2]])
     one_hot = np.eye(3, dtype=bool)[[0, 1, 2, 1]]
-    found = predictions_of(write(tmp_path / "p.csv", one_hot, softmax))
-    assert (found.task, found.thresholds) == ("multiclass", (None, None, None))
-    evaluation, _ = assess(found, "all")
+    predictions = predictions_of(write(tmp_path / "p.csv", one_hot, softmax))
+    assert (predictions.task, predictions.thresholds) == ("multiclass", (None, None, None))
+    evaluation, _ = assess(predictions, "all")
     assert evaluation.accuracy.value == 0.75
     assert evaluation.confusions[0].counts == ((1, 0, 0), (1, 1, 0), (0, 0, 1))
     assert evaluation.operating == ()
@@ -103,30 +102,30 @@ def test_tables_without_rows_labels_or_text(tmp_path):
 
 
 def test_a_table_of_some_images_does_not_pass_for_all(path, phantom_folder, tmp_path):
-    table = open_cases(phantom_folder, classes=["Mass", "Nodule"], ignore=None)
+    table = open_dataset(phantom_folder, classes=["Mass", "Nodule"], ignore=None)
     keys = [case.key for case in table.cases]
     some = write(tmp_path / "s.csv", None, PROBABILITY[:30, :2], names=("Nodule", "Mass"), keys=keys[:30])
     with pytest.raises(DataError, match="has no row for 10 of 40 images of nih"):
         PredictionTable.read(some).predictions(table)
     whole = write(tmp_path / "w.csv", None, PROBABILITY[:40, :2], names=("Nodule", "Mass"), keys=keys)
-    found = PredictionTable.read(whole).predictions(table)
-    np.testing.assert_array_equal(found.probability, PROBABILITY[:40, [1, 0]])
-    evaluation, _ = run(Request(whole, phantom_folder, split="all"))
+    predictions = PredictionTable.read(whole).predictions(table)
+    np.testing.assert_array_equal(predictions.probability, PROBABILITY[:40, [1, 0]])
+    evaluation, _ = evaluate(EvaluationRequest(whole, phantom_folder, split="all"))
     assert [c.name for c in evaluation.classes] == ["Nodule", "Mass"]  # in the order of the table that was named first
     with pytest.raises(DataError, match="only nih .* has Mass, Nodule; only p.csv has Effusion|classes differ"):
         PredictionTable.read(path).predictions(table)
 
 
 def test_proportions_mean_the_same_cases_as_in_training(phantom_folder):
-    table = open_cases(phantom_folder, classes=["Mass"], ignore=None)
+    table = open_dataset(phantom_folder, classes=["Mass"], ignore=None)
     expected = table.split((0.5, 0.25, 0.25), seed=3).test
-    found, part = select_part(split_by_proportions(table, (0.5, 0.25, 0.25), 3), "test")
+    cases, part = select_part(split_by_proportions(table, (0.5, 0.25, 0.25), 3), "test")
     assert part == "test"
-    assert [case.key for case in found.cases] == [case.key for case in expected.cases]
+    assert [case.key for case in cases.cases] == [case.key for case in expected.cases]
 
 
 def test_a_split_file_is_followed_to_the_letter(phantom_folder, tmp_path):
-    table = open_cases(phantom_folder, classes=["Mass"], ignore=None)
+    table = open_dataset(phantom_folder, classes=["Mass"], ignore=None)
     parts = table.split((0.5, 0.25, 0.25), seed=1)
     rows = [(case.key, name) for name in ("train", "val", "test") for case in getattr(parts, name).cases]
     file = tmp_path / "split.csv"
@@ -135,14 +134,14 @@ def test_a_split_file_is_followed_to_the_letter(phantom_folder, tmp_path):
         file.write_text("key,part\n" + "".join(f"{key},{part}\n" for key, part in rows))
         return split_by_file(table, file)
 
-    found, _ = select_part(written(rows), "val")
-    assert {case.key for case in found.cases} == {case.key for case in parts.val.cases}
+    cases, _ = select_part(written(rows), "val")
+    assert {case.key for case in cases.cases} == {case.key for case in parts.val.cases}
     assert len(written(rows[1:])) == len(rows) - 1, "training did not use an image that its split does not name"
     with pytest.raises(DataError, match=r"names 1 images that are not in nih .*for example other\.png"):
         written([*rows, ("other.png", "test")])
     with pytest.raises(DataError, match="line 2: the part is 'trial'"):
         written([(rows[0][0], "trial"), *rows[1:]])
-    with pytest.raises(DataError, match="stands in two parts"):
+    with pytest.raises(DataError, match="is in two parts"):
         written([*rows, (rows[0][0], "test")])
     file.write_text("image,part\n")
     with pytest.raises(DataError, match="has no column 'key'; its columns are image, part"):
@@ -150,7 +149,7 @@ def test_a_split_file_is_followed_to_the_letter(phantom_folder, tmp_path):
 
 
 def test_an_official_part_that_is_not_there(phantom_folder):
-    table = open_cases(phantom_folder, classes=["Mass"], ignore=None)
+    table = open_dataset(phantom_folder, classes=["Mass"], ignore=None)
     assert select_part(table, "auto")[1] == "test"
     with pytest.raises(DataError, match="no official part 'val'"):
         select_part(table, "val")
@@ -161,13 +160,13 @@ def test_an_official_part_that_is_not_there(phantom_folder):
 def test_reported_cases_never_give_thresholds(path, tmp_path):
     reported = predictions_of(path)
     with pytest.raises(DataError, match="60 of 60 reported images are also among the validation cases"):
-        run(Request(path, validation=write(tmp_path / "v.csv", LABELS, PROBABILITY)))
+        evaluate(EvaluationRequest(path, validation=write(tmp_path / "v.csv", LABELS, PROBABILITY)))
     with pytest.raises(DataError, match="patient leak"):
         assess(reported, "all", validation=reported)
     with pytest.raises(UsageError, match="would choose thresholds on reported cases"):
-        run(Request(path, threshold_split="val"))
+        evaluate(EvaluationRequest(path, threshold_split="val"))
     # The same names in another data set are other images.
     others = write(tmp_path / "o.csv", *draw(60, seed=8))
-    evaluation, _ = run(Request(path, validation=others))
+    evaluation, _ = evaluate(EvaluationRequest(path, validation=others))
     assert evaluation.validation == "o.csv, 60 images"
     assert tuple(c.name for c in evaluation.classes) == NAMES

@@ -1,4 +1,4 @@
-"""How visible phantoms' lesions are: what `phantoms.csv`, beside the images, says of every one."""
+"""How visible phantoms' lesions are, from `phantoms.csv` beside the images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_contrasts(root: Path) -> dict[tuple[str, str], float]:
                 key, contrast = (PurePosixPath(row["image"]).stem, row["label"]), float(row["contrast"])
             except (KeyError, TypeError, ValueError):
                 raise DataError(
-                    f"{file}, line {number}: expected columns image, label and contrast; write the phantoms anew, or"
+                    f"{file}, line {number}: expected columns image, label and contrast; write the phantoms again, or"
                     " remove the file"
                 ) from None
             contrasts[key] = max(contrast, contrasts.get(key, contrast))

@@ -1,35 +1,35 @@
 """The table of docs/precision.md: quantiser × architecture × (probability change, flips, maps, size, time).
 
-    python -m xrt.benchmarks.quantisers --pneumoniamnist pneumoniamnist.npz --work quantisers/ --out docs/precision.md
-
 Small networks are trained on phantoms and on PneumoniaMNIST, then every quantiser makes an int8 file of each for every
-family of devices that it serves, and each file is held against autograd and timed on every CPU back end. What was
-trained before is taken from the work folder. About an hour on two cores. Needs the extra `torch`.
+family of devices that it serves, and each file is compared with autograd and timed on every CPU back end. Networks
+that the work folder holds already are not trained again. About an hour on two cores. Needs the extra `torch`.
+`python -m xrt.benchmarks.cli.quantisers` writes the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 
-from xrt.benchmarks.speed.protocol import Ratio, race, ratio
-from xrt.export.compilation import ExplainedModel, Request, compile_source
-from xrt.export.precision.quantisers import QUANTISERS
-from xrt.export.precision.variants import made_variants, quantised_file
+from xrt.benchmarks.speed.protocol import race
+from xrt.benchmarks.statistics import Ratio, ratio
+from xrt.export.compile import ExplainedModel, Request, compile_source
+from xrt.export.quantisation.quantisers import QUANTISERS
+from xrt.export.quantisation.variants import VariantRequest, build_variants, quantised_file
 from xrt.export.sources import open_source
-from xrt.runtime.backends import BACKENDS, SessionOptions
+from xrt.runtime._io import write_atomically
+from xrt.runtime.backends import BACKENDS, DEFAULT_SESSION, cpu_backends
 from xrt.runtime.bundle.manifest import Manifest, Precision
-from xrt.runtime.cli.output import say
-from xrt.runtime.files import write_durably
-from xrt.runtime.gate import LIMITS, Figures, answer, judge, measure
-from xrt.runtime.gate.evidence import EvidenceImages, gathered_inputs
+from xrt.runtime.certification.inputs import ValidationInputs, read_inputs
+from xrt.runtime.gate import LIMITS, Figures, judge, measure
 from xrt.runtime.phantoms import write as write_phantoms
+from xrt.runtime.progress import SILENT, Progress
+from xrt.train.recipes.loader import load_recipe
+from xrt.train.training.fit import fit
 
 BEGIN, END = "<!-- quantisers: begin -->", "<!-- quantisers: end -->"
 CALIBRATION_IMAGES, BATCH = 128, 8
@@ -69,7 +69,7 @@ class Row:
     """One file on one back end. `speed` is its time over that of the fp32 file on ONNX Runtime, paired."""
 
     subject: Subject
-    made_by: str
+    quantiser: str
     target: str
     backend: str
     figures: Figures
@@ -79,69 +79,103 @@ class Row:
     speed: Ratio
 
 
-def measure_subject(subject: Subject, work: Path, data: Path, budget_s: float) -> Iterator[Row]:
-    """Train, or take the run that is there, then make, judge and time every file of one network."""
-    model, manifest, calibration, evidence = _prepared(subject, work, data)
-    expected = model.reference.answer(evidence.images)
-    baseline = BACKENDS["onnxruntime"].open(model.data, model.graph, manifest.preprocessing, SessionOptions())
-    batch = evidence.images[:BATCH]
-    with baseline:
-        for made_by, target, precision, content in _files(model, calibration):
-            for backend in (b for b in BACKENDS.values() if b.family == "cpu" and b.lacks() is None):
-                say(f"{subject.name} on {subject.data}: {made_by} for {target} on {backend.name}")
-                with backend.open(content, model.graph, manifest.preprocessing, SessionOptions()) as session:
-                    figures = measure(expected, answer(session, evidence.images), manifest, labels=evidence.labels)
+def write_table(
+    pneumoniamnist: Path, work: Path, out: Path, *, budget_s: float = 6.0, progress: Progress = SILENT
+) -> None:
+    """Compare all quantisers on small networks, and replace the table in the page `out` after each network.
+
+    Phantoms and trained networks go into the folder `work`; a race takes at most `budget_s` seconds.
+    """
+    phantoms = work / "phantoms"
+    if not phantoms.is_dir():
+        progress.step(f"drawing {PHANTOMS} phantoms")
+        write_phantoms(phantoms, layout="nih", count=PHANTOMS, seed=SEED, size=128, contrast=CONTRAST)
+    data = {"phantoms": phantoms, "pneumoniamnist": pneumoniamnist}
+    rows: list[Row] = []
+    for subject in SUBJECTS:
+        rows += measure_subject(prepare_subject(subject, work, data[subject.data], progress), budget_s, progress)
+        text = out.read_text(encoding="utf-8") if out.is_file() else ""
+        write_atomically(out, with_table(text, as_table(rows)).encode())
+
+
+@dataclass(frozen=True)
+class PreparedSubject:
+    """A trained and compiled network, the images to calibrate on, and the images to compare on."""
+
+    subject: Subject
+    model: ExplainedModel
+    manifest: Manifest
+    calibration: ValidationInputs
+    inputs: ValidationInputs
+
+
+def prepare_subject(subject: Subject, work: Path, data: Path, progress: Progress = SILENT) -> PreparedSubject:
+    """Train the network, or take the one in the work folder, and compile it."""
+    run = work / f"{subject.data}-{subject.name}"
+    if not (run / "model.safetensors").is_file():
+        progress.step(f"training {subject.name} on {subject.data}")
+        fit(load_recipe(subject.data, list(subject.changes)), data, run)
+    source = open_source(str(run))
+    model = compile_source(source, Request())
+    spec = source.preprocessing
+    manifest = Manifest.model_construct(
+        task=source.task, classes=source.classes, preprocessing=spec, graph=model.graph, explained_class=1
+    )
+    return PreparedSubject(
+        subject,
+        model,
+        manifest,
+        read_inputs(data, spec, source, "train", limit=CALIBRATION_IMAGES),
+        read_inputs(data, spec, source, "test", limit=600),
+    )
+
+
+def measure_subject(prepared: PreparedSubject, budget_s: float, progress: Progress = SILENT) -> Iterator[Row]:
+    """Make, judge and time every file of one network."""
+    subject, model, manifest, inputs = prepared.subject, prepared.model, prepared.manifest, prepared.inputs
+    expected = model.reference.outputs(inputs.images)
+    batch = inputs.images[:BATCH]
+    with BACKENDS["onnxruntime"].open(model.data, manifest.interface, DEFAULT_SESSION) as baseline:
+        for file in _files(model, prepared.calibration):
+            for backend in cpu_backends():
+                progress.step(f"{subject.name} on {subject.data}: {file.quantiser} for {file.target} on {backend.name}")
+                with backend.open(file.data, manifest.interface, DEFAULT_SESSION) as session:
+                    outputs = session.infer_all(inputs.images)
+                    figures = measure(expected, outputs, manifest, labels=inputs.labels)
                     contenders = {"fp32": partial(baseline.infer, batch), "this": partial(session.infer, batch)}
                     times = race(contenders, budget_s=budget_s)
                 yield Row(
                     subject,
-                    made_by,
-                    target,
+                    file.quantiser,
+                    file.target,
                     backend.name,
                     figures,
-                    judge(figures, LIMITS[precision])[0],
-                    len(content) / 1e6,
+                    judge(figures, LIMITS[file.precision])[0],
+                    len(file.data) / 1e6,
                     1e3 * float(np.median(times["this"])) / BATCH,
                     ratio(times["this"], times["fp32"]),
                 )
 
 
-def _prepared(
-    subject: Subject, work: Path, data: Path
-) -> tuple[ExplainedModel, Manifest, EvidenceImages, EvidenceImages]:
-    from xrt.train.recipes.loading import load_recipe
-    from xrt.train.running.fit import fit
-
-    run = work / f"{subject.data}-{subject.name}"
-    if not (run / "model.safetensors").is_file():
-        say(f"training {subject.name} on {subject.data}")
-        fit(load_recipe(subject.data, list(subject.changes)), data, run)
-    source = open_source(str(run))
-    model = compile_source(source, Request())
-    spec = source.preprocessing
-    calibration = gathered_inputs(data, spec, source, "train", limit=CALIBRATION_IMAGES)
-    evidence = gathered_inputs(data, spec, source, "test", limit=600)
-    manifest = Manifest.model_construct(
-        task=source.task, classes=source.classes, preprocessing=spec, graph=model.graph, explained_class=1
-    )
-    return model, manifest, calibration, evidence
+@dataclass(frozen=True)
+class _File:
+    quantiser: str
+    target: str
+    precision: Precision
+    data: bytes
 
 
-def _files(model: ExplainedModel, calibration: EvidenceImages) -> Iterator[tuple[str, str, Precision, bytes]]:
-    for made in made_variants(model.data, model.graph, ("fp32", "fp16"), None):
-        yield f"({made.variant.precision})", "any", made.variant.precision, made.data
+def _files(model: ExplainedModel, calibration: ValidationInputs) -> Iterator[_File]:
+    for built in build_variants(model.data, model.graph, VariantRequest(("fp32", "fp16"))):
+        yield _File(f"({built.variant.precision})", "any", built.variant.precision, built.data)
     for quantiser in QUANTISERS.values():
         for target in quantiser.targets:
-            yield (
-                quantiser.name,
-                target,
-                "int8",
-                quantised_file(model.data, model.graph, quantiser, target, calibration),
-            )
+            data = quantised_file(model.data, model.graph, quantiser, target, calibration)
+            yield _File(quantiser.name, target, "int8", data)
 
 
-def as_table(rows: list[Row]) -> str:
-    """The rows in Markdown, one table a network."""
+def as_table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown, one table per network."""
     lines: list[str] = []
     for subject in dict.fromkeys(row.subject for row in rows):
         own = [row for row in rows if row.subject == subject]
@@ -154,44 +188,20 @@ def as_table(rows: list[Row]) -> str:
             "|---|---|---|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|",
         ]
         for row in own:
-            f, took = row.figures, f"{row.ms_per_image:.2f} | {row.speed}"
+            f, time = row.figures, f"{row.ms_per_image:.2f} | {row.speed}"
             drop = "" if f.auroc_drop is None else f"{f.auroc_drop:+.4f}"
             lines.append(
-                f"| {row.made_by} | {row.target} | {row.backend} | {f.probability_change_p95:.4f} "
+                f"| {row.quantiser} | {row.target} | {row.backend} | {f.probability_change_p95:.4f} "
                 f"| {f.probability_change_max:.3f} | {100 * f.flips:.2f} % | {drop} | {f.map_correlation:.3f} "
-                f"| {f.map_difference:.3f} | {row.verdict} | {row.megabytes:.1f} | {took} |"
+                f"| {f.map_difference:.3f} | {row.verdict} | {row.megabytes:.1f} | {time} |"
             )
         lines.append("")
     return "\n".join(lines)
 
 
-def between(text: str, table: str) -> str:
+def with_table(page: str, table: str) -> str:
     """The page with its table replaced; a page without one gets it at its end."""
-    if BEGIN not in text or END not in text:
-        return f"{text.rstrip()}\n\n{BEGIN}\n\n{table}\n{END}\n"
-    head, _, rest = text.partition(BEGIN)
+    if BEGIN not in page or END not in page:
+        return f"{page.rstrip()}\n\n{BEGIN}\n\n{table}\n{END}\n"
+    head, _, rest = page.partition(BEGIN)
     return f"{head}{BEGIN}\n\n{table}\n{END}{rest.partition(END)[2]}"
-
-
-def run(
-    pneumoniamnist: Annotated[Path, typer.Option(help="The MedMNIST file.")],
-    work: Annotated[Path, typer.Option(help="Folder for phantoms and trained networks.")],
-    out: Annotated[Path, typer.Option(help="The page whose table is replaced.")],
-    budget: Annotated[float, typer.Option(help="Seconds for each race.")] = 6.0,
-) -> None:
-    """Compare all quantisers on small networks trained here, and write the table."""
-    phantoms = work / "phantoms"
-    if not phantoms.is_dir():
-        say(f"drawing {PHANTOMS} phantoms")
-        write_phantoms(phantoms, layout="nih", count=PHANTOMS, seed=SEED, size=128, contrast=CONTRAST)
-    data: dict[str, Path] = {"phantoms": phantoms, "pneumoniamnist": pneumoniamnist}
-    rows: list[Row] = []
-    for subject in SUBJECTS:
-        rows += measure_subject(subject, work, data[subject.data], budget)
-        text = out.read_text(encoding="utf-8") if out.is_file() else ""
-        write_durably(out, between(text, as_table(rows)).encode())
-    print(f"table: {out}")
-
-
-if __name__ == "__main__":
-    typer.run(run)

@@ -12,21 +12,22 @@ from xrt.benchmarks.cli.options import (
     CheckpointOption,
     PrecisionOption,
     WeightsOption,
-    batch_sizes_of,
-    require_torch,
+    batch_sizes,
+    require_torch_extra,
 )
-from xrt.runtime.cli.output import JsonOption, say, write_json
+from xrt.benchmarks.cli.output import PrintedProgress
+from xrt.runtime.cli.output import JsonOption, write_json
 
 
 def benchmark(
     bundle: BundleArgument,
     checkpoint: CheckpointOption = None,
     weights: WeightsOption = None,
-    batch_sizes: Annotated[str, typer.Option(help="Comma-separated batch sizes.")] = "1,8,32",
+    sizes: Annotated[str, typer.Option("--batch-sizes", help="Comma-separated batch sizes.")] = "1,8,32",
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
-    rounds: Annotated[int, typer.Option(min=3, help="Paired rounds a race, unless --budget ends it earlier.")] = 60,
-    budget: Annotated[float, typer.Option(min=0, help="Seconds a race at most; five races a batch size.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=3, help="Paired rounds per race, unless --budget ends it earlier.")] = 60,
+    budget: Annotated[float, typer.Option(min=0, help="Seconds per race at most; five races per batch size.")] = 60.0,
     json: JsonOption = None,
 ) -> None:
     """Time a bundle: explained against logits only and, with --checkpoint, against eager PyTorch and pytorch-grad-cam.
@@ -36,29 +37,20 @@ def benchmark(
 
     Example: xrt benchmark pneumonia.xrt --checkpoint runs/pm --batch-sizes 1,8
     """
-    from xrt.benchmarks.speed.measure import measure_speed
-    from xrt.runtime.backends import SessionOptions
+    from xrt.benchmarks.speed.measure import SpeedOptions, measure_speed
     from xrt.runtime.bundle.reader import Bundle
-    from xrt.runtime.opening import open_session
+    from xrt.runtime.session import open_session
 
-    opened_bundle = Bundle.open(bundle)
+    options = SpeedOptions(batch_sizes(sizes), rounds, budget)
+    measured_bundle = Bundle.open(bundle)
     source = None
     if checkpoint is not None:
-        require_torch("--checkpoint")
+        require_torch_extra("--checkpoint")
         from xrt.benchmarks.parity import source_of
 
-        source = source_of(opened_bundle, checkpoint, weights)
-    opened = open_session(opened_bundle, backend=backend, precision=precision, options=SessionOptions())
-    with opened.session:
-        rows = measure_speed(
-            opened_bundle,
-            opened,
-            batch_sizes_of(batch_sizes),
-            source=source,
-            rounds=rounds,
-            budget_s=budget,
-            progress=say,
-        )
+        source = source_of(measured_bundle, checkpoint, weights)
+    with open_session(measured_bundle, backend=backend, precision=precision) as opened:
+        rows = measure_speed(opened, options, source=source, progress=PrintedProgress())
     print(f"{opened.variant.file} on {opened.backend.name} {opened.backend.version()}, {opened.backend.device_class()}")
     print(f"{'contender':40} {'batch':>5} {'ms/image':>9} {'images/s':>9}  time over the explained bundle's")
     for row in rows:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from xrt.benchmarks.cli.evaluate import print_evaluation
-from xrt.benchmarks.cli.options import require_torch
-from xrt.runtime.cli.output import JsonOption, say, write_json
+from xrt.benchmarks.cli.options import require_torch_extra
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, write_json
 
 
 def demo(
@@ -20,14 +20,15 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the phantoms and of the training.")] = 0,
     json: JsonOption = None,
 ) -> None:
-    """Walk the whole road on synthetic radiographs: make, train, export, certify, evaluate, screen, compare speed.
+    """Show the whole workflow on synthetic radiographs: make, train, export, certify, evaluate, screen, compare speed.
 
     Takes a few minutes on two cores and ends at an HTML worklist with heatmaps that were made without PyTorch.
     """
-    require_torch("demo")
+    require_torch_extra("demo")
     from xrt.benchmarks.demo import run_demo
 
-    result = run_demo(out, count=count, seed=seed, say=say)
+    with TerminalProgress() as progress:
+        result = run_demo(out, count=count, seed=seed, progress=progress)
     print_evaluation(result.evaluation)
     print(f"speed at batch 8: {result.speedup_sentence}")
     print(f"report: {result.report}")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from xrt.benchmarks.cli.options import BackendOption, PrecisionOption
-from xrt.benchmarks.cli.selecting import UnreadableOption, report_unscored
-from xrt.runtime.cli.output import JsonOption, progress_bar, say, write_json
+from xrt.benchmarks.cli.output import report_unscored
+from xrt.benchmarks.cli.selection import UnreadableOption
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, say, write_json
+from xrt.runtime.cli.renamed import renamed_options
 from xrt.runtime.errors import UsageError
 
+if TYPE_CHECKING:
+    from xrt.benchmarks.evaluation import Evaluation
 
+
+@renamed_options({"--also": "--compare", "--require": "--acceptance"})
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A bundle NAME.xrt, or a CSV of predictions.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, metrics.json and predictions.csv.")],
@@ -22,7 +28,7 @@ def evaluate(
             metavar="[DATASET]", help="A labelled data set; a CSV of predictions may have its labels itself."
         ),
     ] = None,
-    also: Annotated[
+    compare: Annotated[
         list[Path] | None,
         typer.Option(metavar="MODEL", help="Compare with this bundle or CSV on the same cases. May be repeated."),
     ] = None,
@@ -34,7 +40,8 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="The split that training wrote: split.csv of its run.")
     ] = None,
     proportions: Annotated[
-        str | None, typer.Option(metavar="T,V,T", help="Or the shares that training split by, such as 0.7,0.15,0.15.")
+        str | None,
+        typer.Option(metavar="T,V,T", help="Or the proportions that training split by, such as 0.7,0.15,0.15."),
     ] = None,
     split_seed: Annotated[int, typer.Option(help="And the seed of that split.")] = 0,
     validation: Annotated[
@@ -49,12 +56,12 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Report under thresholds by youden, f1, sensitivity:SHARE or specificity:SHARE; default: the model's "
-            "own, 0.5 for a CSV.",
+            help="Report under thresholds by youden, f1, sensitivity:TARGET or specificity:TARGET; default: the "
+            "model's own, 0.5 for a CSV.",
         ),
     ] = None,
     temperature: Annotated[bool, typer.Option("--temperature", help="Report under newly fitted temperatures.")] = False,
-    require: Annotated[
+    acceptance: Annotated[
         list[str] | None,
         typer.Option(
             metavar="LIMIT|FILE",
@@ -81,13 +88,13 @@ def evaluate(
 
     Example: xrt evaluate pneumonia.xrt pneumoniamnist.npz --out evaluation/ --thresholds sensitivity:0.95
     """
-    from xrt.benchmarks.evaluation import Options, write_evaluation
-    from xrt.benchmarks.evaluation.acceptance import read_requirements
-    from xrt.benchmarks.evaluation.rebundling import write_redecided
-    from xrt.benchmarks.evaluation.running import Request, run
+    from xrt.benchmarks.evaluation import EvaluationOptions, EvaluationRequest, write_evaluation
+    from xrt.benchmarks.evaluation import evaluate as evaluate_request
+    from xrt.benchmarks.evaluation.export_thresholds import export_thresholds
+    from xrt.benchmarks.evaluation.measure.acceptance import read_requirements
+    from xrt.runtime._io import require_writable
     from xrt.runtime.bundle.writer import check_destination
-    from xrt.runtime.files import require_writable
-    from xrt.runtime.operating import OperatingRule
+    from xrt.runtime.thresholds import ThresholdRule
 
     if bundle_out is not None:
         if thresholds is None and not temperature:
@@ -96,12 +103,12 @@ def evaluate(
             raise UsageError("a CSV of predictions is no model: --bundle-out needs a bundle")
         check_destination(bundle_out)
     require_writable(out, out)
-    request = Request(
+    request = EvaluationRequest(
         model=model,
         dataset=dataset,
-        also=tuple(also or ()),
+        compare=tuple(compare or ()),
         split=split,
-        proportions=_shares(proportions),
+        proportions=_proportions(proportions),
         split_seed=split_seed,
         split_file=split_file,
         validation=validation,
@@ -109,22 +116,17 @@ def evaluate(
         backend=backend,
         precision=precision,
         allow_unscored=allow_unreadable,
-        options=Options(
-            rule=None if thresholds is None else OperatingRule.parse(thresholds),
+        options=EvaluationOptions(
+            rule=None if thresholds is None else ThresholdRule.parse(thresholds),
             temperature=temperature,
             resamples=bootstrap,
             seed=seed,
-            requirements=read_requirements(require or ()),
+            requirements=read_requirements(acceptance or ()),
         ),
     )
-    with progress_bar() as bar:
-        task = bar.add_task("evaluating", total=None)
-        result, study = run(
-            request,
-            progress=lambda name, done, total: bar.update(task, description=name, completed=done, total=total),
-            say=lambda step: bar.update(task, description=step),
-        )
-    report = write_evaluation(out, result, study)
+    with TerminalProgress() as progress:
+        result, record = evaluate_request(request, progress=progress)
+    report = write_evaluation(out, result, record)
     print_evaluation(result)
     print(f"report: {report}")
     write_json(json, result.as_dict())
@@ -133,12 +135,16 @@ def evaluate(
             say(f"{bundle_out} is not written: the model is not accepted")
         raise typer.Exit(1)
     if bundle_out is not None:
-        write_redecided(bundle_out, result, study, progress=say)
+        with TerminalProgress() as progress:
+            publication = export_thresholds(bundle_out, result, record, progress=progress)
+        if publication.refusal is not None:
+            say(publication.refusal)
+            raise typer.Exit(1)
         print(f"bundle: {bundle_out}")
     report_unscored(result.unscored)
 
 
-def print_evaluation(result) -> None:
+def print_evaluation(result: Evaluation) -> None:
     """Print an Evaluation as tables on stdout."""
     print(f"{result.images} images of {result.patients} patients, {result.dataset}, part {result.part}")
     print(f"decisions by {result.rule}; intervals at 95 %")
@@ -156,19 +162,19 @@ def print_evaluation(result) -> None:
         print("maximum of the heatmap inside the lesion's box (findings that have one):")
         print(f"{'class':24} {'count':>6} {'heatmap':>11} {'chance':>11} {'shuffled':>11}")
         for row in result.pointing:
-            shares = (row.hits, row.chance, row.shuffled)
-            cells = (f"{'not defined':>11}" if share is None else f"{share:11.3f}" for share in shares)
-            print(f"{row.name:24} {row.count:6} " + " ".join(cells))
+            fractions = (row.hits, row.chance, row.shuffled)
+            texts = (f"{'not defined':>11}" if value is None else f"{value:11.3f}" for value in fractions)
+            print(f"{row.name:24} {row.count:6} " + " ".join(texts))
     for comparison in result.comparisons:
         print(comparison.verdict)
     if result.acceptance is not None:
-        for judged in result.acceptance.judged:
-            print(f"{judged.requirement:40} {judged.found!s:22} {judged.verdict}")
+        for item in result.acceptance.judged:
+            print(f"{item.requirement:40} {item.found!s:22} {item.verdict}")
         print(f"site acceptance: {result.acceptance.verdict}")
 
 
-def _shares(text: str | None) -> tuple[float, float, float] | None:
-    """Three shares from `0.7,0.15,0.15`. Raises UsageError."""
+def _proportions(text: str | None) -> tuple[float, float, float] | None:
+    """Three proportions from `0.7,0.15,0.15`. Raises UsageError."""
     if text is None:
         return None
     try:

@@ -19,20 +19,20 @@ BackendOption = Annotated[str, typer.Option(help="Back end: auto, or one that `x
 PrecisionOption = Annotated[str, typer.Option(help="Variant: auto, fp32, fp16 or int8.")]
 
 
-def batch_sizes_of(text: str) -> list[int]:
+def batch_sizes(text: str) -> tuple[int, ...]:
     """Whole numbers from `1,8,32`. Raises UsageError."""
     try:
-        sizes = [int(part) for part in text.split(",")]
+        sizes = tuple(int(part) for part in text.split(","))
     except ValueError:
-        sizes = []
+        sizes = ()
     if not sizes or min(sizes) < 1:
         raise UsageError(f"--batch-sizes takes whole numbers from 1 up, such as 1,8,32; not {text!r}")
     return sizes
 
 
-def require_torch(what: str) -> None:
-    """Raise MissingDependency unless the extra `torch` is installed, which `what` needs."""
+def require_torch_extra(feature: str) -> None:
+    """Raise MissingDependency unless the extra `torch` is installed, which `feature` needs."""
     from importlib.util import find_spec
 
     if any(find_spec(name) is None for name in ("torch", "pytorch_grad_cam", "xrt.export")):
-        raise MissingDependency(f"{what} compares with PyTorch: pip install 'xrt-benchmarks[torch]'")
+        raise MissingDependency(f"{feature} compares with PyTorch: pip install 'xrt-benchmarks[torch]'")

@@ -13,9 +13,10 @@ from xrt.benchmarks.cli.options import (
     CheckpointOption,
     PrecisionOption,
     WeightsOption,
-    batch_sizes_of,
-    require_torch,
+    batch_sizes,
+    require_torch_extra,
 )
+from xrt.benchmarks.cli.output import PrintedProgress
 from xrt.runtime.cli.output import JsonOption, say, write_json
 
 
@@ -24,33 +25,34 @@ def parity(
     images: Annotated[Path, typer.Option(metavar="DIR", help="Radiographs to compare on.")],
     checkpoint: CheckpointOption = None,
     weights: WeightsOption = None,
-    batch_sizes: Annotated[str, typer.Option(help="Comma-separated batch sizes of the bundle's runs.")] = "1,7",
+    sizes: Annotated[
+        str, typer.Option("--batch-sizes", help="Comma-separated batch sizes of the bundle's runs.")
+    ] = "1,7",
     limit: Annotated[int, typer.Option(min=1, help="Use at most so many images, spread evenly.")] = 64,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
     json: JsonOption = None,
 ) -> None:
-    """Hold a bundle against its model on your images: torch autograd, and pytorch-grad-cam, at the same tensor.
+    """Compare a bundle with its model on your images: torch autograd, and pytorch-grad-cam, at the same tensor.
 
     Exits 1, with the figures, when a limit of the gate is missed or when too few maps are non-zero to prove anything.
 
     Example: xrt parity pneumonia.xrt --images incoming/ --checkpoint runs/pm
     """
-    require_torch("parity")
+    require_torch_extra("parity")
     from xrt.benchmarks.parity import MIN_NONZERO, compare, compile_for, source_of
     from xrt.runtime.bundle.reader import Bundle
+    from xrt.runtime.certification.inputs import folder_inputs
     from xrt.runtime.gate import LIMITS
-    from xrt.runtime.gate.evidence import folder_inputs
-    from xrt.runtime.opening import open_session
+    from xrt.runtime.session import open_session
 
-    opened_bundle = Bundle.open(bundle)
-    spec = opened_bundle.manifest.preprocessing
-    inputs = folder_inputs(images, spec, limit=limit, skipped=lambda reason: say(f"left out: {reason}"))
-    say("tracing the model")
-    reference = compile_for(opened_bundle, source_of(opened_bundle, checkpoint, weights)).reference
-    opened = open_session(opened_bundle, backend=backend, precision=precision)
-    with opened.session:
-        rows = compare(opened_bundle, opened, reference, inputs.images, batch_sizes_of(batch_sizes), progress=say)
+    compared_sizes = batch_sizes(sizes)
+    progress, measured_bundle = PrintedProgress(), Bundle.open(bundle)
+    inputs = folder_inputs(images, measured_bundle.manifest.preprocessing, limit=limit, progress=progress)
+    progress.step("tracing the model")
+    reference = compile_for(measured_bundle, source_of(measured_bundle, checkpoint, weights)).reference
+    with open_session(measured_bundle, backend=backend, precision=precision) as opened:
+        rows = compare(opened, reference, inputs.images, compared_sizes, progress=progress)
     limits = LIMITS[opened.variant.precision]
     columns = [*(name for name in limits if name != "auroc_drop"), "maps_nonzero"]
     print(f"{len(inputs.images)} images, {opened.variant.file} on {opened.backend.name}")
@@ -65,7 +67,7 @@ def parity(
     bounds = " ".join(f"{limits[name]:22g}" if name in limits else f"{MIN_NONZERO:22g}" for name in columns)
     print(f"{'limit':18} {'':5}  {bounds}")
     write_json(json, [{**vars(row), "figures": row.figures.as_dict()} for row in rows])
-    if bad := [row for row in rows if row.verdict != "passed"]:
-        for row in bad:
+    if failures := [row for row in rows if row.verdict != "passed"]:
+        for row in failures:
             say(f"{row.reference}, batch {row.batch_size}: {'; '.join(row.reasons)}")
         raise typer.Exit(1)

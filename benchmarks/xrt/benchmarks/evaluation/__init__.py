@@ -1,17 +1,23 @@
 """Quality of a model on labelled cases: a bundle's, or a table of predictions'."""
 
-from xrt.benchmarks.evaluation.evaluation import Evaluation, Options, Study, assess, evaluate, score
-from xrt.benchmarks.evaluation.selection import select_part
-from xrt.benchmarks.evaluation.tables import PredictionTable
-from xrt.benchmarks.evaluation.writing import write_evaluation
+from xrt.benchmarks.evaluation.evaluate import EvaluationRequest, evaluate, evaluate_session
+from xrt.benchmarks.evaluation.measure.assess import assess
+from xrt.benchmarks.evaluation.measure.evaluation_record import Evaluation, EvaluationOptions, EvaluationRecord
+from xrt.benchmarks.evaluation.measure.prediction_table import PredictionTable
+from xrt.benchmarks.evaluation.measure.selection import CasePart, select_part
+from xrt.benchmarks.evaluation.output import write_evaluation
+from xrt.benchmarks.evaluation.score import score
 
 __all__ = [
+    "CasePart",
     "Evaluation",
-    "Options",
+    "EvaluationOptions",
+    "EvaluationRecord",
+    "EvaluationRequest",
     "PredictionTable",
-    "Study",
     "assess",
     "evaluate",
+    "evaluate_session",
     "score",
     "select_part",
     "write_evaluation",

@@ -1,1 +1,1 @@
-"""Heatmaps at scale: of every finding, of the most certain and the most mistaken cases, and on average."""
+"""Heatmaps at scale: of every finding, of the most certain cases and the worst errors, and on average."""

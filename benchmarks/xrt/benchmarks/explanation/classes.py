@@ -1,4 +1,4 @@
-"""The classes that maps speak for: of a one-logit model one of its two classes, and it may be the negative."""
+"""The classes that maps explain: of a one-logit model one of its two classes, and it may be the negative."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from xrt.runtime.bundle.manifest import Manifest
-from xrt.runtime.cases import CaseTable
+from xrt.runtime.datasets import CaseTable
 from xrt.runtime.decisions import positives
 from xrt.runtime.errors import UsageError
 
@@ -30,14 +30,14 @@ class MapClass:
 
 @dataclass(frozen=True)
 class MapClasses:
-    """All classes of a bundle that have maps, with what it predicts and what a table's labels say about them."""
+    """All classes of a bundle that have maps: their probabilities, which are predicted, and which are labelled."""
 
     manifest: Manifest
     every: tuple[MapClass, ...]
 
     @classmethod
     def of(cls, manifest: Manifest, names: Sequence[str] = ()) -> MapClasses:
-        """Those of a bundle, or the ones named. Raises UsageError for a name that has no maps."""
+        """Those of a bundle, or those of `names` alone. Raises UsageError for a name that has no maps."""
         graph = manifest.graph
         logits = range(len(manifest.logit_classes)) if graph.explained is None else graph.explained
         absent = manifest.task == "binary" and manifest.explained_class == 0

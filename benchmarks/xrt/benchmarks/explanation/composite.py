@@ -1,6 +1,6 @@
 """Several findings over one radiograph, a hue each.
 
-Hues are told apart by readers of any colour vision, and nothing rests on them alone: each finding's number stands at
+Hues can be distinguished with any colour vision, and are never the only sign: each finding's number is drawn at
 its peak and in the key.
 """
 
@@ -27,17 +27,17 @@ def composite(
     Where heats meet, their hues mix in proportion to their squares, so that the hotter decides; opacity follows
     the hottest.
     """
-    drawn = np.stack(heats[: len(CLASS_COLOURS)]).clip(0, 1) if heats else np.zeros((1, *preview.shape), np.float32)
-    weights = drawn**2
-    hue = np.tensordot(weights, np.array(CLASS_COLOURS[: len(drawn)], np.float32), ((0,), (0,)))
+    stack = np.stack(heats[: len(CLASS_COLOURS)]).clip(0, 1) if heats else np.zeros((1, *preview.shape), np.float32)
+    weights = stack**2
+    hue = np.tensordot(weights, np.array(CLASS_COLOURS[: len(stack)], np.float32), ((0,), (0,)))
     hue /= np.maximum(weights.sum(axis=0), 1e-12)[..., None]
-    # Squared, so that the faint skirts of one map do not veil the peak of another.
-    share = (drawn.max(axis=0) ** 2 * _OPACITY)[..., None]
-    image = Image.fromarray(np.rint(preview[..., None] * (1 - share) + hue * share).astype(np.uint8))
+    # Squared, so that the faint border of one map does not cover the peak of another.
+    opacity = (stack.max(axis=0) ** 2 * _OPACITY)[..., None]
+    image = Image.fromarray(np.rint(preview[..., None] * (1 - opacity) + hue * opacity).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     size = max(12, preview.shape[0] // 24)
     font = ImageFont.truetype(findfont(FontProperties(family="DejaVu Sans")), size)
-    for number, heat in enumerate(drawn[: len(heats)], 1):
+    for number, heat in enumerate(stack[: len(heats)], 1):
         row, column = np.unravel_index(heat.argmax(), heat.shape)
         # Kept inside the image.
         row, column = np.clip((row, column), size, np.subtract(heat.shape, size))

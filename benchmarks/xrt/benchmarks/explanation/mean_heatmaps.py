@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from matplotlib.colors import ListedColormap
 from PIL import Image
 
-from xrt.runtime.screening.heatmap import MAX_OPACITY, PALETTE
+from xrt.benchmarks.report.plots import figure_png, grid_figure
+from xrt.runtime.heatmaps.overlay import MAX_OPACITY, PALETTE
 
 HEAT = ListedColormap(PALETTE / 255, "heat")
 _COLUMNS = 5
@@ -62,13 +57,11 @@ def plot_mean_heatmaps(names: Sequence[str], means: Sequence[MeanHeatmap]) -> by
     """PNG of all classes on one scale: the mean heatmap over the mean image, and the maps' cells below it."""
     columns = min(_COLUMNS, len(names))
     blocks = -(-len(names) // columns)
-    figure, axes = plt.subplots(
-        2 * blocks, columns, figsize=(2.3 * columns + 1.2, 4.9 * blocks), layout="constrained", squeeze=False
-    )
+    figure, axes = grid_figure(2 * blocks, columns, (2.3 * columns + 1.2, 4.9 * blocks))
     for panel in axes.flat:
         panel.axis("off")
     top = max([float(m.heat.max()) for m in means if m.count], default=1.0)
-    shown = None
+    image = None
     for i, (name, mean) in enumerate(zip(names, means, strict=True)):
         over, cells = axes[2 * (i // columns)][i % columns], axes[2 * (i // columns) + 1][i % columns]
         findings = "finding" if mean.count == 1 else "findings"
@@ -82,11 +75,8 @@ def plot_mean_heatmaps(names: Sequence[str], means: Sequence[MeanHeatmap]) -> by
         ).clip(0)
         over.imshow(mean.image, cmap="gray", vmin=0, vmax=255)
         over.imshow(fine, cmap=HEAT, vmin=0, vmax=top, alpha=(fine / top).clip(0, 1) * MAX_OPACITY)
-        shown = cells.imshow(mean.heat, cmap=HEAT, vmin=0, vmax=top, extent=(0, width, height, 0))
-    if shown is not None:
-        bar = figure.colorbar(shown, ax=axes, shrink=0.6)
+        image = cells.imshow(mean.heat, cmap=HEAT, vmin=0, vmax=top, extent=(0, width, height, 0))
+    if image is not None:
+        bar = figure.colorbar(image, ax=axes, shrink=0.6)
         bar.set_label("mean of the maps, each divided by its own maximum")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png")
-    plt.close(figure)
-    return buffer.getvalue()
+    return figure_png(figure, dpi=110)

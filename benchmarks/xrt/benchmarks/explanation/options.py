@@ -1,11 +1,13 @@
-"""What `explain` is asked for."""
+"""The options of `explain`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from xrt.benchmarks.explanation.survey import Heatmaps
 from xrt.runtime.errors import UsageError
+
+Heatmaps = Literal["positive", "all", "none"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class ExplainOptions:
 
     `heatmaps` says of which classes an image's heatmap becomes a file; `classes` names those to explain (empty: all
     that have maps); `top_k` bounds each list of cases; `alphas` are opacities in 0..1; `examples` is the number of
-    images drawn in every way; `allow_unscored` the share of images, 0..1, that may be unreadable.
+    images drawn in every way; `allow_unscored` the fraction of images, 0..1, that may be unreadable.
     """
 
     heatmaps: Heatmaps = "positive"

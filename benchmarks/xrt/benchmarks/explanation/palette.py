@@ -1,4 +1,4 @@
-"""Colours of classes that readers of any colour vision tell apart: Okabe and Ito (2008), those that show on grey."""
+"""Class colours that any colour vision can distinguish: those of Okabe and Ito (2008) that are visible on grey."""
 
 from __future__ import annotations
 

@@ -1,9 +1,18 @@
-"""Which cases to look at: the most certain of every class, the most mistaken, and a few examples for all to share."""
+"""Which cases to look at: the most certain of every class, the worst errors, and a few examples shared by all."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Bool, Float
+
+
+class Example(NamedTuple):
+    """A case to be drawn in every way, and the column of the class whose map is drawn."""
+
+    case: int
+    column: int
 
 
 def top_cases(probability: Float[np.ndarray, " n"], count: int) -> list[int]:
@@ -26,10 +35,10 @@ def hard_cases(
     )
 
 
-def examples(
+def choose_examples(
     probability: Float[np.ndarray, "n k"], labelled: Bool[np.ndarray, "n k"], count: int
-) -> list[tuple[int, int]]:
-    """(case, class) pairs, each case once: the classes in turn give their most certain case that is labelled so.
+) -> list[Example]:
+    """Examples, each case once: the classes in turn give their most certain case that is labelled so.
 
     A class without labelled cases gives its most certain ones.
     """
@@ -37,14 +46,14 @@ def examples(
     for c in range(probability.shape[1]):
         candidates = np.flatnonzero(labelled[:, c]) if labelled[:, c].any() else np.arange(len(probability))
         queues.append(iter([int(candidates[i]) for i in top_cases(probability[candidates, c], len(candidates))]))
-    chosen: dict[int, int] = {}
+    column_of: dict[int, int] = {}
     turns = list(enumerate(queues))
-    while turns and len(chosen) < count:
+    while turns and len(column_of) < count:
         remaining = []
         for c, queue in turns:
-            case = next((case for case in queue if case not in chosen), None)
-            if case is not None and len(chosen) < count:
-                chosen[case] = c
+            case = next((case for case in queue if case not in column_of), None)
+            if case is not None and len(column_of) < count:
+                column_of[case] = c
                 remaining.append((c, queue))
         turns = remaining
-    return list(chosen.items())
+    return [Example(case, column) for case, column in column_of.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +12,8 @@ from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from xrt.benchmarks.explanation.palette import Colour
-from xrt.runtime.screening.heatmap import colour
+from xrt.runtime._io import png_bytes
+from xrt.runtime.heatmaps.overlay import colour
 
 _GAP, _TEXT, _TITLE = 8, 13, 17  # pixels
 _INK, _PAPER = (25, 25, 25), (255, 255, 255)
@@ -56,9 +56,7 @@ class Sheet:
         for part in parts:
             page.paste(part, (0, top))
             top += part.height
-        buffer = io.BytesIO()
-        page.save(buffer, "PNG", compress_level=6)
-        return buffer.getvalue()
+        return png_bytes(page)
 
     def _row(self, row: Sequence[Tile], width: int) -> Image.Image:
         font = _font(_TEXT)
@@ -77,12 +75,12 @@ class Sheet:
 
 
 def rows_of(tiles: Sequence[Tile], columns: int) -> list[list[Tile]]:
-    """Tiles dealt to rows."""
+    """Tiles in rows of `columns`."""
     return [list(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
 
 
 def _fitted(pixels: UInt8[np.ndarray, "h w *rgb"], side: int) -> Image.Image:
-    """The image with its long side at `side`, small ones enlarged, so that none is a stamp beside the others."""
+    """The image with its long side at `side`, small ones enlarged, so that all are of similar size."""
     image = Image.fromarray(pixels).convert("RGB")
     factor = side / max(image.size)
     return image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))

@@ -1,4 +1,4 @@
-"""Figures of one walk's curve, and their means over findings."""
+"""Figures of perturbation curves, and their means over findings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from xrt.benchmarks.localisation.grouping import groups
-from xrt.benchmarks.localisation.intervals import Interval, mean_intervals
+from xrt.benchmarks.localisation.groups import group_findings
+from xrt.benchmarks.statistics import Estimate, mean_estimates
 
 
 def aopc(curve: Float[np.ndarray, "*walks points"]) -> Float[np.ndarray, "*walks"]:
@@ -18,15 +18,15 @@ def aopc(curve: Float[np.ndarray, "*walks points"]) -> Float[np.ndarray, "*walks
 
 
 def area_under(
-    curve: Float[np.ndarray, "*walks points"], share: Float[np.ndarray, " points"]
+    curve: Float[np.ndarray, "*walks points"], fraction: Float[np.ndarray, " points"]
 ) -> Float[np.ndarray, "*walks"]:
-    """The area under the curve over the share of the cells that are replaced, by trapezia."""
-    return ((curve[..., 1:] + curve[..., :-1]) / 2 * np.diff(share)).sum(axis=-1)
+    """The area under the curve over the fraction of the cells that are replaced, by the trapezoidal rule."""
+    return ((curve[..., 1:] + curve[..., :-1]) / 2 * np.diff(fraction)).sum(axis=-1)
 
 
 @dataclass(frozen=True)
 class FindingCurves:
-    """What a finding's score became along every walk, in the order of its map and, averaged, in random orders.
+    """A finding's score along every walk, in the order of its map and, averaged, in random orders.
 
     `probability` and `logit` are of the explained class: [paths, 2 (map, random), points].
     """
@@ -47,9 +47,9 @@ class Faithfulness:
     measure: str
     better: str
     count: int
-    map: Interval
-    random: Interval
-    difference: Interval
+    map: Estimate
+    random: Estimate
+    difference: Estimate
 
 
 def stacked(
@@ -63,21 +63,21 @@ def stacked(
 
 def measures(
     paths: Sequence[str],
-    share: Float[np.ndarray, " points"],
+    fraction: Float[np.ndarray, " points"],
     probability: Float[np.ndarray, "n paths 2 points"],
     logit: Float[np.ndarray, "n paths 2 points"],
 ) -> dict[tuple[str, str], Float[np.ndarray, "n 2"]]:
     """(measure, which is better) and its values for the maps' orders and for random ones."""
-    found = {}
+    values = {}
     for i, path in enumerate(paths):
         if path in ("MoRF", "LeRF"):
             better = "higher" if path == "MoRF" else "lower"
-            found[f"AOPC {path}, probability", better] = aopc(probability[:, i])
-            found[f"AOPC {path}, logit", better] = aopc(logit[:, i])
+            values[f"AOPC {path}, probability", better] = aopc(probability[:, i])
+            values[f"AOPC {path}, logit", better] = aopc(logit[:, i])
         else:
             better = "higher" if path == "insertion" else "lower"
-            found[f"AUC {path}, probability", better] = area_under(probability[:, i], share)
-    return found
+            values[f"AUC {path}, probability", better] = area_under(probability[:, i], fraction)
+    return values
 
 
 def summarise(
@@ -92,14 +92,13 @@ def summarise(
 
     Without a finding it is not defined.
     """
-    measured = measures(paths, counts / counts[-1], *stacked(findings, len(paths), len(counts)))
+    all_values = measures(paths, counts / counts[-1], *stacked(findings, len(paths), len(counts)))
     images = np.array([f.case for f in findings], dtype=np.int64)
     rows = []
-    for group in groups(names, [f.name for f in findings], [f.contrast for f in findings], {}):
-        for key, values in measured.items():
-            chosen = values[group.rows]
-            means = mean_intervals(
-                np.column_stack([chosen, chosen[:, 0] - chosen[:, 1]]), images[group.rows], seed=seed
-            )
+    for group in group_findings(names, findings, {}):
+        for key, values in all_values.items():
+            pairs = values[group.rows]
+            columns = np.column_stack([pairs, pairs[:, 0] - pairs[:, 1]])
+            means = mean_estimates(columns, images[group.rows], seed=seed)
             rows.append(Faithfulness(group.kind, group.name, *key, len(group.rows), *means))
     return rows

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from xrt.benchmarks.faithfulness.collecting import Collector
+from xrt.benchmarks.evaluation.measure.selection import CasePart
+from xrt.benchmarks.faithfulness.collector import Collector
 from xrt.benchmarks.faithfulness.figures import Faithfulness, FindingCurves, summarise
 from xrt.benchmarks.faithfulness.options import FaithfulnessOptions
-from xrt.benchmarks.faithfulness.paths import path_names, walk
+from xrt.benchmarks.faithfulness.perturbation_curves import path_names, walk
 from xrt.benchmarks.localisation import Localisation, localise
-from xrt.benchmarks.scoring import Progress, Unscored, stream
-from xrt.runtime.bundle.reader import Bundle
-from xrt.runtime.cases import CaseTable
+from xrt.benchmarks.statistics import Estimate
 from xrt.runtime.errors import DataError
-from xrt.runtime.opening import OpenedSession
+from xrt.runtime.progress import SILENT, Progress
+from xrt.runtime.scoring import Unscored, stream_cases
+from xrt.runtime.session import OpenedSession
 
 
 @dataclass(frozen=True)
 class FaithfulnessResult:
-    """All figures, and what they rest on.
+    """All figures, and what they were measured on.
 
     `left_out` counts findings by the reason; `missed` the boxed lesions whose class is not predicted; `counts` are the
     numbers of cells replaced after each step.
@@ -63,30 +64,37 @@ class FaithfulnessResult:
             "unscored": [asdict(u) for u in self.unscored],
             "grid": list(self.grid),
             "cells_replaced": self.counts.tolist(),
-            "faithfulness": [asdict(row) for row in self.faithfulness],
+            "faithfulness": [_plain(row) for row in self.faithfulness],
             "boxed_lesions_not_predicted": self.missed,
-            "localisation": [asdict(row) for row in self.localisation],
+            "localisation": [_plain(row) for row in self.localisation],
         }
 
 
-def measure(
-    bundle: Bundle,
+def _plain(row: Faithfulness | Localisation) -> dict[str, Any]:
+    """A row as plain data; `metrics.json` calls the mean of an estimate `point`."""
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    return {
+        name: {"point": value.value, "low": value.low, "high": value.high} if isinstance(value, Estimate) else value
+        for name, value in values.items()
+    }
+
+
+def measure_faithfulness(
     opened: OpenedSession,
-    table: CaseTable,
-    part: str,
+    cases: CasePart,
     options: FaithfulnessOptions,
     *,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> FaithfulnessResult:
     """Measure the maps of all predicted findings. Deterministic for a seed, whatever the batch size.
 
     Where there is no finding to measure, no figure is defined. Raises DataError when too many images cannot be scored,
     or none can, UsageError for a map output that the bundle does not have.
     """
-    collected = Collector(bundle, table, options)
+    table = cases.table
+    collector = Collector(opened, table, options)
     unscored: list[Unscored] = []
-    images = stream(
-        bundle,
+    images = stream_cases(
         opened,
         table,
         batch_size=options.batch_size,
@@ -95,36 +103,37 @@ def measure(
         progress=progress,
     )
     curves: list[FindingCurves] = []
-    for walks, logits in walk(opened.session, collected.walks(images), options.batch_size):
-        curves += collected.curves(walks, logits)
+    for walks, logits in walk(opened.session, collector.walks(images), options.batch_size):
+        curves += collector.curves(walks, logits)
     if len(unscored) == len(table):
         raise DataError(
-            f"{table.name}, part {part}: none of {len(table)} images could be scored, the first: {unscored[0].reason}"
+            f"{table.name}, part {cases.part}: none of {len(table)} images could be scored, "
+            f"the first: {unscored[0].reason}"
             if unscored
-            else f"{table.name}, part {part} has no cases: choose other ones"
+            else f"{table.name}, part {cases.part} has no cases: choose other ones"
         )
     paths = path_names(least_first=options.least_first)
-    names = collected.classes.names
+    names = collector.classes.names
     return FaithfulnessResult(
         provenance={
-            "bundle": bundle.manifest.name,
-            "bundle_sha256": bundle.sha256,
+            "bundle": opened.manifest.name,
+            "bundle_sha256": opened.bundle.sha256,
             "variant": opened.variant.file,
             "backend": f"{opened.backend.name} {opened.backend.version()}",
             "dataset": table.name,
-            "part": part,
+            "part": cases.part,
             "notes": list(table.notes),
-            "cams": collected.output,
+            "cams": collector.output,
         },
         options=options,
         images=len(table) - len(unscored),
-        grid=collected.grid,
+        grid=collector.grid,
         paths=paths,
-        counts=collected.counts,
+        counts=collector.counts,
         curves=tuple(curves),
-        faithfulness=tuple(summarise(names, paths, collected.counts, curves, seed=options.seed)),
-        localisation=tuple(localise(names, collected.boxed, seed=options.seed)) if collected.boxed else (),
-        left_out=dict(collected.left_out),
-        missed=collected.missed,
+        faithfulness=tuple(summarise(names, paths, collector.counts, curves, seed=options.seed)),
+        localisation=tuple(localise(names, collector.boxed, seed=options.seed)) if collector.boxed else (),
+        left_out=dict(collector.left_out),
+        missed=collector.missed,
         unscored=tuple(unscored),
     )

@@ -12,9 +12,9 @@ from xrt.runtime.errors import UsageError
 class FaithfulnessOptions:
     """How faithfulness is measured.
 
-    `sigma` is the deviation of `noise` in shares of the grey range; `steps` bounds the steps of a walk (a cell at a
+    `sigma` is the deviation of `noise` as a fraction of the grey range; `steps` bounds the steps of a walk (a cell at a
     time where the grid has fewer); `correct_only` leaves out findings that the labels do not name; `least_first` adds
-    LeRF; `random_orders` is the number of random orders an image; `cams` names the map output (None: the first).
+    LeRF; `random_orders` is the number of random orders per image; `cams` names the map output (None: the first).
     """
 
     perturbation: Perturbation = "noise"
@@ -31,7 +31,7 @@ class FaithfulnessOptions:
     def __post_init__(self) -> None:
         """Raise UsageError for values out of range."""
         if not 0 < self.sigma <= 1:
-            raise UsageError(f"sigma is a share of the grey range, above 0 and at most 1, not {self.sigma:g}")
+            raise UsageError(f"sigma is a fraction of the grey range, above 0 and at most 1, not {self.sigma:g}")
         if self.steps < 2 or self.random_orders < 1:
             raise UsageError(
                 f"a walk has 2 steps or more and 1 random order or more, not {self.steps} and {self.random_orders}"

@@ -2,7 +2,7 @@
 
 | name | the pixels become | from |
 |---|---|---|
-| `noise` | themselves plus Gaussian noise of deviation σ, in shares of the grey range | the COVID-19 study, σ = 0.1 |
+| `noise` | plus Gaussian noise of deviation σ, as a fraction of the grey range | the COVID-19 study, σ = 0.1 |
 | `uniform` | random grey levels, uniform over the range | Samek et al. 2017 |
 | `blur` | themselves blurred by a Gaussian whose standard deviation is half a cell | after Fong and Vedaldi 2017 |
 | `mean` | the image's mean grey level | |
@@ -26,7 +26,7 @@ Pixels = UInt8[np.ndarray, "height width"]
 
 @dataclass(frozen=True)
 class Strength:
-    """How strongly images are changed: `sigma` of the noise in shares of the grey range, `cell` side in pixels."""
+    """How strongly images are changed: `sigma` of the noise as a fraction of the grey range, `cell` side in pixels."""
 
     sigma: float
     cell: float

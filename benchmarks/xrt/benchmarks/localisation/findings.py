@@ -1,4 +1,4 @@
-"""A finding whose place is known: where its map points, and where it lies. All as shares of the stored image."""
+"""A finding with reader's boxes: where its map points, and where it lies. All as fractions of the stored image."""
 
 from __future__ import annotations
 
@@ -9,16 +9,29 @@ import numpy as np
 from jaxtyping import Float, Float32
 from PIL import Image
 
-from xrt.runtime.cases.case import Box
-from xrt.runtime.preprocessing import Placement
-from xrt.runtime.screening.boxes import box_of_map
+from xrt.runtime.geometry import Box, Placement
+from xrt.runtime.heatmaps.boxes import box_of_map
 
 Point = tuple[float, float]
-Rectangle = tuple[float, float, float, float]
-"""x0, y0, x1, y1."""
 
 _FINE = 256  # cells a side to which maps are interpolated for their maximum
 _GRID = 128  # cells a side on which areas are measured
+
+
+@dataclass(frozen=True)
+class ImageFrame:
+    """Where a graph's input lies in its stored image. Sizes are (height, width) in pixels."""
+
+    placement: Placement
+    input_size: tuple[int, int]
+    stored_size: tuple[int, int]
+
+    def relative(self, box: Box) -> Box:
+        """A box in pixels of the stored image as fractions of its width and height."""
+        height, width = self.stored_size
+        left, top = box.x / width, box.y / height
+        # By its far corner: the sum of two quotients may differ from it in the last digit.
+        return Box(left, top, (box.x + box.width) / width - left, (box.y + box.height) / height - top)
 
 
 @dataclass(frozen=True)
@@ -30,18 +43,18 @@ class BoxedFinding:
 
     case: int
     name: str
-    boxes: tuple[Rectangle, ...]
+    boxes: tuple[Box, ...]
     peak: Point | None
-    region: Rectangle | None
+    region: Box | None
     contrast: float | None = None
 
     def hit_by(self, peak: Point | None) -> bool:
         """Whether the point lies in one of the boxes."""
-        return peak is not None and any(x0 <= peak[0] <= x1 and y0 <= peak[1] <= y1 for x0, y0, x1, y1 in self.boxes)
+        return peak is not None and any(box.contains(*peak) for box in self.boxes)
 
     @property
     def area(self) -> float:
-        """The share of the image inside any box."""
+        """The fraction of the image inside any box."""
         return float(coverage(self.boxes).mean())
 
 
@@ -50,45 +63,41 @@ def boxed_finding(
     name: str,
     cam: Float32[np.ndarray, "h w"],
     boxes: Sequence[Box],
-    placement: Placement,
-    input_size: tuple[int, int],
-    stored_size: tuple[int, int],
+    frame: ImageFrame,
     contrast: float | None = None,
 ) -> BoxedFinding:
-    """The finding of class `name`, from its raw map and the boxes (stored-image pixels). Sizes are (height, width)."""
-    height, width = stored_size
-    peak, region = _peak(cam, input_size), box_of_map(cam, placement, input_size, stored_size)
-    if peak is not None:
-        x, y = placement.to_stored(*peak)
-        peak = x / width, y / height
+    """The finding of class `name`, from its raw map and the reader's boxes (pixels of the stored image)."""
+    peak, region = _peak(cam, frame), box_of_map(cam, frame.placement, frame.input_size, frame.stored_size)
     return BoxedFinding(
         case=case,
         name=name,
-        boxes=tuple(_relative(*box[1:], stored_size) for box in boxes),
+        boxes=tuple(map(frame.relative, boxes)),
         peak=peak,
-        region=None if region is None else _relative(*region, stored_size),
+        region=None if region is None else frame.relative(region),
         contrast=contrast,
     )
 
 
-def _relative(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Rectangle:
-    return x / size[1], y / size[0], (x + width) / size[1], (y + height) / size[0]
-
-
-def coverage(boxes: Sequence[Rectangle]) -> Float[np.ndarray, "128 128"]:
+def coverage(boxes: Sequence[Box]) -> Float[np.ndarray, "128 128"]:
     """How much of every cell of a grid over the image lies in any of the boxes, 0..1."""
     edges = np.arange(_GRID + 1) / _GRID
-    covered = np.zeros((_GRID, _GRID))
-    for x0, y0, x1, y1 in boxes:
-        across, down = (np.diff(np.clip(edges, low, max(low, high))) * _GRID for low, high in ((x0, x1), (y0, y1)))
-        covered = np.maximum(covered, down[:, None] * across)
-    return covered
+    total = np.zeros((_GRID, _GRID))
+    for box in boxes:
+        sides = ((box.x, box.x + box.width), (box.y, box.y + box.height))
+        across, down = (np.diff(np.clip(edges, low, max(low, high))) * _GRID for low, high in sides)
+        total = np.maximum(total, down[:, None] * across)
+    return total
 
 
-def _peak(cam: Float32[np.ndarray, "h w"], input_size: tuple[int, int]) -> Point | None:
-    """Where the map, interpolated as overlays are, is highest, in pixels of the graph's input; None if it is empty."""
+def _peak(cam: Float32[np.ndarray, "h w"], frame: ImageFrame) -> Point | None:
+    """Where the map, interpolated as overlays are, is highest; None if it is empty."""
     if not cam.max(initial=0.0) > 0:
         return None
     fine = np.asarray(Image.fromarray(cam).resize((_FINE, _FINE), Image.Resampling.BICUBIC))
     row, column = np.unravel_index(fine.argmax(), fine.shape)
-    return (float(column) + 0.5) * input_size[1] / _FINE, (float(row) + 0.5) * input_size[0] / _FINE
+    input_height, input_width = frame.input_size
+    x, y = frame.placement.to_stored(
+        (float(column) + 0.5) * input_width / _FINE, (float(row) + 0.5) * input_height / _FINE
+    )
+    stored_height, stored_width = frame.stored_size
+    return x / stored_width, y / stored_height

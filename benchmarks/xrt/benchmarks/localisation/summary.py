@@ -3,7 +3,7 @@
 Screening draws a box around the region of the map's maximum above Otsu's threshold (Otsu 1979); its overlap with the
 reader's boxes is intersection over union of areas. Two baselines: `chance`, a map that is the same everywhere, which
 points into the boxes as often as they cover the image and whose box is the whole image, so that both figures are the
-covered share; and `shuffled`, the maps dealt to all other images of the same class, which is what a map scores that
+covered fraction; and `shuffled`, the maps of all other images of the same class, which is what a map scores that
 knows where such lesions usually are.
 """
 
@@ -16,11 +16,12 @@ import numpy as np
 from jaxtyping import Float
 
 from xrt.benchmarks.localisation.findings import BoxedFinding, coverage
-from xrt.benchmarks.localisation.grouping import groups
-from xrt.benchmarks.localisation.intervals import Interval, mean_intervals
+from xrt.benchmarks.localisation.groups import group_findings
+from xrt.benchmarks.localisation.pointing import ClassHits
+from xrt.benchmarks.statistics import Estimate, mean_estimates
 
 SMALL = 0.15
-"""Boxes under this share of the image are asked for separately: a heart is hard to miss."""
+"""Smaller boxes, as a fraction of the image, have rows of their own: a heart is hard to miss."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class Localisation:
     kind: str
     name: str
     count: int
-    chance: Interval
-    hits: Interval
-    hits_shuffled: Interval
-    hits_difference: Interval
-    iou: Interval
-    iou_shuffled: Interval
-    iou_difference: Interval
+    chance: Estimate
+    hits: Estimate
+    hits_shuffled: Estimate
+    hits_difference: Estimate
+    iou: Estimate
+    iou_shuffled: Estimate
+    iou_difference: Estimate
 
 
 def localise(names: Sequence[str], findings: Sequence[BoxedFinding], *, seed: int = 0) -> list[Localisation]:
@@ -48,8 +49,8 @@ def localise(names: Sequence[str], findings: Sequence[BoxedFinding], *, seed: in
     images = np.array([f.case for f in findings], dtype=np.int64)
     sizes = [f"boxes {'under' if f.area < SMALL else 'of at least'} {SMALL:.0%} of the image" for f in findings]
     rows = []
-    for group in groups(names, [f.name for f in findings], [f.contrast for f in findings], {"area": sizes}):
-        means = mean_intervals(figures[group.rows], images[group.rows], seed=seed)
+    for group in group_findings(names, findings, {"area": sizes}):
+        means = mean_estimates(figures[group.rows], images[group.rows], seed=seed)
         rows.append(Localisation(group.kind, group.name, len(group.rows), *means))
     return rows
 
@@ -60,13 +61,13 @@ def _figures(findings: Sequence[BoxedFinding]) -> Float[np.ndarray, "n 7"]:
     for name in {f.name for f in findings}:
         rows = [i for i, f in enumerate(findings) if f.name == name]
         group = [findings[i] for i in rows]
-        others = np.array([[a.case != b.case for b in group] for a in group], dtype=float)
-        hits = np.array([[a.hit_by(b.peak) for b in group] for a in group], dtype=float)
+        pointing = ClassHits.of(group)
+        hits, others = pointing.hits.astype(float), pointing.others.astype(float)
         overlaps = _overlaps(group)
-        dealt = others.sum(axis=1)
+        pairs = others.sum(axis=1)
         for i, row in enumerate(rows):
             with np.errstate(invalid="ignore"):
-                shuffled = (hits[i] @ others[i]) / dealt[i], (overlaps[i] @ others[i]) / dealt[i]
+                shuffled = (hits[i] @ others[i]) / pairs[i], (overlaps[i] @ others[i]) / pairs[i]
             own = hits[i, i], overlaps[i, i]
             figures[row] = (
                 group[i].area,
@@ -82,8 +83,8 @@ def _figures(findings: Sequence[BoxedFinding]) -> Float[np.ndarray, "n 7"]:
 
 def _overlaps(group: Sequence[BoxedFinding]) -> Float[np.ndarray, "n n"]:
     """Intersection over union of finding a's boxes with the box of b's map, [a, b]; 0 for an empty map."""
-    drawn = np.stack([coverage(f.boxes).ravel() for f in group]).astype(np.float32)
-    found = np.stack([coverage([f.region] if f.region else []).ravel() for f in group]).astype(np.float32)
-    shared = (drawn @ found.T).astype(np.float64)
-    union = drawn.sum(axis=1)[:, None] + found.sum(axis=1)[None] - shared
+    readers = np.stack([coverage(f.boxes).ravel() for f in group]).astype(np.float32)
+    regions = np.stack([coverage([f.region] if f.region else []).ravel() for f in group]).astype(np.float32)
+    shared = (readers @ regions.T).astype(np.float64)
+    union = readers.sum(axis=1)[:, None] + regions.sum(axis=1)[None] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -1,4 +1,4 @@
-"""What a report is made of. Who measures something describes it with these; who writes reports knows nothing else."""
+"""What a report is made of: measuring code describes its results with these, and `page` writes them."""
 
 from __future__ import annotations
 

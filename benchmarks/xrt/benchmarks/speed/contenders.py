@@ -1,4 +1,4 @@
-"""What a bundle is compared with: PyTorch, eager, alone and with pytorch-grad-cam. Needs the extra `torch`."""
+"""What a bundle is compared with: eager PyTorch, alone and with pytorch-grad-cam. Needs the extra `torch`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xrt.export.references.maps import as_map
 from xrt.export.references.probe import probed_module
 from xrt.export.references.reference import explained_classes, float_pixels
 from xrt.export.references.torch_reference import TorchReference
-from xrt.export.sources import Source
+from xrt.export.sources import TorchSource
 from xrt.runtime.bundle.manifest import CamMethod
 
 _METHODS: dict[CamMethod, type[BaseCAM]] = {
@@ -29,9 +29,9 @@ _METHODS: dict[CamMethod, type[BaseCAM]] = {
 }
 
 
-def eager(source: Source, images: UInt8[np.ndarray, "n 1 height width"]) -> dict[str, Callable[[], object]]:
-    """Forward runs of the module: as PyTorch does by default, channels-last, and channels-last in bf16."""
-    module, x = source.torch_module.eval(), float_pixels(images, source.mean, source.std)
+def eager(source: TorchSource, images: UInt8[np.ndarray, "n 1 height width"]) -> dict[str, Callable[[], object]]:
+    """Forward passes of the module: as PyTorch does by default, channels-last, and channels-last in bf16."""
+    module, x = source.module.eval(), float_pixels(images, source.normalisation)
     module_last = copy.deepcopy(module).to(memory_format=torch.channels_last)
     x_last = x.contiguous(memory_format=torch.channels_last)
 
@@ -51,19 +51,19 @@ def eager(source: Source, images: UInt8[np.ndarray, "n 1 height width"]) -> dict
 
 
 def grad_cam(
-    source: Source, layer: str, images: UInt8[np.ndarray, "n 1 height width"], classes: Sequence[int]
+    source: TorchSource, layer: str, images: UInt8[np.ndarray, "n 1 height width"], classes: Sequence[int]
 ) -> Callable[[], object]:
     """pytorch-grad-cam as its users call it: on the model itself, hooked at module `layer`, once for each class."""
-    module = source.torch_module.eval()
-    x = float_pixels(images, source.mean, source.std)
+    module = source.module.eval()
+    x = float_pixels(images, source.normalisation)
     cam = GradCAM(model=module, target_layers=[module.get_submodule(layer)])
     # pytorch-grad-cam declares modules here and takes any callable.
     targets: list[Any] = [_target(source.signs, c) for c in classes]
 
-    def run() -> object:
+    def explain() -> object:
         return [cam(input_tensor=x, targets=[target] * len(x)) for target in targets]
 
-    return run
+    return explain
 
 
 def unscaled_cams(

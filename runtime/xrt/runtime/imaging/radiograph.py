@@ -28,8 +28,8 @@ class DecodeLimits:
 class DecodeOptions:
     """How files are decoded.
 
-    `without_window` as in `Preprocessing`; `skip_body_part_check` accepts DICOM files whose header says that they are no
-    frontal chest radiograph.
+    `without_window` as in `Preprocessing`; `skip_body_part_check` accepts DICOM files whose header says that they are
+    no frontal chest radiograph.
     """
 
     without_window: WithoutWindow = "minmax"

@@ -31,8 +31,8 @@ class ScreeningOptions:
     """How radiographs are scored.
 
     `workers` are decoding processes (None: one per core, at most 8; 0: this process, without time and memory limits),
-    `threads` those of the back end (0: every core). `skip_body_part_check` scores DICOM files whose header says that they
-    are no frontal chest radiograph. Raises UsageError for a batch size or number of workers out of range.
+    `threads` those of the back end (0: every core). `skip_body_part_check` scores DICOM files whose header says that
+    they are no frontal chest radiograph. Raises UsageError for a batch size or number of workers out of range.
     """
 
     batch_size: int = 8
