@@ -36,7 +36,7 @@ TORCHVISION = _by_architecture({
     "conv5": "shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0",
     "permute": "swin_t swin_s swin_b swin_v2_t swin_v2_s swin_v2_b",
     "blocks.3": "maxvit_t",
-    # The tokens that enter the last block: behind it the class token alone is read.
+    # The tokens that enter the last block: after it, only the class token is read.
     "encoder.layers.encoder_layer_10": "vit_b_16 vit_b_32",
     "encoder.layers.encoder_layer_22": "vit_l_16 vit_l_32",
 })  # fmt: skip

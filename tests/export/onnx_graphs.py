@@ -1,4 +1,4 @@
-"""ONNX files written as text, and what holds of every one that is explained."""
+"""ONNX files written as text, and the checks of every one that is explained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xrt.export.compile import Request, compile_source
 from xrt.export.sources import Description, open_source
 from xrt.runtime.certification.inputs import phantom_inputs
 
-TOLD = Description(mean=(0.5,), std=(0.25,))
+DESCRIPTION = Description(mean=(0.5,), std=(0.25,))
 CONV = "Conv <kernel_shape=[3,3], strides=[8,8], pads=[1,1,1,1]>"
 BODY = f"""
     c = {CONV} (x, w)
@@ -29,18 +29,22 @@ WEIGHTS = {
 }  # fmt: skip
 
 
-def graph(body: str, *, face="(float[n,1,64,64] x) => (float y)", opset=18, ir=8, extra="", listed=False):
-    """A model as text, with those of the `WEIGHTS` that it reads; `listed` also lists them as inputs."""
-    model = onnx.parser.parse_model(f'<ir_version: {ir}, opset_import: ["" : {opset}{extra}]> m {face} {{ {body} }}')
+def graph(
+    body: str, *, signature="(float[n,1,64,64] x) => (float y)", opset=18, ir=8, extra="", weights_as_inputs=False
+):
+    """A model as text, with those of the `WEIGHTS` that it reads; with `weights_as_inputs` they are also inputs."""
+    model = onnx.parser.parse_model(
+        f'<ir_version: {ir}, opset_import: ["" : {opset}{extra}]> m {signature} {{ {body} }}'
+    )
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
-    read = {name for node in model.graph.node for name in node.input}
+    input_names = {name for node in model.graph.node for name in node.input}
     rng = np.random.default_rng(0)
     for name, shape in WEIGHTS.items():
         values = rng.uniform(0.5, 1.5, shape) if name == "variance" else rng.normal(size=shape)
-        if name in read:
+        if name in input_names:
             model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
-            if listed:
+            if weights_as_inputs:
                 model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     return model
 
@@ -51,21 +55,21 @@ def integers(model, **arrays):
     return model
 
 
-def opened(model, folder: Path, description=TOLD):
+def open_file(model, folder: Path, description=DESCRIPTION):
     onnx.save(model, folder / "model.onnx")
     return open_source(str(folder / "model.onnx"), description)
 
 
-def explained(model, folder: Path, description=TOLD, request=Request()):  # noqa: B008 (it is immutable)
+def compile_and_compare(model, folder: Path, description=DESCRIPTION, request=Request()):  # noqa: B008 (it is immutable)
     """The compiled model, its logits compared with the file's own and its gradients proved, on three images."""
-    source = opened(model, folder, description)
-    compiled = compile_source(source, request)
+    source = open_file(model, folder, description)
+    explained_model = compile_source(source, request)
     images = phantom_inputs(3, 0, source.preprocessing).images
-    answers = compiled.reference.outputs(images)
-    ours = onnxruntime.InferenceSession(compiled.data, providers=["CPUExecutionProvider"])
-    logits, cams = ours.run(["logits", "cams"], {"image": images})
+    answers = explained_model.reference.outputs(images)
+    session = onnxruntime.InferenceSession(explained_model.data, providers=["CPUExecutionProvider"])
+    logits, cams = session.run(["logits", "cams"], {"image": images})
     # Both fp32, of a few dozen operations.
     np.testing.assert_allclose(logits, answers.logits, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(cams, answers.cams["cams"], rtol=1e-3, atol=1e-5 * cams.max())
     assert cams.max() > 0
-    return source, compiled, logits
+    return source, explained_model, logits

@@ -1,4 +1,4 @@
-"""Holding a graph against torch autograd at the same tensor, for models of any kind."""
+"""Comparing a graph with torch autograd at the same tensor, for models of any kind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from conftest import redraw
 
-from xrt.export.compile import ExplainedModel, Request, compile_source
+from xrt.export.compile import DEFAULT_REQUEST, ExplainedModel, Request, compile_source
 from xrt.export.sources import Source, TorchSource
 from xrt.runtime.backends import SessionOptions
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
@@ -38,26 +38,28 @@ def source_of(module: torch.nn.Module, size: int = 64, channels: int = 1, classe
 
 
 def manifest_of(source: Source, graph: GraphSpec) -> Manifest:
-    """As much of a manifest as the gate needs."""
+    """The parts of a manifest that the gate needs."""
     return Manifest.model_construct(task=source.task, classes=source.classes, graph=graph)
 
 
 def interface_of(model: ExplainedModel, source: Source) -> GraphInterface:
-    """What a session is told of the graph."""
+    """The description of the graph that a session needs."""
     return GraphInterface(model.graph, source.preprocessing)
 
 
 def run(model: ExplainedModel, source: Source, images: np.ndarray, batch_size: int = 16) -> ModelOutputs:
-    """What ONNX Runtime says."""
+    """The outputs of ONNX Runtime."""
     with OnnxRuntimeCpu().open(model.data, interface_of(model, source), SessionOptions()) as session:
         return session.infer_all(images, batch_size=batch_size)
 
 
 class VacuousError(AssertionError):
-    """The reference's own maps are mostly zero, or the same for every image: with such weights nothing is proved."""
+    """The reference's own maps are mostly zero, or the same for every image: such weights prove nothing."""
 
 
-def hold(source: Source, request: Request = Request(), *, images: np.ndarray | None = None) -> ExplainedModel:  # noqa: B008
+def compile_and_check(
+    source: Source, request: Request = DEFAULT_REQUEST, *, images: np.ndarray | None = None
+) -> ExplainedModel:
     """Compile a source, and require what the gate requires of fp32, at batch 1 and 3, on maps that prove something."""
     model = compile_source(source, request)
     images = phantom_inputs(3, 3, source.preprocessing).images if images is None else images
@@ -73,7 +75,7 @@ def hold(source: Source, request: Request = Request(), *, images: np.ndarray | N
     return model
 
 
-def drawn(module: torch.nn.Module, size: int = 64, channels: int = 1) -> torch.nn.Module:
-    """The module with weights worth comparing."""
+def randomise(module: torch.nn.Module, size: int = 64, channels: int = 1) -> torch.nn.Module:
+    """The module with random weights that make a comparison meaningful."""
     redraw(module, phantom_inputs(6, 1, Preprocessing(height=size, width=size)).images, channels)
     return module.eval()

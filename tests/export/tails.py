@@ -107,7 +107,7 @@ def linear(width: int = 12) -> nn.Module:
 
 TAILS = {
     "average pooling, linear": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), linear()),
-    "pooling spelt as view and mean": lambda: nn.Sequential(nn.Flatten(2), nn.AdaptiveAvgPool1d(1), linear()),
+    "pooling written as view and mean": lambda: nn.Sequential(nn.Flatten(2), nn.AdaptiveAvgPool1d(1), linear()),
     "max pooling, flatten, perceptron": lambda: nn.Sequential(
         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12 * 16, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 3)
     ),
@@ -124,7 +124,7 @@ TAILS = {
     "pooling to a size that does not divide": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(3), linear(108)),
     "squeeze and excite": lambda: nn.Sequential(SqueezeExcite(), nn.AdaptiveAvgPool2d(1), linear()),
     "attention pooling": lambda: nn.Sequential(AttentionPool(), linear()),
-    "layer norm behind the pooling": lambda: nn.Sequential(
+    "layer norm after the pooling": lambda: nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(12), nn.Linear(12, 3)
     ),
     "sigmoid at the end": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), linear(), nn.Sigmoid()),
@@ -133,7 +133,7 @@ TAILS = {
 
 
 class Tokens(nn.Module):
-    """A small vision transformer, tokens of 8 px; `extra` tokens before or behind the grid."""
+    """A small vision transformer, tokens of 8 px; `extra` tokens before or after the grid."""
 
     def __init__(self, extra: int, head: str, suffix: bool = False, height: int = 64) -> None:
         super().__init__()

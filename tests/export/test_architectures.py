@@ -9,19 +9,19 @@ import pytest
 import torch
 import torchvision
 from export.expected_layers import ONE_A_FAMILY, TIMM, TOO_LARGE, TORCHVISION
-from export.parity import COLOUR, VacuousError, drawn, hold, source_of
+from export.parity import COLOUR, VacuousError, compile_and_check, randomise, source_of
 
 from xrt.export.sources.torch_source import trace
 from xrt.runtime.errors import ModelError
 
 
 def explained_layer(make: Callable[[], torch.nn.Module], size: int = 224) -> str:
-    """The layer explained by default, held against autograd; weights that prove nothing are drawn anew, twice."""
+    """The layer explained by default, compared with autograd; weights that prove nothing are drawn again, twice."""
     for seed in range(3):
         torch.manual_seed(seed)
-        source = source_of(drawn(make(), size, channels=3), size, channels=3, classes=5)
+        source = source_of(randomise(make(), size, channels=3), size, channels=3, classes=5)
         try:
-            return hold(source).graph.cams[0].layer
+            return compile_and_check(source).graph.cams[0].layer
         except VacuousError as error:
             vacuous = error
     raise vacuous

@@ -106,10 +106,10 @@ def test_several_layers_of_a_tail_that_is_not_linear():
     expected = model.reference.outputs(images)
     with OnnxRuntime().open(model.data, interface_of(model, source), SessionOptions()) as session:
         for size in (1, 5):
-            found = session.infer_all(images, size)
+            outputs = session.infer_all(images, size)
             for name, cams in expected.cams.items():
                 # fp32 on both sides, a dozen operators deep.
-                assert np.abs(found.cams[name] - cams).max() <= 2e-5 * cams.max()
+                assert np.abs(outputs.cams[name] - cams).max() <= 2e-5 * cams.max()
                 assert (cams.max(axis=(2, 3)) > 0).mean() >= 0.5
 
 
@@ -125,9 +125,9 @@ def test_a_negative_class_is_explained_by_the_negated_logit(compact_source):
     for explained in (0, 1):
         model = compile_source(replace(source, explained_class=explained))
         with OnnxRuntime().open(model.data, interface_of(model, source), SessionOptions()) as session:
-            found = session.infer_all(images)
-        assert np.abs(found.cams["cams"] - model.reference.outputs(images).cams["cams"]).max() < 1e-5
-        maps.append(found.cams["cams"])
+            outputs = session.infer_all(images)
+        assert np.abs(outputs.cams["cams"] - model.reference.outputs(images).cams["cams"]).max() < 1e-5
+        maps.append(outputs.cams["cams"])
     # ReLU(s) and ReLU(-s) of the same sum: nowhere are both positive, and everywhere one is.
     assert (np.minimum(*maps) == 0).all()
     assert (np.maximum(*maps) > 0).mean() > 0.99

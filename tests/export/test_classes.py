@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from export.parity import drawn, hold, run, source_of
+from export.parity import compile_and_check, randomise, run, source_of
 from export.test_methods import curved
 
 from xrt.export.compile import Request, compile_source
@@ -25,7 +25,7 @@ def source():
     torch.manual_seed(3)
     module = curved()
     module.tail[-1][-1] = torch.nn.Linear(24, 6)
-    return source_of(drawn(module), classes=6)
+    return source_of(randomise(module), classes=6)
 
 
 @pytest.fixture(scope="module")
@@ -34,33 +34,33 @@ def images(source):
 
 
 @pytest.fixture(scope="module")
-def everything(source, images):
+def all_classes(source, images):
     return run(compile_source(source), source, images)
 
 
-def test_the_highest_of_each_image(source, images, everything):
-    model = hold(source, Request(classes="top:2"))
+def test_the_highest_of_each_image(source, images, all_classes):
+    model = compile_and_check(source, Request(classes="top:2"))
     assert (model.graph.top_k, model.graph.cam_classes, model.graph.explained) == (2, "cam_classes", None)
-    found = run(model, source, images)
-    assert np.array_equal(found.cam_classes, highest(found.logits, 2))
-    assert len(np.unique(found.cam_classes[:, 0])) > 1
-    expected = np.take_along_axis(everything.cams["cams"], found.cam_classes[:, :, None, None], axis=1)
+    outputs = run(model, source, images)
+    assert np.array_equal(outputs.cam_classes, highest(outputs.logits, 2))
+    assert len(np.unique(outputs.cam_classes[:, 0])) > 1
+    expected = np.take_along_axis(all_classes.cams["cams"], outputs.cam_classes[:, :, None, None], axis=1)
     # The same sums in another order.
-    np.testing.assert_allclose(found.cams["cams"], expected, rtol=0, atol=1e-5 * expected.max())
+    np.testing.assert_allclose(outputs.cams["cams"], expected, rtol=0, atol=1e-5 * expected.max())
 
 
 def test_several_layers_for_the_highest_class(source):
-    model = hold(source, Request(("trunk.2", "trunk"), classes="top:1"))
+    model = compile_and_check(source, Request(("trunk.2", "trunk"), classes="top:1"))
     assert [(c.output, c.layer, c.height) for c in model.graph.cams] == [
         ("cams", "trunk.2", 8), ("cams.trunk", "trunk", 8)
     ]  # fmt: skip
 
 
-def test_some_classes_by_name(source, images, everything):
-    model = hold(source, Request(classes="finding 4, finding 1"))
+def test_some_classes_by_name(source, images, all_classes):
+    model = compile_and_check(source, Request(classes="finding 4, finding 1"))
     assert model.graph.explained == (4, 1)
-    found = run(model, source, images)
-    np.testing.assert_allclose(found.cams["cams"], everything.cams["cams"][:, [4, 1]], atol=1e-6)
+    outputs = run(model, source, images)
+    np.testing.assert_allclose(outputs.cams["cams"], all_classes.cams["cams"][:, [4, 1]], atol=1e-6)
 
 
 def test_one_logit_can_explain_either_class():
@@ -68,7 +68,7 @@ def test_one_logit_can_explain_either_class():
     module = curved()
     module.tail[-1][-1] = torch.nn.Linear(24, 1)
     classes = (ClassSpec(name="normal"), ClassSpec(name="ill"))
-    source = source_of(drawn(module), task="binary", classes=classes, explained_class=1)
+    source = source_of(randomise(module), task="binary", classes=classes, explained_class=1)
     images = phantom_inputs(3, 3, source.preprocessing).images
     ill, normal, top = (
         run(compile_source(source, Request(classes=c)), source, images).cams["cams"] for c in ("all", "normal", "top:1")
@@ -106,22 +106,22 @@ def test_a_top_k_bundle_screens_and_certifies(source, tmp_path):
     assert any(finding.box for result in results for finding in result.findings)
 
 
-def test_choices_that_differ_are_no_match(source, images, everything):
+def test_choices_that_differ_are_no_match(source, images, all_classes):
     """The gate: the same maps under other classes fail, the other order of a tie does not."""
     from export.parity import manifest_of
 
     from xrt.runtime.gate import measure
 
     model = compile_source(source, Request(classes="top:2"))
-    found = run(model, source, images)
+    outputs = run(model, source, images)
     manifest = manifest_of(source, model.graph)
-    assert measure(found, found, manifest).map_difference == 0
-    swapped = ModelOutputs(found.logits, {"cams": found.cams["cams"][:, ::-1]}, found.cam_classes[:, ::-1])
-    assert measure(found, swapped, manifest).map_difference == 0
-    wrong = ModelOutputs(found.logits, found.cams, (found.cam_classes + 3) % 6)
-    assert measure(found, wrong, manifest).map_correlation < 0.5
-    tied = np.tile(np.linspace(1, 1 + 1e-7, 6, dtype=np.float32), (len(images), 1))
-    chosen = np.tile(np.array([5, 4]), (len(images), 1))
-    reference = ModelOutputs(tied, found.cams, chosen)
-    other = ModelOutputs(tied, found.cams, np.tile(np.array([5, 3]), (len(images), 1)))
+    assert measure(outputs, outputs, manifest).map_difference == 0
+    reverse = ModelOutputs(outputs.logits, {"cams": outputs.cams["cams"][:, ::-1]}, outputs.cam_classes[:, ::-1])
+    assert measure(outputs, reverse, manifest).map_difference == 0
+    wrong = ModelOutputs(outputs.logits, outputs.cams, (outputs.cam_classes + 3) % 6)
+    assert measure(outputs, wrong, manifest).map_correlation < 0.5
+    equal_logits = np.tile(np.linspace(1, 1 + 1e-7, 6, dtype=np.float32), (len(images), 1))
+    choice = np.tile(np.array([5, 4]), (len(images), 1))
+    reference = ModelOutputs(equal_logits, outputs.cams, choice)
+    other = ModelOutputs(equal_logits, outputs.cams, np.tile(np.array([5, 3]), (len(images), 1)))
     assert measure(reference, other, manifest).map_correlation > 0.999

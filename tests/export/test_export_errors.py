@@ -1,4 +1,4 @@
-"""What export refuses, and that it leaves nothing behind."""
+"""What export refuses, and that it then leaves no files."""
 
 from __future__ import annotations
 

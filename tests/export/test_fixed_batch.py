@@ -1,11 +1,11 @@
-"""ONNX files with a batch of one built in, as torch writes them unless it is told otherwise."""
+"""ONNX files with a fixed batch of one, as torch writes them by default."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from export.parity import drawn, run
+from export.parity import randomise, run
 from export.tails import TAILS, Classifier, Tokens
 
 from xrt.export.compile import compile_source
@@ -23,7 +23,7 @@ MODELS = {
 def test_a_built_in_batch_becomes_dynamic(name, tmp_path):
     torch.manual_seed(1)
     make, side = MODELS[name]
-    module = drawn(make())
+    module = randomise(make())
     path = tmp_path / "model.onnx"
     with torch.no_grad():
         torch.onnx.export(module, (torch.zeros(1, 1, 64, 64),), path, dynamo=True, opset_version=18, verbose=False)
@@ -31,11 +31,11 @@ def test_a_built_in_batch_becomes_dynamic(name, tmp_path):
     model = compile_source(source)
     assert model.graph.cams[0].height == side
     images = phantom_inputs(5, 2, source.preprocessing).images
-    found, expected = run(model, source, images), model.reference.outputs(images)
+    outputs, expected = run(model, source, images), model.reference.outputs(images)
     with torch.no_grad():
         logits = module((torch.from_numpy(images).float() / 255 - 0.5) / 0.25).numpy()
     # fp32 on both sides, a few dozen operators deep.
-    np.testing.assert_allclose(found.logits, logits, rtol=0, atol=1e-4 * (1 + np.abs(logits).max()))
+    np.testing.assert_allclose(outputs.logits, logits, rtol=0, atol=1e-4 * (1 + np.abs(logits).max()))
     scale = expected.cams["cams"].max()
-    assert np.abs(found.cams["cams"] - expected.cams["cams"]).max() <= 1e-4 * scale
+    assert np.abs(outputs.cams["cams"] - expected.cams["cams"]).max() <= 1e-4 * scale
     assert (expected.cams["cams"].max(axis=(2, 3)) > 0).mean() >= 0.5

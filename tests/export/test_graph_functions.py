@@ -79,16 +79,16 @@ def autograd(module: torch.nn.Module, pixels: np.ndarray, layer: str | None) -> 
     """Gradients of every logit in float64, [classes, n, *shape], at a layer's output or at the input."""
     module = copy.deepcopy(module).double()
     x = torch.from_numpy(pixels).double().requires_grad_()
-    kept = [x]
+    activations = [x]
     if layer is not None:
 
         def keep(_module, _inputs, output):
-            kept.append(output)
-            return output.clone()  # an activation in place must not reach what is kept
+            activations.append(output)
+            return output.clone()  # an activation in place must not change what is stored
 
         module.get_submodule(layer).register_forward_hook(keep)
     logits = module(x)
-    rows = [torch.autograd.grad(column.sum(), kept[-1], retain_graph=True)[0] for column in logits.T]
+    rows = [torch.autograd.grad(column.sum(), activations[-1], retain_graph=True)[0] for column in logits.T]
     return torch.stack(rows).numpy()
 
 
@@ -139,7 +139,7 @@ model (float[n,2,8,8] x) => (float[n,3] logits, float[n,4,8,8] features) <float[
 
 @pytest.fixture
 def small() -> onnx.ModelProto:
-    """A file of opset 17 with two outputs, and an operator beside the way to the logits that has no rule."""
+    """A file of opset 17 with two outputs, and an operator without a rule, on which the logits do not depend."""
     model = onnx.parser.parse_model(TWO_OUTPUTS)
     rng = np.random.default_rng(0)
     for name, shape in (("w", (4, 2, 3, 3)), ("v", (4, 3))):
@@ -222,11 +222,11 @@ def test_explain_adds_heatmaps():
 
 def explain_input(model, name, module, pixels):
     """The activation and its gradient: the one from torch, the other from the graph."""
-    kept = []
-    handle = module.get_submodule("stage3").register_forward_hook(lambda _, __, output: kept.append(output))
+    activations = []
+    handle = module.get_submodule("stage3").register_forward_hook(lambda _, __, output: activations.append(output))
     module(torch.from_numpy(pixels))
     handle.remove()
-    return kept[0].detach().numpy(), run(model, pixels, [name])[0]
+    return activations[0].detach().numpy(), run(model, pixels, [name])[0]
 
 
 def test_explain_some_classes(small):
@@ -234,8 +234,8 @@ def test_explain_some_classes(small):
     logits, every = run(explain(small, layers=["features"]), x, ["logits", "cams"])
     (some,) = run(explain(small, layers=["features"], classes=[2, 0]), x, ["cams"])
     np.testing.assert_allclose(some, every[:, [2, 0]], rtol=1e-5, atol=1e-6)
-    top, chosen = run(explain(small, layers=["features"], classes="top:1"), x, ["cams", "cam_classes"])
-    assert (chosen[:, 0] == logits.argmax(1)).all()
+    top, classes_of_maps = run(explain(small, layers=["features"], classes="top:1"), x, ["cams", "cam_classes"])
+    assert (classes_of_maps[:, 0] == logits.argmax(1)).all()
     np.testing.assert_allclose(top[:, 0], every[np.arange(5), logits.argmax(1)], rtol=1e-5, atol=1e-6)
     for classes in ("some", "top:9", [], [3]):
         with pytest.raises(UsageError, match="classes"):

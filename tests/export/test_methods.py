@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export.parity import drawn, run, source_of
+from export.parity import randomise, run, source_of
 from export.tails import Classifier, Tokens, linear
 
 from xrt.benchmarks.speed.contenders import unscaled_cams
@@ -43,7 +43,7 @@ MODELS = {
 @pytest.fixture(scope="module", params=MODELS)
 def explained(request):
     torch.manual_seed(2)
-    source = source_of(drawn(MODELS[request.param]()))
+    source = source_of(randomise(MODELS[request.param]()))
     return source, compile_source(source, Request(methods=METHODS))
 
 
@@ -51,9 +51,9 @@ def test_every_method_equals_pytorch_grad_cam_in_float64(explained):
     source, model = explained
     images = phantom_inputs(3, 3, source.preprocessing).images
     names = [cam.output for cam in model.graph.cams]
-    found = Float64Graph(onnx.load_from_string(model.data)).run({"image": images}, names)
+    actual = Float64Graph(onnx.load_from_string(model.data)).run({"image": images}, names)
     reference = model.reference
-    for index, (cam, maps) in enumerate(zip(model.graph.cams, found, strict=True)):
+    for index, (cam, maps) in enumerate(zip(model.graph.cams, actual, strict=True)):
         expected = unscaled_cams(reference, images, index, dtype=torch.float64)
         scale = expected.max(axis=(1, 2, 3), keepdims=True)
         assert np.abs(maps - expected).max() <= TOLERANCE * scale.max(), cam.method
@@ -63,10 +63,10 @@ def test_every_method_equals_pytorch_grad_cam_in_float64(explained):
 def test_every_method_agrees_with_autograd_in_float32(explained):
     source, model = explained
     images = phantom_inputs(3, 3, source.preprocessing).images
-    expected, found = model.reference.outputs(images), run(model, source, images)
+    expected, outputs = model.reference.outputs(images), run(model, source, images)
     assert [cam.output for cam in model.graph.cams] == ["cams", *(f"cams.{name}" for name in METHODS[1:])]
     for cam in model.graph.cams:
         reference = expected.cams[cam.output]
-        # Before a layer norm Σ G A nearly vanishes at each token, and the quotients of the others cancel likewise.
+        # Before a layer norm Σ G A nearly vanishes at each token, and the quotients of the others cancel too.
         limit = 1e-4 if cam.method in ("gradcam", "layercam") else 1e-2
-        assert np.abs(found.cams[cam.output] - reference).max() <= limit * reference.max(), cam.method
+        assert np.abs(outputs.cams[cam.output] - reference).max() <= limit * reference.max(), cam.method

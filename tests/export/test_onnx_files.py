@@ -7,7 +7,7 @@ import onnx
 import onnx.parser
 import onnxruntime
 import pytest
-from export.onnx_graphs import BODY, CONV, explained, graph, integers, opened
+from export.onnx_graphs import BODY, CONV, compile_and_compare, graph, integers, open_file
 
 from xrt.export.compile import Request
 from xrt.export.publish import publish_source
@@ -25,14 +25,14 @@ def test_a_file_of_2018(tmp_path):
         g = GlobalAveragePool (r)
         y = Conv <kernel_shape=[1,1]> (g, k)
     """
-    model = graph(body, face="(float[1,1,64,64] x) => (float y)", opset=9, ir=3, listed=True)
-    source, compiled, logits = explained(model, tmp_path)
+    model = graph(body, signature="(float[1,1,64,64] x) => (float y)", opset=9, ir=3, weights_as_inputs=True)
+    source, explained_model, logits = compile_and_compare(model, tmp_path)
     assert source.logits == 5
     assert logits.shape == (3, 5)
-    assert compiled.graph.cams[0].layer == "r"
-    emitted = onnx.load_from_string(compiled.data)
-    assert (emitted.opset_import[0].version, [i.name for i in emitted.graph.input]) == (18, ["image"])
-    assert 4 <= emitted.ir_version <= 10
+    assert explained_model.graph.cams[0].layer == "r"
+    proto = onnx.load_from_string(explained_model.data)
+    assert (proto.opset_import[0].version, [i.name for i in proto.graph.input]) == (18, ["image"])
+    assert 4 <= proto.ir_version <= 10
 
 
 @pytest.mark.parametrize("opset", [7, 8, 9, 11, 13, 17, 18, 20, 21, 22])
@@ -48,29 +48,29 @@ def test_opsets(tmp_path, opset):
         d = Dropout (q)
         y = Gemm <transB=1> (d, h, z)
     """
-    model = graph(body, opset=opset, ir=3 if opset < 9 else 8, listed=opset < 9)
+    model = graph(body, opset=opset, ir=3 if opset < 9 else 8, weights_as_inputs=opset < 9)
     model = integers(model, axes=[2, 3]) if opset >= 13 else model
-    explained(model, tmp_path)
+    compile_and_compare(model, tmp_path)
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu_came_after_opset_18(tmp_path, approximate):
     body = f'c = {CONV} (x, w) r = Gelu <approximate="{approximate}"> (c) g = GlobalAveragePool (r) y = Conv (g, k)'
-    explained(graph(body, opset=20), tmp_path, request=Request(("c",)))
+    compile_and_compare(graph(body, opset=20), tmp_path, request=Request(("c",)))
 
 
 def test_group_normalization_by_channel_came_with_opset_21(tmp_path):
     norm = "GroupNormalization <num_groups=2, epsilon=0.01> (c, scale, shift)"
     body = f"c = {CONV} (x, w) b = {norm} r = Relu (b) g = GlobalAveragePool (r) y = Conv (g, k)"
-    _, compiled, _ = explained(graph(body, opset=21), tmp_path, request=Request(("c",)))
-    _, default, _ = explained(graph(body, opset=22), tmp_path)
-    assert (compiled.graph.cams[0].tensor, default.graph.cams[0].tensor) == ("c", "r")
+    _, explained_model, _ = compile_and_compare(graph(body, opset=21), tmp_path, request=Request(("c",)))
+    _, default, _ = compile_and_compare(graph(body, opset=22), tmp_path)
+    assert (explained_model.graph.cams[0].tensor, default.graph.cams[0].tensor) == ("c", "r")
 
 
 def test_names_of_the_bundle_may_be_used_in_the_file(tmp_path):
     body = f"image = {CONV} (x, w) cams = Relu (image) logits = GlobalAveragePool (cams) y = Conv (logits, k)"
-    _, compiled, _ = explained(graph(body), tmp_path)
-    assert compiled.graph.cams[0].tensor == "file/cams"
+    _, explained_model, _ = compile_and_compare(graph(body), tmp_path)
+    assert explained_model.graph.cams[0].tensor == "file/cams"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_names_of_the_bundle_may_be_used_in_the_file(tmp_path):
 )  # fmt: skip
 def test_a_final_activation_is_peeled_off(tmp_path, end, task, opset):
     model = integers(graph(BODY + end, opset=opset), flat=[-1, 5], two=[2])
-    source, _, logits = explained(model, tmp_path)
+    source, _, logits = compile_and_compare(model, tmp_path)
     assert source.task == (task or "multilabel")
     assert (logits < 0).any() and (np.abs(logits.sum(1) - 1) > 0.01).any(), "logits, not probabilities"
     assert any("--task" in note for note in source.notes) == (task is None)
@@ -96,31 +96,35 @@ def test_a_final_activation_is_peeled_off(tmp_path, end, task, opset):
 
 def test_logits_with_their_classes_last(tmp_path):
     """[n, 1, 1, K], as converters from TensorFlow leave them."""
-    source, _, logits = explained(integers(graph(BODY + "y = Reshape (l, to)"), to=[-1, 1, 1, 5]), tmp_path)
+    source, _, logits = compile_and_compare(integers(graph(BODY + "y = Reshape (l, to)"), to=[-1, 1, 1, 5]), tmp_path)
     assert (source.logits, logits.shape) == (5, (3, 5))
 
 
 @pytest.mark.parametrize("to", [[1, -1], [1, 6], [-1, 6], [0, 6]])
 def test_a_batch_of_one_is_made_dynamic(tmp_path, to):
     body = f"c = {CONV} (x, w) r = Relu (c) g = GlobalAveragePool (r) f = Reshape (g, to) y = Gemm <transB=1> (f, h, z)"
-    model = integers(graph(body, face="(float[1,1,64,64] x) => (float y)"), to=to)
-    _, compiled, logits = explained(model, tmp_path)
+    model = integers(graph(body, signature="(float[1,1,64,64] x) => (float y)"), to=to)
+    _, explained_model, logits = compile_and_compare(model, tmp_path)
     assert logits.shape == (3, 5)
-    assert onnx.load_from_string(compiled.data).graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert onnx.load_from_string(explained_model.data).graph.input[0].type.tensor_type.shape.dim[0].dim_param
 
 
 def test_colour(tmp_path):
-    model = graph(BODY.replace("w)", "w3)") + "y = Identity (l)", face="(float[n,3,64,64] x) => (float y)")
-    source, *_ = explained(model, tmp_path, Description())
+    model = graph(BODY.replace("w)", "w3)") + "y = Identity (l)", signature="(float[n,3,64,64] x) => (float y)")
+    source, *_ = compile_and_compare(model, tmp_path, Description())
     assert source.normalisation.mean == (0.485, 0.456, 0.406)
     assert any("normalisation is taken to be mean 0.485" in note for note in source.notes)
 
 
 def test_a_file_becomes_a_bundle(tmp_path):
     model = graph(
-        BODY + "y = Softmax <axis=1> (l)", face="(float[1,1,64,64] x) => (float y)", opset=9, ir=3, listed=True
+        BODY + "y = Softmax <axis=1> (l)",
+        signature="(float[1,1,64,64] x) => (float y)",
+        opset=9,
+        ir=3,
+        weights_as_inputs=True,
     )
-    source = opened(model, tmp_path)
+    source = open_file(model, tmp_path)
     bundle = publish_source(source, tmp_path / "lost.xrt").bundle
     images = phantom_inputs(4, 9, source.preprocessing).images
     opening = open_session(bundle)

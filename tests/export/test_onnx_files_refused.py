@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from export.onnx_graphs import BODY, CONV, TOLD, explained, graph, integers, opened
+from export.onnx_graphs import BODY, CONV, DESCRIPTION, compile_and_compare, graph, integers, open_file
 from onnx import numpy_helper
 
 from xrt.export.autodiff.table import VJPS
@@ -19,7 +19,15 @@ from xrt.runtime.errors import ModelError, UsageError, XrtError
 def test_half_precision_inside(tmp_path):
     body = f"xh = Cast <to=10> (x) wh = Cast <to=10> (w) c = {CONV} (xh, wh) r = Cast <to=1> (c) y = GlobalMaxPool (r)"
     with pytest.raises(ModelError, match="'xh' is float16: export the model in float32"):
-        opened(graph(body), tmp_path)
+        open_file(graph(body), tmp_path)
+
+
+def test_a_cast_to_a_type_in_words(tmp_path):
+    """The form up to opset 5, which ONNX's converter cannot convert."""
+    model = graph(BODY + "y = Cast (l)", opset=5, ir=3, weights_as_inputs=True)
+    model.graph.node[-1].attribute.append(onnx.helper.make_attribute("to", "FLOAT"))
+    with pytest.raises(ModelError, match="the graph is of opset 5 and cannot be converted to 18: .*Cast"):
+        open_file(model, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -32,13 +40,13 @@ def test_half_precision_inside(tmp_path):
 )
 def test_probabilities_of_another_making(tmp_path, end):
     with pytest.raises(ModelError, match="'y' holds probabilities .*export a model that returns"):
-        compile_source(opened(integers(graph(BODY + end), one=[1]), tmp_path))
+        compile_source(open_file(integers(graph(BODY + end), one=[1]), tmp_path))
 
 
 def test_a_softmax_over_something_else_is_refused(tmp_path):
     model = integers(graph(BODY + "u = Unsqueeze (l, two) y = Softmax <axis=2> (u)"), two=[2])
-    with pytest.raises(ModelError, match=r"the softmax behind 'u', \[n, 5, 1\], is not over its classes"):
-        compile_source(opened(model, tmp_path))
+    with pytest.raises(ModelError, match=r"the softmax after 'u', \[n, 5, 1\], is not over its classes"):
+        compile_source(open_file(model, tmp_path))
 
 
 def test_a_built_in_batch_that_cannot_be_freed(tmp_path):
@@ -46,35 +54,35 @@ def test_a_built_in_batch_that_cannot_be_freed(tmp_path):
         c = {CONV} (x, w) r = Relu (c) g = GlobalAveragePool (r) f = Flatten (g)
         t = Concat <axis=1> (f, token) y = Slice (t, start, end, one)
     """
-    model = integers(graph(body, face="(float[2,1,64,64] x) => (float y)"), start=[0], end=[5], one=[1])
+    model = integers(graph(body, signature="(float[2,1,64,64] x) => (float y)"), start=[0], end=[5], one=[1])
     model.graph.initializer.append(numpy_helper.from_array(np.ones((2, 6), np.float32), "token"))
     with pytest.raises(ModelError, match=r"does not run on 2 and 3 images at once .*dynamic batch"):
-        compile_source(opened(model, tmp_path))
+        compile_source(open_file(model, tmp_path))
 
 
 TWO = "(float[n,1,64,64] x) => (float l, float s)"
 
 
 def test_two_outputs(tmp_path):
-    model = graph(BODY + "s = Sigmoid (l)", face=TWO)
+    model = graph(BODY + "s = Sigmoid (l)", signature=TWO)
     with pytest.raises(UsageError, match=r"2 outputs: say which are the logits with --output l\|s"):
-        opened(model, tmp_path)
+        open_file(model, tmp_path)
     with pytest.raises(UsageError, match="no output 'z': it has l, s"):
-        opened(model, tmp_path, Description(output="z"))
+        open_file(model, tmp_path, Description(output="z"))
     for name in ("l", "s"):
-        source, *_ = explained(model, tmp_path, Description(mean=(0.5,), std=(0.25,), output=name))
+        source, *_ = compile_and_compare(model, tmp_path, Description(mean=(0.5,), std=(0.25,), output=name))
         assert isinstance(source, OnnxSource)
         assert source.output == name
 
 
 def test_an_output_that_does_not_read_the_image(tmp_path):
-    model = graph("y = Relu (z) t = Identity (x)", face="(float[n,1,64,64] x) => (float y)")
+    model = graph("y = Relu (z) t = Identity (x)", signature="(float[n,1,64,64] x) => (float y)")
     with pytest.raises(ModelError, match="output 'y' does not depend on the image"):
-        opened(model, tmp_path)
+        open_file(model, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("face", "message"),
+    ("signature", "message"),
     [
         ("(float[n,1,64,64] x, float[n,1,64,64] side) => (float y)", r"one image input, it has 2 \(x, side\)"),
         ("(float[n,64,64,1] x) => (float y)", "channels last: export it with channels first"),
@@ -86,25 +94,27 @@ def test_an_output_that_does_not_read_the_image(tmp_path):
         ("(uint8[n,1,64,64] x) => (float y)", "input 'x' is uint8"),
     ],
 )
-def test_inputs_that_are_no_image(tmp_path, face, message):
+def test_inputs_that_are_no_image(tmp_path, signature, message):
     with pytest.raises(ModelError, match=message):
-        opened(graph(BODY + "y = Identity (l)", face=face), tmp_path)
+        open_file(graph(BODY + "y = Identity (l)", signature=signature), tmp_path)
 
 
 def test_dynamic_spatial_sizes(tmp_path):
-    model = graph(BODY + "y = Identity (l)", face="(float[n,1,height,width] x) => (float y)")
+    model = graph(BODY + "y = Identity (l)", signature="(float[n,1,height,width] x) => (float y)")
     with pytest.raises(UsageError, match="takes images of any size: say which with --input-size"):
-        opened(model, tmp_path)
-    source, compiled, _ = explained(model, tmp_path, Description(input_size=(64, 48), mean=(0.5,), std=(0.25,)))
+        open_file(model, tmp_path)
+    source, explained_model, _ = compile_and_compare(
+        model, tmp_path, Description(input_size=(64, 48), mean=(0.5,), std=(0.25,))
+    )
     assert (source.preprocessing.height, source.preprocessing.width) == (64, 48)
-    assert (compiled.graph.cams[0].height, compiled.graph.cams[0].width) == (8, 6)
+    assert (explained_model.graph.cams[0].height, explained_model.graph.cams[0].width) == (8, 6)
 
 
-@pytest.mark.parametrize(("face", "only"), [("64,64", "64 × 64"), ("64,w", "64 × any")])
-def test_a_fixed_size_cannot_be_changed(tmp_path, face, only):
-    model = graph(BODY + "y = Identity (l)", face=f"(float[n,1,{face}] x) => (float y)")
-    with pytest.raises(UsageError, match=f"takes images of {only} only: --input-size cannot change that"):
-        opened(model, tmp_path, Description(input_size=(32, 32)))
+@pytest.mark.parametrize(("size", "accepted"), [("64,64", "64 × 64"), ("64,w", "64 × any")])
+def test_a_fixed_size_cannot_be_changed(tmp_path, size, accepted):
+    model = graph(BODY + "y = Identity (l)", signature=f"(float[n,1,{size}] x) => (float y)")
+    with pytest.raises(UsageError, match=f"takes images of {accepted} only: --input-size cannot change that"):
+        open_file(model, tmp_path, Description(input_size=(32, 32)))
 
 
 def test_weights_that_are_not_finite(tmp_path):
@@ -114,12 +124,14 @@ def test_weights_that_are_not_finite(tmp_path):
     values[0, 0] = np.inf
     tensor.CopyFrom(numpy_helper.from_array(values, "h"))
     with pytest.raises(ModelError, match="weights are not finite: h"):
-        opened(model, tmp_path)
+        open_file(model, tmp_path)
 
 
 def test_an_output_that_is_not_finite(tmp_path):
     with pytest.raises(ModelError, match="the output is not finite"):
-        compile_source(opened(graph(BODY + "m = Mul (l, l) s = Sub (m, m) q = Div (l, s) y = Identity (q)"), tmp_path))
+        compile_source(
+            open_file(graph(BODY + "m = Mul (l, l) s = Sub (m, m) q = Div (l, s) y = Identity (q)"), tmp_path)
+        )
 
 
 @pytest.mark.parametrize("content", [b"", b"no protobuf at all\n" * 9, b"\x80\x04K\x01."])
@@ -140,15 +152,15 @@ def test_a_truncated_file(tmp_path):
 def test_external_data(tmp_path):
     model = graph(BODY + "y = Identity (l)")
     onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True, location="model.data", size_threshold=0)
-    assert open_source(str(tmp_path / "model.onnx"), TOLD).logits == 5
+    assert open_source(str(tmp_path / "model.onnx"), DESCRIPTION).logits == 5
     (tmp_path / "model.data").unlink()
     with pytest.raises(ModelError, match=r"the weights beside .*model\.onnx cannot be read: .*model\.data"):
-        open_source(str(tmp_path / "model.onnx"), TOLD)
+        open_source(str(tmp_path / "model.onnx"), DESCRIPTION)
 
 
 def test_weights_are_not_given_twice(tmp_path):
     with pytest.raises(UsageError, match="holds its own weights: leave out --weights"):
-        opened(graph(BODY + "y = Identity (l)"), tmp_path, Description(weights="w.pth"))
+        open_file(graph(BODY + "y = Identity (l)"), tmp_path, Description(weights="w.pth"))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +174,7 @@ def test_images_must_not_depend_on_each_other(tmp_path, tangle):
     model = integers(graph(BODY + tangle), zero=[0])
     model.graph.initializer.append(numpy_helper.from_array(np.ones(5, np.float32), "u"))
     with pytest.raises(ModelError, match="with the images beside it in the batch: .*evaluation mode"):
-        compile_source(opened(model, tmp_path))
+        compile_source(open_file(model, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -183,14 +195,14 @@ def test_images_must_not_depend_on_each_other(tmp_path, tangle):
 def test_an_operator_without_a_rule(tmp_path, body, extra, message):
     model = integers(graph(BODY + body, extra=extra), axis=1)
     with pytest.raises(ModelError, match=message) as raised:
-        compile_source(opened(model, tmp_path), Request(("r",)))
+        compile_source(open_file(model, tmp_path), Request(("r",)))
     assert "\n" not in str(raised.value)
 
 
 def test_an_operator_that_no_runtime_has(tmp_path):
     model = graph(BODY + "y = acme.Secret (l)", extra=', "acme" : 1')
     with pytest.raises(XrtError, match="acme.*Secret") as raised:
-        compile_source(opened(model, tmp_path))
+        compile_source(open_file(model, tmp_path))
     assert "\n" not in str(raised.value)
 
 
@@ -200,7 +212,7 @@ def test_a_model_without_a_spatial_layer(tmp_path):
     dense = np.random.default_rng(0).normal(size=(4096, 5)).astype(np.float32)
     model.graph.initializer.append(numpy_helper.from_array(dense, "dense"))
     with pytest.raises(ModelError, match="no spatial layer .*--target-layer"):
-        compile_source(opened(model, tmp_path))
+        compile_source(open_file(model, tmp_path))
 
 
 @pytest.mark.parametrize("operator", ["Gemm", "GlobalAveragePool"])
@@ -213,7 +225,7 @@ def test_a_wrong_gradient_is_caught(tmp_path, monkeypatch, operator):
         return [g if g is None else call.emit("Mul", g, factor, shape=g.shape) for g in right(call)]
 
     monkeypatch.setitem(VJPS, operator, wrong)
-    source = opened(graph(BODY + "y = Identity (l)"), tmp_path)
-    compiled = compile_source(source, Request(("r",)))
+    source = open_file(graph(BODY + "y = Identity (l)"), tmp_path)
+    explained_model = compile_source(source, Request(("r",)))
     with pytest.raises(ModelError, match="the gradient at 'r' differs from a float64 directional derivative by 0.01"):
-        compiled.reference.outputs(phantom_inputs(2, 0, source.preprocessing).images)
+        explained_model.reference.outputs(phantom_inputs(2, 0, source.preprocessing).images)

@@ -1,4 +1,4 @@
-"""Where models come from, what is taken for granted and said, and what is refused."""
+"""Sources of models: what is assumed and noted, and what is refused."""
 
 from __future__ import annotations
 
@@ -199,9 +199,9 @@ def test_what_is_taken_for_granted_is_said():
     assert "images are taken to be 224 x 224" in notes
     assert "normalisation is taken to be mean 0.485,0.456,0.406" in notes
     assert "the classes are taken to be multilabel" in notes
-    told = Description(input_size=(64, 64), mean=(0.5,), std=(0.25,), task="multilabel")
-    assert open_source("chestmodels:make", told).notes == ()
-    assert "divide by 255" in open_source("chestmodels:make", replace(told, mean=(123.7,), std=(58.4,))).notes[0]
+    description = Description(input_size=(64, 64), mean=(0.5,), std=(0.25,), task="multilabel")
+    assert open_source("chestmodels:make", description).notes == ()
+    assert "divide by 255" in open_source("chestmodels:make", replace(description, mean=(123.7,), std=(58.4,))).notes[0]
 
 
 def test_weights_and_what_is_left_of_them(here):
@@ -214,11 +214,10 @@ def test_weights_and_what_is_left_of_them(here):
     assert "w.pth has 1 weights that the model has no place for: aux" in source.notes
     assert source.sha256 is not None
     safetensors.torch.save_file(model.state_dict(), here / "w.safetensors")
-    for alone in ("w.pth", "w.safetensors"):
-        with pytest.raises(
-            UsageError, match=rf"{alone} holds weights but no architecture: give MODULE:FACTORY.*--weights"
-        ):
-            open_source(alone)
+    for name in ("w.pth", "w.safetensors"):
+        message = rf"{name} holds weights but no architecture: give MODULE:FACTORY.*--weights"
+        with pytest.raises(UsageError, match=message):
+            open_source(name)
 
 
 def test_a_checkpoint_needs_no_description(here):

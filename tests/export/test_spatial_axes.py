@@ -1,10 +1,10 @@
-"""What looks like a grid by its size and is none is never taken for a map of the image."""
+"""A tensor that only has the size of a grid is not treated as a map of the image."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from export.parity import drawn, hold, source_of
+from export.parity import compile_and_check, randomise, source_of
 from export.tails import Classifier, linear
 from torch import nn
 
@@ -71,8 +71,8 @@ class Normalised(nn.Module):
 )  # fmt: skip
 def test_a_square_number_of_features_is_no_grid(tail, layer, features):
     torch.manual_seed(1)
-    source = source_of(drawn(Classifier(nn.Sequential(tail(), nn.Flatten(), nn.Linear(features, 3)))))
-    assert hold(source).graph.cams[0].layer == layer
+    source = source_of(randomise(Classifier(nn.Sequential(tail(), nn.Flatten(), nn.Linear(features, 3)))))
+    assert compile_and_check(source).graph.cams[0].layer == layer
 
 
 def test_variance_is_pooled_too():
@@ -81,8 +81,8 @@ def test_variance_is_pooled_too():
             return torch.cat([x.mean((2, 3)), x.var((2, 3))], 1)
 
     torch.manual_seed(1)
-    source = source_of(drawn(Classifier(nn.Sequential(Spread(), linear(24)))))
-    assert hold(source).graph.cams[0].layer == "trunk"
+    source = source_of(randomise(Classifier(nn.Sequential(Spread(), linear(24)))))
+    assert compile_and_check(source).graph.cams[0].layer == "trunk"
 
 
 def test_the_end_of_a_recurrence_is_no_map():
@@ -98,4 +98,4 @@ def test_the_end_of_a_recurrence_is_no_map():
             return self.head((self.mix(tokens) + tokens.mean(1, keepdim=True))[:, -1])
 
     torch.manual_seed(1)
-    assert hold(source_of(drawn(Classifier(Last())))).graph.cams[0].layer == "trunk"
+    assert compile_and_check(source_of(randomise(Classifier(Last())))).graph.cams[0].layer == "trunk"

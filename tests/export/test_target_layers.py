@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from export.parity import drawn, hold, source_of
+from export.parity import compile_and_check, randomise, source_of
 from export.tails import TAILS, Classifier, Tokens, Trunk
 from torch import nn
 
@@ -13,7 +13,7 @@ from xrt.runtime.errors import ModelError
 
 
 def test_a_layer_that_the_class_token_alone_is_read_from():
-    source = source_of(drawn(Tokens(1, "token")))
+    source = source_of(randomise(Tokens(1, "token")))
     with pytest.raises(ModelError, match=r"'blocks\.2' reaches the logits at none of its positions .*earlier"):
         compile_source(source, Request(target_layers=("blocks.2",)))
 
@@ -30,7 +30,7 @@ def test_a_layer_beside_the_road_to_the_logits():
             return self.head(x.mean((2, 3)))
 
     with pytest.raises(ModelError, match="there is no layer 'side' on the way to the logits"):
-        compile_source(source_of(drawn(Side())), Request(target_layers=("side",)))
+        compile_source(source_of(randomise(Side())), Request(target_layers=("side",)))
 
 
 def test_two_streams_have_no_common_layer():
@@ -42,14 +42,14 @@ def test_two_streams_have_no_common_layer():
         def forward(self, x):
             return self.head(torch.cat([self.left(x).mean((2, 3)), self.right(x).mean((2, 3))], 1))
 
-    source = source_of(drawn(Streams()))
+    source = source_of(randomise(Streams()))
     with pytest.raises(ModelError, match=r"no spatial layer .*--target-layer; the last ones are right, .*left"):
         compile_source(source)
-    assert hold(source, Request(target_layers=("left",))).graph.cams[0].layer == "left"
+    assert compile_and_check(source, Request(target_layers=("left",))).graph.cams[0].layer == "left"
 
 
 def test_a_layer_named_twice_is_explained_once():
     graph = compile_source(
-        source_of(drawn(Classifier(TAILS["squeeze and excite"]()))), Request(("trunk", "trunk"))
+        source_of(randomise(Classifier(TAILS["squeeze and excite"]()))), Request(("trunk", "trunk"))
     ).graph
     assert [cam.output for cam in graph.cams] == ["cams"]

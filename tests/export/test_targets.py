@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from export.parity import drawn, hold, source_of
+from export.parity import compile_and_check, randomise, source_of
 from export.tails import TAILS, Classifier, Tokens, Trunk
 from torch import nn
 
@@ -16,7 +16,7 @@ LAYERS = {"max pooling, flatten, perceptron": ("tail.0", 4), "squeeze and excite
 @pytest.mark.parametrize("tail", TAILS)
 def test_heads_of_any_kind(tail):
     torch.manual_seed(1)
-    model = hold(source_of(drawn(Classifier(TAILS[tail]()))))
+    model = compile_and_check(source_of(randomise(Classifier(TAILS[tail]()))))
     cam = model.graph.cams[0]
     assert (cam.layer, cam.height) == LAYERS.get(tail, ("trunk", 8))
     assert (cam.channels, cam.width) == (12, cam.height)
@@ -29,7 +29,7 @@ def test_heads_of_any_kind(tail):
 )  # fmt: skip
 def test_tokens_are_put_back_on_their_grid(extra, head, suffix, layer):
     torch.manual_seed(1)
-    model = hold(source_of(drawn(Tokens(extra, head, suffix))))
+    model = compile_and_check(source_of(randomise(Tokens(extra, head, suffix))))
     cam = model.graph.cams[0]
     assert (cam.layer, cam.channels, cam.height, cam.width) == (layer, 24, 8, 8)
 
@@ -75,11 +75,11 @@ def test_channels_last_is_understood():
             return self.head(self.mix(self.trunk(x).permute(0, 2, 3, 1)).mean((1, 2)))
 
     torch.manual_seed(1)
-    cam = hold(source_of(drawn(Last()))).graph.cams[0]
+    cam = compile_and_check(source_of(randomise(Last()))).graph.cams[0]
     assert (cam.layer, cam.channels, cam.height, cam.width) == ("mix", 20, 8, 8)
 
 
 def test_an_untrained_head_of_zeros_hides_no_structure():
-    module = drawn(Tokens(1, "token"))
+    module = randomise(Tokens(1, "token"))
     nn.init.zeros_(module.head.weight)
     assert compile_source(source_of(module)).graph.cams[0].layer == "blocks.1"

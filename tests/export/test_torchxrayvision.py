@@ -39,20 +39,20 @@ def small(classes: int):
 
 
 @pytest.fixture(scope="module")
-def drawn(images):
+def named_model(images):
     """A small DenseNet of the library as its pretrained ones are: named classes, empty names, thresholds, NaN."""
     torch.manual_seed(0)
-    made = small(len(NAMES))
-    redraw(made, images, 1)
-    settle_logits(made, images)
-    made.pathologies = made.targets = NAMES
-    made.op_threshs = torch.tensor(THRESHOLDS)
-    return made.eval()
+    model = small(len(NAMES))
+    redraw(model, images, 1)
+    settle_logits(model, images)
+    model.pathologies = model.targets = NAMES
+    model.op_threshs = torch.tensor(THRESHOLDS)
+    return model.eval()
 
 
 @pytest.fixture
-def model(drawn):
-    return copy.deepcopy(drawn)
+def model(named_model):
+    return copy.deepcopy(named_model)
 
 
 def library_input(images: np.ndarray) -> torch.Tensor:
@@ -65,8 +65,10 @@ def library_logits(model, images: np.ndarray) -> np.ndarray:
 
 
 def logits_of_the_graph(source, images: np.ndarray) -> np.ndarray:
-    compiled = compile_source(source)
-    with OnnxRuntimeCpu().open(compiled.data, interface_of(compiled, source), SessionOptions()) as session:
+    explained_model = compile_source(source)
+    with OnnxRuntimeCpu().open(
+        explained_model.data, interface_of(explained_model, source), SessionOptions()
+    ) as session:
         return session.infer(images).logits
 
 
@@ -78,13 +80,13 @@ def settle_logits(model, images: np.ndarray) -> None:
         model.classifier.bias -= logits.mean(0) / logits.std(0)
 
 
-def source_of(model, **described):
-    return torchxrayvision.source_of(model, "test:model", None, Description(input_size=SIZE, **described), ())
+def source_of(model, **options):
+    return torchxrayvision.source_of(model, "test:model", None, Description(input_size=SIZE, **options), ())
 
 
 def test_the_models_are_recognised(model):
-    assert torchxrayvision.is_one(model)
-    assert not torchxrayvision.is_one(torch.nn.Linear(1, 1))
+    assert torchxrayvision.is_torchxrayvision(model)
+    assert not torchxrayvision.is_torchxrayvision(torch.nn.Linear(1, 1))
 
 
 def test_logits_and_decisions_are_the_librarys(model, images):
@@ -95,19 +97,19 @@ def test_logits_and_decisions_are_the_librarys(model, images):
     assert "2 of its 5 outputs have no name and are left out" in notes
     assert "no operating threshold, so never a finding: Hernia" in notes
 
-    kept = [0, 2, 3]
-    found, expected = logits_of_the_graph(source, images), library_logits(model, images)[:, kept]
+    indices = [0, 2, 3]
+    logits, expected = logits_of_the_graph(source, images), library_logits(model, images)[:, indices]
     # The issue's limit. Both are fp32; the scale of ±1024 is applied in another order.
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
     with torch.no_grad():
-        calibrated = model(library_input(images)).numpy()[:, kept]
-    probabilities = 1 / (1 + np.exp(-found.astype(np.float64)))
+        library_scores = model(library_input(images)).numpy()[:, indices]
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
     for column, spec in enumerate(source.classes):
         if spec.threshold is None:
-            assert (calibrated[:, column] == 0.5).all()
+            assert (library_scores[:, column] == 0.5).all()
             continue
-        theirs = calibrated[:, column] >= 0.5
+        theirs = library_scores[:, column] >= 0.5
         assert 0 < theirs.sum() < len(images), "decisions must differ between images"
         assert ((probabilities[:, column] >= spec.threshold) == theirs).all()
 
@@ -158,8 +160,8 @@ def test_names_may_be_missing_at_the_end_alone(model, images):
     """As in the library's own `nih` weights."""
     model.pathologies = model.targets = ["a", "b", "c", "", ""]
     expected = library_logits(model, images)[:, :3]
-    found = logits_of_the_graph(source_of(model), images)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    logits = logits_of_the_graph(source_of(model), images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 def test_one_class():
@@ -213,5 +215,5 @@ def test_the_whole_densenet_at_its_own_size(tmp_path):
     source = from_factory("torchxrayvision:densenet121-res224-nih", Description(weights=str(tmp_path / "w.pth")))
     assert (source.logits, source.preprocessing.height) == (14, 224)
     expected = library_logits(model, inputs)[:, :14]
-    found = logits_of_the_graph(source, inputs)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    logits = logits_of_the_graph(source, inputs)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())

@@ -15,7 +15,7 @@ import pytest
 from studies.recipes import STUDIES, Study
 
 from xrt.runtime import Bundle
-from xrt.train.recipes.loading import load_recipe
+from xrt.train.recipes.loader import load_recipe
 
 LAYERS = {"rsna-resnet50": ("layer2", "layer3", "layer4")}
 

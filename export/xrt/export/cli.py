@@ -47,7 +47,7 @@ def export(
     ] = None,
     task: Annotated[
         Literal["multilabel", "multiclass", "binary"] | None,
-        typer.Option(help="What the logits mean, where the model does not end in a softmax or sigmoid that says so."),
+        typer.Option(help="What the logits mean, if the model does not end in a softmax or sigmoid that shows it."),
     ] = None,
     input_size: Annotated[
         str | None, typer.Option(metavar="H[xW]", help="The size of the model's input in pixels; by default its own.")
@@ -61,7 +61,7 @@ def export(
     ] = None,
     std: Annotated[
         str | None,
-        typer.Option(metavar="S,…", help="Standard deviation of each input channel, likewise."),
+        typer.Option(metavar="S,…", help="Standard deviation of each input channel, in the same units."),
     ] = None,
     output: Annotated[
         str | None, typer.Option(metavar="NAME", help="The logits of an ONNX file that has several outputs.")
@@ -70,8 +70,8 @@ def export(
         list[str] | None,
         typer.Option(
             help="Layer whose activations the heatmaps explain: a module path such as layer4, or a tensor of the "
-            "graph. May be repeated: maps of every layer side by side. By default the last spatial layer through "
-            "which every path runs."
+            "graph. May be repeated: maps of every layer side by side. By default the last spatial layer on every "
+            "path to the logits."
         ),
     ] = None,
     method: Annotated[
@@ -101,21 +101,23 @@ def export(
         Path | None,
         typer.Option(
             metavar="DIR|DATASET",
-            help="Radiographs whose ranges int8 is calibrated on: 32 at least, better a few hundred of the kind that "
-            "will be screened. Of a data set with official parts, the training part. Cached.",
+            help="Radiographs that int8 is calibrated on: 32 at least, better a few hundred of the kind that will "
+            "be screened. Of a data set with official parts, the training part. The result is cached.",
         ),
     ] = None,
     certify: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR|DATASET",
-            help="Radiographs on which the gate compares, none of those calibrated on; of a data set, the test part, "
-            "and its labels let AUROCs be compared. By default synthetic phantoms.",
+            help="Radiographs on which the gate compares, none of them used for calibration; of a data set, the test "
+            "part, and with its labels AUROCs are compared. By default synthetic phantoms.",
         ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write the gate's report: all figures, the worst image and class drawn."),
+        typer.Option(
+            metavar="DIR", help="Write the gate's report: all figures, and the heatmaps of the worst image and class."
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Publish a graph that the gate refuses, with the refusal on record.")
@@ -125,8 +127,8 @@ def export(
         typer.Option(
             "--build-engines",
             metavar="here|SM,…",
-            help="Then build TensorRT engines of the bundle, as `xrt build` does: for the GPU that is here, or ahead "
-            "of time for some by compute capability, such as sm86,sm89.",
+            help="Then build TensorRT engines of the bundle, as `xrt build` does: for this GPU, or ahead "
+            "of time for others by compute capability, such as sm86,sm89.",
         ),
     ] = None,
     verbose: Annotated[
@@ -138,7 +140,8 @@ def export(
 
     One forward run of the graph gives the logits and a heatmap of every class. The gate compares it with PyTorch's
     autograd at the same tensor (an ONNX file: with its own graph and float64 derivatives), and nothing is written
-    unless it agrees. A faster variant is published only if it passes too; otherwise it is named and the exit code is 1.
+    unless it agrees. A faster variant is published only if it passes too; otherwise the command prints which one fails,
+    and the exit code is 1.
 
     Examples:
 
@@ -172,7 +175,7 @@ def export(
     options = ExportOptions(request, _precisions(precision), calibrate, certify, report, force)
     if verbose:
         logging.getLogger("xrt.export").setLevel(logging.INFO)
-    # As `python -m` does it: factories may be in modules here, and import others when they are called.
+    # As `python -m` does: a factory may be in a module of this folder, and import others when it is called.
     sys.path.insert(0, str(Path.cwd()))
     source = open_source(model, description)
     for note in source.notes:
@@ -180,7 +183,7 @@ def export(
     with TerminalProgress() as progress:
         publication = publish_source(source, out, options, progress=progress)
     manifest = publication.bundle.manifest
-    _print(manifest)
+    _print_summary(manifest)
     print(f"bundle: {out}")
     write_json(json, manifest.model_dump(mode="json"))
     if engines is not None:
@@ -196,7 +199,7 @@ def export(
 
 
 def _check_engines(engines: str | None) -> None:
-    """Raise what `--build-engines` would raise only after the export."""
+    """Raise before the export what `--build-engines` would raise after it."""
     if engines is not None:
         from xrt.runtime.cli.build import gpu_targets
         from xrt.runtime.engine_builds import choose_targets
@@ -204,8 +207,8 @@ def _check_engines(engines: str | None) -> None:
         choose_targets("auto", () if engines == "here" else gpu_targets(engines))
 
 
-def _print(manifest: Manifest) -> None:
-    """Heatmaps, and the certificate of every variant."""
+def _print_summary(manifest: Manifest) -> None:
+    """Print the heatmaps, and the certificate of every variant."""
     from xrt.runtime.gate.limits import AT_LEAST
 
     for cam in manifest.graph.cams:

@@ -1,4 +1,4 @@
-"""From a source to a graph that explains itself, and the reference that it is compared with."""
+"""Compiling a source: the graph with heatmaps, and the reference that it is compared with."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from xrt.export.cams.explained import Explained
+from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.export.cams.heatmaps import add_heatmaps, describe_heatmaps
 from xrt.export.ir.serialisation import serialise
-from xrt.export.ir.shapes import fixed, shape_of
+from xrt.export.ir.shapes import fixed_size, shape_of
 from xrt.export.passes.base import run_passes
 from xrt.export.passes.order import input_passes
 from xrt.export.references.reference import Reference
@@ -27,15 +27,15 @@ log = logging.getLogger("xrt.export.passes")
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be explained, and how.
+    """What the heatmaps explain, and how.
 
-    `target_layers` are torch module paths or names of tensors, none meaning the default; `methods` go into the graph
-    side by side; `classes` is `all`, `top:K`, or names of classes separated by commas; or what they mean.
+    `target_layers` are torch module paths or names of tensors, empty for the default; `methods` go into the graph
+    side by side; `classes` is `all`, `top:K`, names of classes separated by commas, or an `ExplainedLogits`.
     """
 
     target_layers: tuple[str, ...] = ()
     methods: tuple[CamMethod, ...] = DEFAULT_METHODS
-    classes: str | Explained = "all"
+    classes: str | ExplainedLogits = "all"
 
 
 DEFAULT_REQUEST = Request()
@@ -51,12 +51,12 @@ class ExplainedModel:
 
 
 def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> ExplainedModel:
-    """Make the graph of a source and put the heatmaps that are asked for into it.
+    """Make the graph of a source and add the requested heatmaps to it.
 
     Raises ModelError when the model cannot be explained, UsageError when the request does not fit it.
     """
     choice = request.classes
-    explained = explained_by(source, choice) if isinstance(choice, str) else choice
+    explained = explained_logits(source, choice) if isinstance(choice, str) else choice
     graph = source.graph()
     _check_fit(source, graph)
     model, names = graph.model, request.target_layers
@@ -65,7 +65,7 @@ def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> Explai
         return [find_layer(graph, name) for name in names]
 
     run_passes(model, input_passes(source.normalisation, keep=layers))
-    targets = targets_of(model, names)
+    targets = find_targets(model, names)
     spec = describe_heatmaps(model, targets, explained, tuple(dict.fromkeys(request.methods)))
     reference = graph.reference(targets, spec.cams, explained)
     before = model.graph.num_nodes()
@@ -75,8 +75,8 @@ def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> Explai
 
 
 def _check_fit(source: Source, graph: SourceGraph) -> None:
-    """Whether the graph has as many logits as the source, and the activation behind them fits its task."""
-    logits = fixed(shape_of(graph.model.graph.outputs[0])[1])
+    """Raise UsageError when the graph's logits, or the activation after them, do not fit the classes and task."""
+    logits = fixed_size(shape_of(graph.model.graph.outputs[0])[1])
     if logits != source.logits:
         raise UsageError(f"the model gives {logits} logits for {source.logits} classes: name as many with --labels")
     if graph.activation == "softmax" and source.task == "multilabel":
@@ -85,31 +85,31 @@ def _check_fit(source: Source, graph: SourceGraph) -> None:
         raise UsageError("the model ends in a sigmoid, so its classes do not exclude each other: --task multilabel")
 
 
-def explained_by(source: Source, classes: str) -> Explained:
-    """Which logits `all`, `top:K` or a list of class names means. Raises UsageError when it means none."""
+def explained_logits(source: Source, classes: str) -> ExplainedLogits:
+    """The logits that `all`, `top:K` or a list of class names selects. Raises UsageError for anything else."""
     if classes == "all":
-        return Explained(source.signs, tuple(range(source.logits)))
+        return ExplainedLogits(source.signs, tuple(range(source.logits)))
     if classes.startswith("top:"):
         number = classes.removeprefix("top:")
         if not number.isdecimal() or not 1 <= int(number) <= source.logits:
             raise UsageError(
                 f"--classes top:K takes K from 1 to {source.logits}, the number of logits; given {classes!r}"
             )
-        return Explained(source.signs, top_k=int(number))
-    known = [spec.name for spec in source.classes]
+        return ExplainedLogits(source.signs, top_k=int(number))
+    class_names = [spec.name for spec in source.classes]
     names = list(dict.fromkeys(name.strip() for name in classes.split(",")))
-    if unknown := [name for name in names if name not in known]:
+    if unknown := [name for name in names if name not in class_names]:
         raise UsageError(
-            f"no class is called {unknown[0]!r}: --classes takes all, top:K, or some of {', '.join(known[:20])}"
+            f"no class is called {unknown[0]!r}: --classes takes all, top:K, or some of {', '.join(class_names[:20])}"
         )
     if source.task == "binary":
         if len(names) != 1:
             raise UsageError("a one-logit model explains one of its two classes: name one with --classes")
-        return Explained((-1.0,) if names[0] == known[0] else (1.0,), (0,))
-    return Explained(source.signs, tuple(known.index(name) for name in names))
+        return ExplainedLogits((-1.0,) if names[0] == class_names[0] else (1.0,), (0,))
+    return ExplainedLogits(source.signs, tuple(class_names.index(name) for name in names))
 
 
-def targets_of(model: ir.Model, names: Sequence[str]) -> list[Target]:
+def find_targets(model: ir.Model, names: Sequence[str]) -> list[Target]:
     """The named targets of a model with logits, each once; without names, the default one. Raises ModelError."""
     if not names:
         return [default_target(model)]

@@ -1,7 +1,7 @@
 """ONNX in, ONNX out: gradients and heatmaps of any classifier's graph, without bundles, certificates or PyTorch models.
 
-Both functions resolve the graph first: operator set 18, constants for all that does not depend on the image, a dynamic
-batch as the only open size. Nothing here needs weights in PyTorch.
+Both functions resolve the graph first: operator set 18, constants for everything that does not depend on the image, and
+the batch as the only dynamic size. No PyTorch model is needed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import onnx.inliner
 import onnx_ir as ir
 
 from xrt.export.autodiff import backward
-from xrt.export.cams.explained import Explained
+from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.export.cams.heatmaps import add_heatmaps, describe_heatmaps
-from xrt.export.compile import targets_of
+from xrt.export.compile import find_targets
 from xrt.export.ir.emitter import Emitter
 from xrt.export.ir.limits import MAX_IR_VERSION
 from xrt.export.ir.serialisation import serialise
-from xrt.export.ir.shapes import Batch, Shape, fixed, shape_of
+from xrt.export.ir.shapes import Batch, Shape, fixed_size, shape_of
 from xrt.export.passes.base import run_passes
 from xrt.export.passes.expose_logits import ExposeLogits
 from xrt.export.passes.order import file_passes, resolving_passes
@@ -37,12 +37,12 @@ def gradients(model: onnx.ModelProto, of: str = "logits", wrt: Sequence[str] = (
     """The model with gradients of one of its tensors as further outputs.
 
     `of` names scores [n, classes], an output or any other tensor; `wrt` names tensors of the graph, the input, or torch
-    module paths such as `layer4` where the exporter left them, meaning the module's output. For each there is an
-    output `grad.<name>`, float32 [classes, n, *shape]: entry [c, i] is the gradient of score c of image i. The outputs
-    that the model has stay; a batch that was fixed becomes dynamic. A uint8 input counts as a real number.
+    module paths such as `layer4` (the module's output), where the exporter kept them. For each there is an
+    output `grad.<name>`, float32 [classes, n, *shape]: entry [c, i] is the gradient of score c of image i. The
+    model keeps its outputs; a fixed batch becomes dynamic. A uint8 input counts as a real number.
 
-    Raises UsageError when `wrt` is empty, and ModelError, naming the tensor or node, when a tensor is not there or does
-    not reach `of`, an operator on the way has no rule, or the graph cannot be resolved.
+    Raises UsageError when `wrt` is empty, and ModelError, naming the tensor or node, when a tensor does not exist or
+    does not reach `of`, an operator between them has no rule, or the graph cannot be resolved.
     """
     if not wrt:
         raise UsageError("name one tensor or more in wrt, such as wrt=['layer4']")
@@ -51,7 +51,7 @@ def gradients(model: onnx.ModelProto, of: str = "logits", wrt: Sequence[str] = (
     outputs = [str(value.name) for value in graph.outputs]
     scores = _find(graph, of)
     names = {name: str(_find(graph, name).name) for name in wrt}
-    # Passes look at the first output, and keep what is one.
+    # Passes look at the first output, and keep every output.
     graph.outputs[:] = [scores, *(value for value in graph.outputs if value is not scores)]
     run_passes(graph_model, resolving_passes())
     by_name = _values(graph)
@@ -59,8 +59,8 @@ def gradients(model: onnx.ModelProto, of: str = "logits", wrt: Sequence[str] = (
     emit = Emitter(graph, "gradient")
     seed = emit.constant(_identity(scores))
     targets = {name: by_name.get(tensor) for name, tensor in names.items()}
-    if lost := [name for name, value in targets.items() if value is None]:
-        raise ModelError(f"{lost[0]!r} does not reach {of!r}: choose another tensor")
+    if missing := [name for name, value in targets.items() if value is None]:
+        raise ModelError(f"{missing[0]!r} does not reach {of!r}: choose another tensor")
     values = [value for value in targets.values() if value is not None]
     graph.outputs[:] = [by_name[name] for name in outputs]
     for name, value, gradient in zip(targets, values, backward(emit, scores, values, seed), strict=True):
@@ -86,24 +86,24 @@ def explain(
     """The model with heatmaps: outputs `logits` [n, classes] and `cams`, float32 [n, maps, h, w], zero or more.
 
     `method` is one or more of gradcam, hirescam, gradcam++, xgradcam and layercam; `layers` names target layers, by
-    default the last spatial one through which every path runs. Further layers and methods give the outputs
+    default the last spatial one on every path to the logits. Further layers and methods give the outputs
     `cams.<layer>`, `cams.<method>` and `cams.<layer>.<method>`. `classes` is `all`, `top:K` (the K highest logits of
     each image, which are then the output `cam_classes`, int64 [n, K]), or indices of logits.
 
-    A final softmax or sigmoid is removed, because heatmaps explain logits. Of several outputs, `logits` is taken.
-    Raises UsageError when `classes` or `method` mean nothing, ModelError when the model cannot be explained.
+    A final softmax or sigmoid is removed, because heatmaps explain logits. Of several outputs, `logits` is used. Raises
+    UsageError when `classes` selects nothing or `method` is unknown, ModelError when the model cannot be explained.
     """
     graph_model = _read(model)
     graph = graph_model.graph
     if len(graph.outputs) > 1:
         graph.outputs[:] = [_find(graph, "logits")]
     run_passes(graph_model, [*resolving_passes(), ExposeLogits()])
-    sides = [fixed(dim) for dim in shape_of(graph.inputs[0])[2:]]
+    sides = [fixed_size(dim) for dim in shape_of(graph.inputs[0])[2:]]
     if len(sides) != 2 or min(sides) < _LEAST_SIDE:
         size = " × ".join(map(str, sides))
         raise ModelError(f"the model takes images of {size}; heatmaps need {_LEAST_SIDE} pixels or more a side")
-    explained = _explained(fixed(shape_of(graph.outputs[0])[1]), classes)
-    targets = targets_of(graph_model, layers)
+    explained = _explained_logits(fixed_size(shape_of(graph.outputs[0])[1]), classes)
+    targets = find_targets(graph_model, layers)
     methods = (method,) if isinstance(method, str) else tuple(dict.fromkeys(method))
     spec = describe_heatmaps(graph_model, targets, explained, methods)
     add_heatmaps(graph_model, targets, explained, spec.cams)
@@ -111,7 +111,7 @@ def explain(
 
 
 def _read(model: onnx.ModelProto) -> ir.Model:
-    """A copy as a graph of the operator set that is written. Raises ModelError."""
+    """A copy of the model as a graph of opset 18. Raises ModelError."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model)
     weights = {tensor.name for tensor in proto.graph.initializer}
@@ -125,15 +125,15 @@ def _read(model: onnx.ModelProto) -> ir.Model:
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     try:
-        read = ir.from_proto(proto)
+        graph_model = ir.from_proto(proto)
     except Exception as error:  # onnx-ir's errors have no common base
         raise ModelError(f"the graph is invalid: {first_line(error.__cause__ or error)}") from error
-    image = read.graph.inputs[0]
+    image = graph_model.graph.inputs[0]
     if image.dtype not in _INPUT_TYPES:
         kind = "of no type" if image.dtype is None else image.dtype.name.lower()
         raise ModelError(f"input {image.name!r} is {kind}: images are float32 or uint8")
-    run_passes(read, file_passes()[:1])
-    return read
+    run_passes(graph_model, file_passes()[:1])
+    return graph_model
 
 
 def _values(graph: ir.Graph) -> dict[str, ir.Value]:
@@ -142,7 +142,7 @@ def _values(graph: ir.Graph) -> dict[str, ir.Value]:
 
 
 def _find(graph: ir.Graph, name: str) -> ir.Value:
-    """A tensor, the input, or the output of a torch module. Raises ModelError."""
+    """The tensor of that name, or the output of the torch module of that path. Raises ModelError."""
     values = _values(graph)
     if name in values:
         return values[name]
@@ -160,23 +160,23 @@ def _identity(scores: ir.Value) -> np.ndarray:
     shape = shape_of(scores)
     if not shape or shape[0] != Batch() or any(isinstance(dim, Batch) for dim in shape[1:]):
         raise ModelError(f"{scores.name!r} has the shape [{', '.join(map(str, shape))}], not [n, classes]")
-    sizes = [fixed(dim) for dim in shape[1:]]
+    sizes = [fixed_size(dim) for dim in shape[1:]]
     if sum(size != 1 for size in sizes) > 1:
         raise ModelError(f"{scores.name!r} has the shape [{', '.join(map(str, shape))}], not [n, classes]")
     classes = int(np.prod(sizes))
     return np.eye(classes, dtype=np.float32).reshape(classes, 1, *sizes)
 
 
-def _explained(logits: int, classes: str | Sequence[int]) -> Explained:
+def _explained_logits(logits: int, classes: str | Sequence[int]) -> ExplainedLogits:
     signs = (1.0,) * logits
     if classes == "all":
-        return Explained(signs, tuple(range(logits)))
+        return ExplainedLogits(signs, tuple(range(logits)))
     if isinstance(classes, str):
         number = classes.removeprefix("top:")
         if not classes.startswith("top:") or not number.isdecimal() or not 1 <= int(number) <= logits:
             raise UsageError(f"classes is 'all', 'top:K' with K from 1 to {logits}, or indices; given {classes!r}")
-        return Explained(signs, top_k=int(number))
+        return ExplainedLogits(signs, top_k=int(number))
     indices = tuple(dict.fromkeys(classes))
     if not indices or not all(0 <= index < logits for index in indices):
         raise UsageError(f"classes are indices from 0 to {logits - 1}; given {list(classes)}")
-    return Explained(signs, indices)
+    return ExplainedLogits(signs, indices)

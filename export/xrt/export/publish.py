@@ -47,7 +47,7 @@ KNOWN_ANSWERS_FILE = "known-answers.npz"
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a bundle is to hold, and how it is certified.
+    """What a bundle will contain, and how it is certified.
 
     `precisions` are its variants, fp32 always among them; int8 needs `calibrate`, a folder or data set of
     radiographs. `certify` names one for the gate instead of phantoms, with labels if it has them; `report` is a folder
@@ -68,7 +68,7 @@ DEFAULT_OPTIONS = ExportOptions()
 def publish_source(
     source: Source, out: Path, options: ExportOptions = DEFAULT_OPTIONS, *, progress: Progress = SILENT
 ) -> Publication:
-    """Make the bundle `out` from a source; variants that the gate refuses are left out, and named in the result.
+    """Make the bundle `out` from a source; variants that the gate refuses are left out, and listed in the result.
 
     Raises UsageError when `out` exists or the options contradict each other, ModelError when the model cannot be
     exported, and RefusedByGate, with nothing written, when fp32 misses a limit on every back end and is not forced. A
@@ -77,41 +77,41 @@ def publish_source(
     check_destination(out)
     if options.report is not None:
         require_writable(options.report, options.report)
-    variants, inputs = _images(source, options, progress)
+    variant_request, inputs = _images(source, options, progress)
     progress.step("tracing the model and compiling its gradients")
     model = compile_source(source, options.request)
     if source.task == "binary":
         source = replace(source, explained_class=int(model.reference.explained.signs[0] > 0))
     progress.step("computing the known answers with the reference")
-    questions = phantom_inputs(KNOWN_ANSWERS_COUNT, KNOWN_ANSWERS_SEED, source.preprocessing)
-    answers = model.reference.outputs(questions.images)
-    known = KnownAnswers(questions.images, answers.logits, answers.cams)
-    known_file = known.to_bytes()
+    phantoms = phantom_inputs(KNOWN_ANSWERS_COUNT, KNOWN_ANSWERS_SEED, source.preprocessing)
+    answers = model.reference.outputs(phantoms.images)
+    known_answers = KnownAnswers(phantoms.images, answers.logits, answers.cams)
+    known_answers_file = known_answers.to_bytes()
     progress.step(f"computing {len(inputs.images)} images ({inputs.source}) with the reference")
     reference = ReferenceOutputs(inputs, model.reference.outputs(inputs.images), model.reference.name)
-    every = list(build_variants(model.data, model.graph, variants, progress=progress))
-    manifest = _manifest(source, out, model.graph, tuple(built.variant for built in every), known_file)
+    variants = list(build_variants(model.data, model.graph, variant_request, progress=progress))
+    manifest = _manifest(source, out, model.graph, tuple(built.variant for built in variants), known_answers_file)
     certification = Certification.of(
         certify_variant(
             built,
             inputs,
-            known,
+            known_answers,
             manifest,
             against_reference(built, reference, manifest),
             force=options.force,
             progress=progress,
         )
-        for built in every
+        for built in variants
     )
     if options.report is not None:
         progress.note(f"report of the gate: {write_gate_report(options.report, manifest, reference, certification)}")
-    if refusals := [c.refusal for c in certification.refused if c.built is every[0]]:
+    if refusals := [c.refusal for c in certification.refused if c.built is variants[0]]:
         raise RefusedByGate(
             f"nothing is published, the gate refuses {refusals[0]}; --force publishes it with this verdict on record"
         )
     if not certification.accepted[0].certificates[0].figures["reference_varies"]:
         progress.note("the model's own heatmaps do not change with the image, so nothing is proved of them")
-    files = {**certification.files, KNOWN_ANSWERS_FILE: known_file}
+    files = {**certification.files, KNOWN_ANSWERS_FILE: known_answers_file}
     return Publication(write_bundle(out, certification.entered_in(manifest), files), certification)
 
 
@@ -126,8 +126,8 @@ def _images(source: Source, options: ExportOptions, progress: Progress) -> tuple
     elif options.calibrate is not None:
         raise UsageError("--calibrate is for int8: ask for it with --precision fp32,int8")
     if options.certify is None:
-        needed = images_needed(1 if source.task == "multiclass" else source.logits)
-        inputs = phantom_inputs(needed, CERTIFICATION_SEED, spec)
+        count = images_needed(1 if source.task == "multiclass" else source.logits)
+        inputs = phantom_inputs(count, CERTIFICATION_SEED, spec)
     else:
         inputs = read_inputs(options.certify, spec, source, "test", progress=progress)
     if calibration is not None:
@@ -136,7 +136,7 @@ def _images(source: Source, options: ExportOptions, progress: Progress) -> tuple
 
 
 def _manifest(
-    source: Source, out: Path, graph: GraphSpec, variants: tuple[Variant, ...], known_file: bytes
+    source: Source, out: Path, graph: GraphSpec, variants: tuple[Variant, ...], known_answers_file: bytes
 ) -> Manifest:
     packages = ("xrt-runtime", "xrt-export", "torch", "onnx", "onnx-ir", "onnxscript")
     return Manifest(
@@ -149,7 +149,7 @@ def _manifest(
         input_statistics=source.input_statistics,
         variants=variants,
         known_answers=KnownAnswersSpec(
-            file=KNOWN_ANSWERS_FILE, sha256=sha256_of(known_file), count=KNOWN_ANSWERS_COUNT, source="synthetic"
+            file=KNOWN_ANSWERS_FILE, sha256=sha256_of(known_answers_file), count=KNOWN_ANSWERS_COUNT, source="synthetic"
         ),
         provenance=Provenance(
             source=on_one_line(source.origin),

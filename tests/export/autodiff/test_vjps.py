@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from export.autodiff.cases import CASES
-from export.autodiff.oracle import check, differentiated, parse, static
+from export.autodiff.oracle import check, differentiate, parse, static
 
 from xrt.export.autodiff import VJPS
 from xrt.runtime.errors import ModelError
@@ -36,7 +36,7 @@ def test_an_avoided_operator_is_seen(monkeypatch):
 
 
 def test_constants_stay_constants():
-    """Means, then anything linear along other axes: known at export time, whatever was pooled."""
+    """Means, then anything linear along other axes: known at export time, for any pooled tensor."""
     text = (
         "g (float[N,4,6,6] x, float[4,4,1,1] w, float[4,3] w1) => (float[N,3] y)"
         " <int64[2] a = {2, 3}, int64[2] s = {-1, 4}>"
@@ -44,9 +44,9 @@ def test_constants_stay_constants():
         ' u = Resize<mode = "nearest">(c, , scales) m = ReduceMean(u, a) f = Reshape(m, s) y = MatMul(f, w1) }'
     ).replace("int64[2] s", "float[4] scales = {1.0, 1.0, 2.0, 2.0}, int64[2] s")
     model = parse(text, np.random.default_rng(0))
-    _, found = differentiated(model, np.eye(3, dtype=np.float32)[:, None], known=True)
-    assert found["x"].constant
-    assert found["x"].shape == (3, 1, 4, 1, 1)
+    _, gradients = differentiate(model, np.eye(3, dtype=np.float32)[:, None], constant_seed=True)
+    assert gradients["x"].constant
+    assert gradients["x"].shape == (3, 1, 4, 1, 1)
 
 
 ERRORS = {
@@ -71,6 +71,6 @@ ERRORS = {
 def test_what_has_no_gradient_says_so_in_one_line(message):
     model = parse(ERRORS[message], np.random.default_rng(0))
     with pytest.raises(ModelError, match=message) as caught:
-        differentiated(model, np.ones((1, *static(model.graph.output[0])), np.float32), known=False)
+        differentiate(model, np.ones((1, *static(model.graph.output[0])), np.float32), constant_seed=False)
     assert "\n" not in str(caught.value)
     assert "node " in str(caught.value)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from export.autodiff.oracle import differentiated, opset, parse, session, static
+from export.autodiff.oracle import differentiate, opset, parse, session, static
 
 
 def gradient(text: str, x: np.ndarray) -> np.ndarray:
     """The gradient of the output weighted by 1, 2, 3, …, by ONNX Runtime in float32."""
     model = parse(text, np.random.default_rng(0))
     seed = weights(static(model.graph.output[0]))[None]
-    proto, found = differentiated(model, seed, known=False)
-    (value,) = found.values()
+    proto, gradients = differentiate(model, seed, constant_seed=False)
+    (value,) = gradients.values()
     assert value.value is not None
     (result,) = session(proto).run([value.value.name], {"x": x.astype(np.float32), "seed": seed})
     return np.broadcast_to(result[0], x.shape)

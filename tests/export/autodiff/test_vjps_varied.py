@@ -36,7 +36,7 @@ def test_rule_agrees_with_the_directional_derivative(operator):
         assert operator in {node.op_type for node in model.graph.node}
         axes = range(len(model.graph.output[0].type.tensor_type.shape.dim))
         # Along these axes of the output the cotangent is constant, as it is before a pooling or a mean.
-        held = data.draw(st.sets(st.sampled_from(axes)) if axes else st.just(set()))
-        check(model, rng, held)
+        constant_axes = data.draw(st.sets(st.sampled_from(axes)) if axes else st.just(set()))
+        check(model, rng, constant_axes)
 
     agrees()

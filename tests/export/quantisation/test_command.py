@@ -62,7 +62,7 @@ def test_a_bundle_may_have_any_name(export, tmp_path):
     ],
 )
 def test_wrong_use_is_one_line_before_anything_is_made(export, tmp_path, arguments, code, message):
-    found, _, err = export(*(a.format(tmp=tmp_path) for a in arguments))
-    assert found == code, err
+    exit_code, _, err = export(*(a.format(tmp=tmp_path) for a in arguments))
+    assert exit_code == code, err
     assert message in err.splitlines()[-1]
     assert not (tmp_path / "a.xrt").exists()

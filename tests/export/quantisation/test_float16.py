@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export.parity import drawn, manifest_of, run, source_of
+from export.parity import manifest_of, randomise, run, source_of
 from export.tails import TAILS, Classifier, Tokens
 from torch import nn
 
@@ -22,36 +22,36 @@ from xrt.runtime.progress import Progress
 F16, F32 = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 
 
-def halved(module: nn.Module):
+def compile_float16(module: nn.Module):
     """The compiled float model of a module, and its fp16 form."""
-    source = source_of(drawn(module))
+    source = source_of(randomise(module))
     model = compile_source(source)
-    (made,) = build_variants(model.data, model.graph, VariantRequest(["fp16"]))
-    return source, model, made
+    (variant,) = build_variants(model.data, model.graph, VariantRequest(["fp16"]))
+    return source, model, variant
 
 
 def types(data: bytes) -> dict[str, int]:
     """The type of every value and weight, by name."""
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(data), strict_mode=True)
-    found = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
-    return found | {t.name: t.data_type for t in model.graph.initializer}
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.output)}
+    return kinds | {t.name: t.data_type for t in model.graph.initializer}
 
 
 @pytest.mark.parametrize("tail", ["average pooling, linear", "squeeze and excite", "attention pooling"])
 def test_a_convolutional_network(tail):
     torch.manual_seed(1)
-    source, model, made = halved(Classifier(TAILS[tail]()))
+    source, model, variant = compile_float16(Classifier(TAILS[tail]()))
     images = phantom_inputs(6, 3, source.preprocessing).images
-    found = run(model.__class__(made.data, model.graph, model.reference), source, images)
-    figures = measure(model.reference.outputs(images), found, manifest_of(source, model.graph))
+    outputs = run(model.__class__(variant.data, model.graph, model.reference), source, images)
+    figures = measure(model.reference.outputs(images), outputs, manifest_of(source, model.graph))
     assert judge(figures, {k: v for k, v in LIMITS["fp16"].items() if k != "peak"}, min_decisions=0)[0] == "passed"
     assert figures.logit_error > 1e-6, "fp16 that changes nothing is no fp16"
 
 
 def test_products_of_the_trunk_are_half_and_the_rest_is_not():
     torch.manual_seed(1)
-    _, model, made = halved(Classifier(TAILS["layer norm behind the pooling"]()))
-    kinds, proto = types(made.data), onnx.load_from_string(made.data)
+    _, model, variant = compile_float16(Classifier(TAILS["layer norm after the pooling"]()))
+    kinds, proto = types(variant.data), onnx.load_from_string(variant.data)
     target = model.graph.cams[0].tensor
     by_type = {(node.op_type, kinds[node.output[0]]) for node in proto.graph.node if node.output[0] in kinds}
     assert ("Conv", F16) in by_type
@@ -64,14 +64,14 @@ def test_products_of_the_trunk_are_half_and_the_rest_is_not():
 
 def test_a_transformer():
     torch.manual_seed(1)
-    source, model, made = halved(Tokens(1, "token"))
-    kinds, proto = types(made.data), onnx.load_from_string(made.data)
+    source, model, variant = compile_float16(Tokens(1, "token"))
+    kinds, proto = types(variant.data), onnx.load_from_string(variant.data)
     products = [kinds[n.output[0]] for n in proto.graph.node if n.op_type in ("MatMul", "Gemm")]
     assert products.count(F16) >= 8
     assert {kinds[n.output[0]] for n in proto.graph.node if n.op_type in ("Softmax", "LayerNormalization")} == {F32}
     images = phantom_inputs(3, 3, source.preprocessing).images
-    found = run(model.__class__(made.data, model.graph, model.reference), source, images)
-    assert measure(model.reference.outputs(images), found, manifest_of(source, model.graph)).logit_error < 5e-3
+    outputs = run(model.__class__(variant.data, model.graph, model.reference), source, images)
+    assert measure(model.reference.outputs(images), outputs, manifest_of(source, model.graph)).logit_error < 5e-3
 
 
 class Loud(nn.Module):
@@ -88,7 +88,7 @@ class Loud(nn.Module):
 
 
 class Notes(Progress):
-    """Keeps what it is told."""
+    """Stores what it receives."""
 
     def __init__(self, notes: list[str]) -> None:
         self._notes = notes
@@ -99,7 +99,7 @@ class Notes(Progress):
 
 def test_an_overflow_is_seen_by_the_range_scan_alone(tmp_path):
     torch.manual_seed(1)
-    source = source_of(drawn(Loud(1e6)))
+    source = source_of(randomise(Loud(1e6)))
     model, notes = compile_source(source), []
     request = VariantRequest(["fp16"], inputs=phantom_inputs(4, 3, source.preprocessing))
     (built,) = build_variants(model.data, model.graph, request, progress=Notes(notes))
@@ -114,7 +114,7 @@ def test_a_small_variance_survives():
     """1/√(1e-9 + ε) is no number that fp16 could make of 1e-9."""
     torch.manual_seed(1)
     module = Classifier(TAILS["average pooling, linear"]())
-    source = source_of(drawn(module))
+    source = source_of(randomise(module))
     norm = module.trunk[3]
     with torch.no_grad():
         module.trunk[2].weight *= 1e-4
@@ -123,7 +123,7 @@ def test_a_small_variance_survives():
         norm.running_mean *= 1e-4
         norm.eps = 1e-12
     model = compile_source(source)
-    (made,) = build_variants(model.data, model.graph, VariantRequest(["fp16"]))
+    (variant,) = build_variants(model.data, model.graph, VariantRequest(["fp16"]))
     images = phantom_inputs(3, 3, source.preprocessing).images
-    found = run(model.__class__(made.data, model.graph, model.reference), source, images)
-    np.testing.assert_allclose(found.logits, model.reference.outputs(images).logits, rtol=2e-2, atol=2e-2)
+    outputs = run(model.__class__(variant.data, model.graph, model.reference), source, images)
+    np.testing.assert_allclose(outputs.logits, model.reference.outputs(images).logits, rtol=2e-2, atol=2e-2)

@@ -13,9 +13,9 @@ from onnx import numpy_helper
 from xrt.export.compile import compile_source
 from xrt.export.publish import ExportOptions, publish_source
 from xrt.export.quantisation import calibration
-from xrt.export.quantisation.calibration import cached, calibration_images, require_disjoint
+from xrt.export.quantisation.calibration import calibration_images, load_or_make, require_disjoint
 from xrt.export.quantisation.quantisers import PRODUCTS, QUANTISERS
-from xrt.export.quantisation.variants import CHOSEN, quantised_file
+from xrt.export.quantisation.variants import DEFAULT_QUANTISERS, quantised_file
 from xrt.runtime.backends import BACKENDS, SessionOptions
 from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.errors import DataError, UsageError
@@ -23,7 +23,7 @@ from xrt.runtime.gate import measure
 
 
 @pytest.fixture(scope="module")
-def compiled(compact_source):
+def explained_model(compact_source):
     return compile_source(compact_source)
 
 
@@ -36,11 +36,11 @@ FILES = [(name, target) for name, quantiser in QUANTISERS.items() for target in 
 
 
 @pytest.mark.parametrize(("name", "target"), FILES)
-def test_every_quantiser(compact_source, compiled, images, name, target):
-    data = quantised_file(compiled.data, compiled.graph, QUANTISERS[name], target, images)
+def test_every_quantiser(compact_source, explained_model, images, name, target):
+    data = quantised_file(explained_model.data, explained_model.graph, QUANTISERS[name], target, images)
     proto = onnx.load_from_string(data)
     producers = {output: node for node in proto.graph.node for output in node.output}
-    held = {t.name: t for t in proto.graph.initializer}
+    weights = {t.name: t for t in proto.graph.initializer}
     reads = [
         (node, producers[value].op_type if value in producers else None)
         for node in proto.graph.node
@@ -52,42 +52,47 @@ def test_every_quantiser(compact_source, compiled, images, name, target):
     # NNCF lets max pooling, which only chooses among numbers, work on int8 too.
     assert set(convolutions) <= {"DequantizeLinear", "MaxPool"}
     assert "DequantizeLinear" not in {kind for node, kind in reads if node.op_type == "Gemm"}, "the head stays in float"
-    zeros = {held[n.input[2]].data_type for n in proto.graph.node if n.op_type == "QuantizeLinear"}
+    zeros = {weights[n.input[2]].data_type for n in proto.graph.node if n.op_type == "QuantizeLinear"}
     if target == "gpu":
         assert zeros == {onnx.TensorProto.INT8}
         points = [
-            held[n.input[2]] for n in proto.graph.node if n.op_type.endswith("quantizeLinear") or "Quant" in n.op_type
+            weights[n.input[2]]
+            for n in proto.graph.node
+            if n.op_type.endswith("quantizeLinear") or "Quant" in n.op_type
         ]
         assert not any(numpy_helper.to_array(point).any() for point in points)
         assert not [t.name for t in proto.graph.initializer if t.data_type == onnx.TensorProto.INT32]
     else:
         assert onnx.TensorProto.UINT8 in zeros
     evidence = phantom_inputs(12, 8, compact_source.preprocessing)
-    expected, manifest = compiled.reference.outputs(evidence.images), manifest_of(compact_source, compiled.graph)
+    expected, manifest = (
+        explained_model.reference.outputs(evidence.images),
+        manifest_of(compact_source, explained_model.graph),
+    )
     for backend in (b for b in BACKENDS.values() if b.family == "cpu" and b.unavailable_reason() is None):
-        with backend.open(data, interface_of(compiled, compact_source), SessionOptions()) as session:
+        with backend.open(data, interface_of(explained_model, compact_source), SessionOptions()) as session:
             figures = measure(expected, session.infer_all(evidence.images), manifest)
-        # Of an untrained network; a trained one is held to the limits of the gate.
+        # Of an untrained network; a trained one must meet the limits of the gate.
         assert 1e-5 < figures.probability_change_max < 0.2
         assert figures.map_correlation > 0.5
 
 
-def test_calibrating_is_done_once(compiled, images, monkeypatch):
-    quantiser = QUANTISERS[CHOSEN["gpu"]]
-    first = quantised_file(compiled.data, compiled.graph, quantiser, "gpu", images)
+def test_calibrating_is_done_once(explained_model, images, monkeypatch):
+    quantiser = QUANTISERS[DEFAULT_QUANTISERS["gpu"]]
+    first = quantised_file(explained_model.data, explained_model.graph, quantiser, "gpu", images)
     monkeypatch.setattr(type(quantiser), "quantise", lambda *_: pytest.fail("calibrated again"))
-    assert quantised_file(compiled.data, compiled.graph, quantiser, "gpu", images) == first
+    assert quantised_file(explained_model.data, explained_model.graph, quantiser, "gpu", images) == first
 
 
 def test_a_damaged_cache_is_done_without(cache, tmp_path, monkeypatch):
-    assert cached(["a"], lambda: b"made") == b"made"
-    (kept,) = [p for p in (cache / "calibrations").iterdir() if p.read_bytes().startswith(b"made")]
-    kept.write_bytes(b"made, but not by us")
-    assert cached(["a"], lambda: b"again") == b"again"
+    assert load_or_make(["a"], lambda: b"made") == b"made"
+    (cache_file,) = [p for p in (cache / "calibrations").iterdir() if p.read_bytes().startswith(b"made")]
+    cache_file.write_bytes(b"made, but not by us")
+    assert load_or_make(["a"], lambda: b"again") == b"again"
     file = tmp_path / "file"
     file.touch()
     monkeypatch.setattr(calibration, "cache_folder", lambda name: file / name)
-    assert cached(["b"], lambda: b"made") == b"made"
+    assert load_or_make(["b"], lambda: b"made") == b"made"
 
 
 def test_too_few_images(compact_source, tmp_path, radiographs):
@@ -147,12 +152,12 @@ def test_a_bundle_of_all_precisions(compact_source, tmp_path, radiographs):
         ("model.cpu.int8.onnx", "int8", "cpu"),
         ("model.gpu.int8.onnx", "int8", "gpu"),
     ]
-    certified = {(c.file_sha256, c.backend) for c in bundle.manifest.certificates}
-    running = [b.name for b in BACKENDS.values() if b.family == "cpu" and b.unavailable_reason() is None]
-    assert certified == {(v.sha256, name) for v in bundle.manifest.variants for name in running}
+    pairs = {(c.file_sha256, c.backend) for c in bundle.manifest.certificates}
+    backends = [b.name for b in BACKENDS.values() if b.family == "cpu" and b.unavailable_reason() is None]
+    assert pairs == {(v.sha256, name) for v in bundle.manifest.variants for name in backends}
     html = (tmp_path / "gate" / "gate.html").read_text()
     assert all(file in html for file, _, _ in files)
-    assert html.count("data:image/png") == 2 * 2 * len(certified)
+    assert html.count("data:image/png") == 2 * 2 * len(pairs)
     for precision in ("fp32", "fp16", "int8"):
         opened = open_session(bundle, precision=precision)
         assert opened.variant.precision == precision

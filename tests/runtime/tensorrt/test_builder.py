@@ -139,7 +139,7 @@ def variants(request):
     """A published architecture with the maps of all 14 classes: its GPU files, and the description of the graph."""
     import torch
     import torchvision
-    from export.parity import drawn, source_of
+    from export.parity import randomise, source_of
 
     from xrt.export.compile import compile_source
     from xrt.export.quantisation.variants import VariantRequest, build_variants
@@ -147,7 +147,7 @@ def variants(request):
 
     torch.manual_seed(0)
     module = torchvision.models.get_model(request.param, weights=None, num_classes=14)
-    source = source_of(drawn(module, 224, channels=3), 224, channels=3, classes=14)
+    source = source_of(randomise(module, 224, channels=3), 224, channels=3, classes=14)
     model = compile_source(source)
     calibration = phantom_inputs(8, 1, source.preprocessing)
     variant_request = VariantRequest(("fp32", "fp16", "int8"), calibration, targets=("gpu",))

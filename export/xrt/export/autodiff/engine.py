@@ -1,4 +1,4 @@
-"""The backward pass: visit the nodes between the targets and the output in reverse, and sum what arrives."""
+"""The backward pass: visit the nodes between the targets and the output in reverse, and sum the cotangents."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def backward(emit: Emitter, output: ir.Value, targets: Sequence[ir.Value], seed:
     """The gradient of `output` with respect to each target, contracted with `seed`.
 
     `seed` has shape [C, *output.shape] with 1 for constant axes; so do the results, [C, *target.shape]. The emitted
-    nodes are appended to the emitter's graph. Raises ModelError when an operator on the way has no rule, or when a
+    nodes are appended to the emitter's graph. Raises ModelError when an operator between them has no rule, or when a
     target does not reach the output.
     """
     nodes = list(emit.graph)
     dependent = _downstream(nodes, targets)
     cotangents: dict[ir.Value, Tensor] = {output: seed}
     for node in reversed(nodes):
-        arriving = [cotangents.get(value) for value in node.outputs]
+        output_cotangents = [cotangents.get(value) for value in node.outputs]
         needed = tuple(value is not None and value in dependent for value in node.inputs)
-        if not any(needed) or all(g is None for g in arriving):
+        if not any(needed) or all(g is None for g in output_cotangents):
             continue
-        for value, g in zip(node.inputs, _apply(node, emit, arriving, needed), strict=False):
+        for value, g in zip(node.inputs, _apply(node, emit, output_cotangents, needed), strict=False):
             if value is None or g is None or value not in dependent:
                 continue
             cotangents[value] = emit("Add", cotangents[value], g) if value in cotangents else g
@@ -49,7 +49,7 @@ def _downstream(nodes: Sequence[ir.Node], targets: Sequence[ir.Value]) -> set[ir
 
 
 def _apply(
-    node: ir.Node, emit: Emitter, arriving: Sequence[Tensor | None], needed: tuple[bool, ...]
+    node: ir.Node, emit: Emitter, output_cotangents: Sequence[Tensor | None], needed: tuple[bool, ...]
 ) -> Sequence[Tensor | None]:
     rule = VJPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
     if rule is None:
@@ -64,7 +64,7 @@ def _apply(
             emit=emit,
             inputs=tuple(None if value is None else emit.of(value) for value in node.inputs),
             outputs=tuple(emit.of(value) for value in node.outputs),
-            cotangents=tuple(arriving),
+            cotangents=tuple(output_cotangents),
             needed=needed,
         )
     )

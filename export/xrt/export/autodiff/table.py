@@ -15,10 +15,10 @@ from xrt.runtime.errors import ModelError
 
 @dataclass(frozen=True)
 class Call:
-    """One node on the way back.
+    """One node in the backward pass.
 
-    `outputs[i]` and `inputs[i]` are forward tensors, `cotangents[i]` the cotangent of output i (None where nothing
-    flows), `needed[i]` whether the cotangent of input i is wanted.
+    `outputs[i]` and `inputs[i]` are forward tensors, `cotangents[i]` the cotangent of output i (None where there
+    is none), `needed[i]` whether the cotangent of input i is needed.
     """
 
     node: ir.Node
@@ -30,14 +30,14 @@ class Call:
 
     @property
     def g(self) -> Tensor:
-        """The cotangent of the first output."""
+        """The cotangent of the first output. Raises ModelError when there is none."""
         cotangent = self.cotangents[0]
         if cotangent is None:
-            raise ModelError(f"node {self.node.name!r}: its first output is not used on the way to the logits")
+            raise ModelError(f"node {self.node.name!r}: the logits do not depend on its first output")
         return cotangent
 
     def x(self, index: int = 0) -> Tensor:
-        """A forward input that must be there."""
+        """A forward input. Raises ModelError when the node lacks it."""
         tensor = self.inputs[index] if index < len(self.inputs) else None
         if tensor is None:
             raise ModelError(f"node {self.node.name!r}: {self.node.op_type} lacks its input {index}")
@@ -54,7 +54,7 @@ class Call:
         return self.x(index).shape if value is None else shape_of(value)
 
     def integers(self, name: str, index: int) -> list[int] | None:
-        """A list that is an attribute in older operator sets and an input in newer ones; None where it is left out.
+        """A list that is an attribute in older operator sets and an input in newer ones; None where it is absent.
 
         Raises ModelError when it is computed at run time.
         """
@@ -70,7 +70,7 @@ class Call:
         return None if numbers is None else [int(value) for value in numbers]
 
     def spatial_sizes(self, index: int = 0) -> list[int]:
-        """The sizes behind batch and channels of a forward input. Raises ModelError when one is dynamic."""
+        """The sizes of a forward input after batch and channels. Raises ModelError when one is dynamic."""
         sizes = self.input_shape(index)[2:]
         if any(isinstance(d, Batch) for d in sizes):
             raise ModelError(f"node {self.node.name!r} has dynamic spatial sizes: export with fixed ones")
@@ -83,13 +83,13 @@ VJPS: dict[str, Rule] = {}
 
 
 def vjp(*operators: str) -> Callable[[Rule], Rule]:
-    """Enter a rule for these operators. It returns one cotangent, or None, for each input that can carry one."""
+    """Register a rule for these operators. It returns one cotangent, or None, for each input that can carry one."""
 
-    def enter(rule: Rule) -> Rule:
+    def register(rule: Rule) -> Rule:
         for operator in operators:
             if operator in VJPS:
                 raise ValueError(f"{operator} has a rule already")
             VJPS[operator] = rule
         return rule
 
-    return enter
+    return register

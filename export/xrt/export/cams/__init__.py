@@ -1,1 +1,1 @@
-"""The maps of the CAM family in the graph."""
+"""Heatmaps of the CAM family as nodes of the graph."""

@@ -2,8 +2,8 @@
 
 The gradient of the explained logits is taken with respect to every target activation in one backward pass; each
 method then makes its maps from the activation and its gradient (see `methods`). Where the gradient does not
-depend on the image (global average pooling and a linear head), it is known at export time, and all maps together
-are one 1×1 convolution of the activation.
+depend on the image (global average pooling and a linear head), it is known at export time, and all maps together are
+one 1×1 convolution of the activation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from xrt.export.autodiff import backward
-from xrt.export.cams.explained import Explained
+from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.export.cams.methods import METHODS
 from xrt.export.ir.emitter import Emitter, Tensor
 from xrt.export.ir.names import CAM_CLASSES
@@ -25,9 +25,9 @@ from xrt.runtime.bundle.manifest import CamMethod, CamSpec, GraphSpec
 
 
 def describe_heatmaps(
-    model: ir.Model, targets: Sequence[Target], explained: Explained, methods: Sequence[CamMethod] = ("gradcam",)
+    model: ir.Model, targets: Sequence[Target], explained: ExplainedLogits, methods: Sequence[CamMethod] = ("gradcam",)
 ) -> GraphSpec:
-    """The description of a graph with the maps of every method at each target.
+    """Describe the graph that will have the maps of every method at each target.
 
     The first target's maps by the first method are the output `cams`; further ones are `cams.<layer>`,
     `cams.<method>` or `cams.<layer>.<method>`.
@@ -60,7 +60,9 @@ def describe_heatmaps(
     )
 
 
-def add_heatmaps(model: ir.Model, targets: Sequence[Target], explained: Explained, cams: Sequence[CamSpec]) -> None:
+def add_heatmaps(
+    model: ir.Model, targets: Sequence[Target], explained: ExplainedLogits, cams: Sequence[CamSpec]
+) -> None:
     """Append gradients and maps to the model's graph, in place, as `describe_heatmaps` describes them.
 
     Raises ModelError when an operator has no rule or a target does not reach the logits.
@@ -78,20 +80,20 @@ def add_heatmaps(model: ir.Model, targets: Sequence[Target], explained: Explaine
                 _add_output(emit, METHODS[cam.method](emit, activation, gradient), cam.output)
 
 
-def seed_of(emit: Emitter, logits: ir.Value, explained: Explained) -> Tensor:
+def seed_of(emit: Emitter, logits: ir.Value, explained: ExplainedLogits) -> Tensor:
     """The cotangent of the logits, [C, n or 1, logits]: one row of the signed identity for each explained class."""
     count = len(explained.signs)
     identity = np.diag(np.asarray(explained.signs, dtype=np.float32))
     if explained.top_k is None:
-        # Constant over the batch until a rule makes it otherwise.
+        # Constant over the batch, until a rule lets it depend on the image.
         return emit.constant(identity[list(explained.classes or ()), None, :])
     scores = emit.of(logits)
     batch, k = scores.shape[0], explained.top_k
-    ranked = _top(emit, scores, k)
-    columns = emit.reshape(emit.transpose(ranked, [1, 0]), (k, batch, 1))
-    hit = emit("Equal", columns, emit.constant(np.arange(count)[None, None, :]))
+    top = _top(emit, scores, k)
+    columns = emit.reshape(emit.transpose(top, [1, 0]), (k, batch, 1))
+    is_top = emit("Equal", columns, emit.constant(np.arange(count)[None, None, :]))
     signs = emit.constant(np.asarray(explained.signs, dtype=np.float32)[None, None, :])
-    return emit("Where", hit, signs, emit.constant(0.0, "float32"))
+    return emit("Where", is_top, signs, emit.constant(0.0, "float32"))
 
 
 def _top(emit: Emitter, scores: Tensor, k: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""The ground floor: shapes, constants and attributes of ONNX graphs, and the emitter that appends nodes to them."""
+"""The basics of ONNX graphs: shapes, constants, attributes, files, and the emitter that appends nodes."""

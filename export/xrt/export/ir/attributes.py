@@ -1,4 +1,4 @@
-"""What nodes say in attributes or, in newer operator sets, in constant inputs."""
+"""Settings of nodes: attributes or, in newer operator sets, constant inputs."""
 
 from __future__ import annotations
 

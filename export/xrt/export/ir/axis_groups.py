@@ -1,4 +1,4 @@
-"""Reshapes as a correspondence between groups of axes."""
+"""Which groups of axes of a reshape hold the same elements."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from xrt.export.ir.shapes import Batch, Dim, Shape
 
 
 def axis_groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
-    """Split two shapes of equally many elements into the shortest runs of axes that hold equally many each."""
+    """Split two shapes of equal size into the shortest groups of consecutive axes that hold equally many elements.
+
+    Returns pairs (axes of `before`, axes of `after`).
+    """
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(before) or j < len(after):
@@ -19,13 +22,13 @@ def axis_groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]
         elif new == (1,):
             j += 1
         else:
-            i, j = _run(before, after, i, j)
+            i, j = _group_ends(before, after, i, j)
         groups.append((list(range(start[0], i)), list(range(start[1], j))))
     return groups
 
 
-def _run(before: Shape, after: Shape, i: int, j: int) -> tuple[int, int]:
-    """Where the runs that start at axes i and j first hold equally many elements: the shorter one grows."""
+def _group_ends(before: Shape, after: Shape, i: int, j: int) -> tuple[int, int]:
+    """The ends of the groups that start at axes i and j: the smaller one grows until both are of equal size."""
     left, right = _count(before[i : i + 1]), _count(after[j : j + 1])
     i, j = i + 1, j + 1
     while left != right:

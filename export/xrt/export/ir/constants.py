@@ -23,10 +23,10 @@ def array_of(value: ir.Value | None) -> np.ndarray | None:
 
 
 def initializer(graph: ir.Graph, name: str, array: Any) -> ir.Value:
-    """A new initialiser of the graph; a name that is taken gets a number."""
+    """A new initialiser of the graph; a name that is in use gets a number."""
     array = np.asarray(array, order="C")
-    free, count = name, 1
-    while free in graph.initializers:
+    unique_name, count = name, 1
+    while unique_name in graph.initializers:
         count += 1
-        free = f"{name}_{count}"
-    return Tape(graph).initializer(ir.tensor(array, name=free), free)
+        unique_name = f"{name}_{count}"
+    return Tape(graph).initializer(ir.tensor(array, name=unique_name), unique_name)

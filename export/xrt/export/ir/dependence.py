@@ -23,7 +23,7 @@ def dependents(graph: ir.Graph) -> tuple[set[ir.Value], set[ir.Value]]:
 
 
 def _reads(node: ir.Node) -> Iterable[ir.Value]:
-    """What a node reads, the values that its branches capture included."""
+    """The inputs of a node, and the values that its subgraphs read."""
     yield from (v for v in node.inputs if v is not None)
     for attribute in node.attributes.values():
         for body in [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []:

@@ -15,11 +15,11 @@ from onnx_ir.tape import Tape
 
 from xrt.export.ir.constants import array_of
 from xrt.export.ir.limits import OPSET
-from xrt.export.ir.shapes import Batch, Dim, Shape, batch_input, broadcast, merged, shape_of
+from xrt.export.ir.shapes import Batch, Dim, Shape, batch_input, broadcast, merge_axes, shape_of
 from xrt.runtime.errors import ModelError
 
 _FOLD_LIMIT = 2**26
-"""Elements. A constant larger than this is left to the runtime instead of bloating the file."""
+"""Elements. A larger constant is computed by the runtime, which keeps the file small."""
 
 _NOT_FOLDED = {"ConvTranspose"}
 """ONNX's reference evaluator rejects groups of more than one channel here; runtimes fold constants as well."""
@@ -56,8 +56,8 @@ class Emitter:
     def __call__(self, op: str, *inputs: Tensor, shape: Shape | None = None, **attributes: Any) -> Tensor:
         """Emit `op`; without `shape` the result has the inputs' broadcast shape. Constants fold at once."""
         shape = broadcast(*(t.shape for t in inputs)) if shape is None else shape
-        known = all(t.constant for t in inputs) and op not in _NOT_FOLDED
-        if known and _elements(shape) <= _FOLD_LIMIT:
+        constants_only = all(t.constant for t in inputs) and op not in _NOT_FOLDED
+        if constants_only and _elements(shape) <= _FOLD_LIMIT:
             return self.constant(_evaluate(op, [t.array for t in inputs if t.array is not None], attributes))
         value = ir.Value(name=self._name(op))
         self._tape.op(op, [self.materialise(t) for t in inputs], attributes or None, output=value)
@@ -86,12 +86,12 @@ class Emitter:
         """Reshape; the batch is left to be inferred. Raises ModelError when more than one axis grows with it."""
         if shape == tensor.shape:
             return tensor
-        merged(shape)
+        merge_axes(shape)
         sizes = np.array([-1 if isinstance(d, Batch) else d for d in shape], dtype=np.int64)
         return self("Reshape", tensor, self.constant(sizes), shape=shape)
 
     def transpose(self, tensor: Tensor, order: Sequence[int]) -> Tensor:
-        """Permute axes; free when the order is the present one."""
+        """Permute axes; emits nothing when the order stays."""
         if list(order) == list(range(tensor.rank)):
             return tensor
         return self("Transpose", tensor, shape=tuple(tensor.shape[i] for i in order), perm=list(order))
@@ -104,25 +104,25 @@ class Emitter:
         return self(op, tensor, self.constant(np.array(axes, dtype=np.int64)), shape=shape, keepdims=1)
 
     def reduce_sum(self, tensor: Tensor, full: Shape, axes: Sequence[int]) -> Tensor:
-        """Sum over `axes`, which stay as size 1; an axis held as constant counts with its extent in `full`.
+        """Sum over `axes`, which stay as size 1; an axis of size 1 that is constant counts with its extent in `full`.
 
         Raises ModelError when the extent of a constant axis is the batch.
         """
-        varying = [i for i in axes if tensor.shape[i] != 1]
-        implied = [full[i] for i in axes if tensor.shape[i] == 1]
-        if any(isinstance(d, Batch) for d in implied):
+        varying_axes = [i for i in axes if tensor.shape[i] != 1]
+        constant_extents = [full[i] for i in axes if tensor.shape[i] == 1]
+        if any(isinstance(d, Batch) for d in constant_extents):
             raise ModelError("a gradient that is constant over the batch is summed over it: this is not supported")
-        tensor = self.reduce("ReduceSum", tensor, varying)
-        factor = prod(d for d in implied if isinstance(d, int))
+        tensor = self.reduce("ReduceSum", tensor, varying_axes)
+        factor = prod(d for d in constant_extents if isinstance(d, int))
         return tensor if factor == 1 else self("Mul", tensor, self.constant(float(factor), "float32"))
 
     def expand_axes(self, tensor: Tensor, full: Shape, axes: Sequence[int]) -> Tensor:
         """Give constant axes their extent in `full`."""
-        needed = [i for i in axes if tensor.shape[i] == 1 and full[i] != 1]
-        if not needed:
+        axes_to_expand = [i for i in axes if tensor.shape[i] == 1 and full[i] != 1]
+        if not axes_to_expand:
             return tensor
-        sizes = [full[i] if i in needed else 1 for i in range(tensor.rank)]
-        shape = tuple(full[i] if i in needed else d for i, d in enumerate(tensor.shape))
+        sizes = [full[i] if i in axes_to_expand else 1 for i in range(tensor.rank)]
+        shape = tuple(full[i] if i in axes_to_expand else d for i, d in enumerate(tensor.shape))
         return self("Expand", tensor, self.sizes(sizes), shape=shape)
 
     def sizes(self, dims: Sequence[Dim]) -> Tensor:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 IMAGE, LOGITS, CAM_CLASSES = "image", "logits", "cam_classes"
 NORMALISE = "normalise/"
-"""How the names of all that the normalisation computes begin."""
+"""The prefix of all names in the normalisation."""

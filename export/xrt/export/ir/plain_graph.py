@@ -1,4 +1,4 @@
-"""Looking into graphs by running them as they are written."""
+"""Running a graph without optimisation, so that any of its tensors can be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xrt.runtime.errors import BackendError
 
 
 class PlainGraph:
-    """Any graph, run by ONNX Runtime as it is written, unoptimised. Raises BackendError when that cannot be."""
+    """A graph, run by ONNX Runtime on the CPU without optimisation. Raises BackendError when that fails."""
 
     def __init__(self, model: bytes) -> None:
         if reason := OnnxRuntimeCpu().unavailable_reason():
@@ -26,6 +26,6 @@ class PlainGraph:
             self._session: Any = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
 
     def run(self, inputs: dict[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:
-        """The outputs of these names."""
+        """The outputs of these names. Raises BackendError when the run fails."""
         with onnxruntime_errors("failed while running"):
             return dict(zip(outputs, self._session.run(list(outputs), inputs), strict=True))

@@ -1,4 +1,4 @@
-"""Graphs as files, and back."""
+"""Writing graphs as ONNX files, and reading them."""
 
 from __future__ import annotations
 

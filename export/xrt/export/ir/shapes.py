@@ -44,10 +44,10 @@ def batch_input(graph: ir.Graph) -> ir.Value:
     raise ModelError("no input of the graph has a dynamic batch: export it with one")
 
 
-def fixed(dim: Dim) -> int:
+def fixed_size(dim: Dim) -> int:
     """A size that does not depend on the batch. Raises ModelError when it does."""
     if isinstance(dim, Batch):
-        raise ModelError(f"a size is {dim}, where one that does not depend on the batch is needed")
+        raise ModelError(f"a size is {dim}, but it must not depend on the batch")
     return dim
 
 
@@ -60,8 +60,8 @@ def _dim(value: ir.Value, dim: int | ir.SymbolicDim) -> Dim:
     return Batch(int(match[1] or 1))
 
 
-def merged(dims: Sequence[Dim]) -> Dim:
-    """The size of several axes taken together. Raises ModelError when more than one of them is the batch."""
+def merge_axes(dims: Sequence[Dim]) -> Dim:
+    """The size of several axes merged into one. Raises ModelError when more than one of them is the batch."""
     batches = [d for d in dims if isinstance(d, Batch)]
     if len(batches) > 1:
         raise ModelError("two axes grow with the batch: this is not supported")
@@ -72,9 +72,9 @@ def merged(dims: Sequence[Dim]) -> Dim:
 def broadcast(*shapes: Shape) -> Shape:
     """The shape of an elementwise operation. Raises ValueError when the shapes do not fit."""
     rank = max(map(len, shapes))
-    padded = [(1,) * (rank - len(s)) + s for s in shapes]
+    full_shapes = [(1,) * (rank - len(s)) + s for s in shapes]
     result: list[Dim] = []
-    for dims in zip(*padded, strict=True):
+    for dims in zip(*full_shapes, strict=True):
         distinct = {d for d in dims if d != 1}
         if len(distinct) > 1:
             raise ValueError(f"shapes do not broadcast: {shapes}")

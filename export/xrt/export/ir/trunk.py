@@ -1,7 +1,7 @@
-"""The part of an explained graph that is made faster: from the normalised image to the last explained activation.
+"""The trunk of an explained graph: from the normalised image to the last explained activation.
 
-What lies behind it, the head and the gradient subgraph, stays in float32 in every variant: it is small, and logits
-and heatmaps are read from it directly.
+Variants make the trunk faster. The head and the gradient subgraph after it stay in float32 in every variant: they are
+small, and logits and heatmaps are read from them directly.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def trunk_of(model: ir.Model, spec: GraphSpec) -> list[ir.Node]:
     """
     graph = model.graph
     _, pixels = dependents(graph)
-    needed = _tensors(graph, {cam.tensor for cam in spec.cams})
+    ancestors = _tensors(graph, {cam.tensor for cam in spec.cams})
     nodes: list[ir.Node] = []
     for node in reversed(list(graph)):
-        if needed.intersection(node.outputs):
-            needed.update(v for v in node.inputs if v is not None)
+        if ancestors.intersection(node.outputs):
+            ancestors.update(v for v in node.inputs if v is not None)
             if pixels.intersection(node.outputs) and not str(node.outputs[0].name).startswith(NORMALISE):
                 nodes.append(node)
     return nodes[::-1]

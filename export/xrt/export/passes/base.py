@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, InvariantError, PassResult
 
-from xrt.runtime.errors import ModelError
+from xrt.runtime.errors import XrtError
 
 log = logging.getLogger("xrt.export.passes")
 
@@ -16,23 +16,23 @@ log = logging.getLogger("xrt.export.passes")
 class GraphPass(InPlacePass):
     """A pass that changes a graph in place.
 
-    Subclasses have `requires(model)`, `call(model)` and `ensures(model)` of onnx_ir. What a user can do something about
-    is raised as ModelError, from any of the three.
+    Subclasses have `requires(model)`, `call(model)` and `ensures(model)` of onnx_ir. Each of the three raises
+    ModelError for what the user can correct.
     """
 
     def __call__(self, model_or_result: ir.Model | PassResult, /) -> PassResult:
-        """Check, change, check. Raises ModelError, or onnx_ir's InvariantError where the pass itself is wrong."""
+        """Check, change, check. Raises ModelError, or onnx_ir's InvariantError when the pass itself has a fault."""
         try:
             return super().__call__(model_or_result)
         except InvariantError as error:
-            if isinstance(error.__cause__, ModelError):
+            if isinstance(error.__cause__, XrtError):
                 raise error.__cause__ from None
             raise
 
 
 def run_passes(model: ir.Model, passes: Sequence[GraphPass]) -> None:
     """Run passes one after another, in place; the log has the number of nodes before and after each."""
-    for step in passes:
+    for graph_pass in passes:
         before = model.graph.num_nodes()
-        step(model)
-        log.info("%-16s %5d -> %5d nodes", type(step).__name__, before, model.graph.num_nodes())
+        graph_pass(model)
+        log.info("%-16s %5d -> %5d nodes", type(graph_pass).__name__, before, model.graph.num_nodes())

@@ -1,7 +1,7 @@
 """Batch normalisation y = γ (x - μ) / √(σ² + ε) + β as arithmetic on weights, or as a scale and a shift.
 
-Behind a convolution W x + b it is the convolution with W γ/√(σ²+ε) and (b - μ) γ/√(σ²+ε) + β. Elsewhere it is the
-scale γ/√(σ²+ε) and the shift β - μ γ/√(σ²+ε), here computed in float64: fp16 could not hold a small variance.
+After a convolution W x + b it is the convolution with W γ/√(σ²+ε) and (b - μ) γ/√(σ²+ε) + β. Elsewhere it is the
+scale γ/√(σ²+ε) and the shift β - μ γ/√(σ²+ε), computed here in float64: fp16 could not hold a small variance.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from xrt.export.ir.trunk import trunk_of
 from xrt.export.passes.base import GraphPass
 from xrt.runtime.bundle.manifest import GraphSpec
 
-Choice = Callable[[ir.Graph], Sequence[ir.Value]]
-"""Chooses values of a graph."""
+Selector = Callable[[ir.Graph], Sequence[ir.Value]]
+"""A function that selects values of a graph."""
 
 
 class FuseBatchNorms(GraphPass):
-    """Merge batch normalisations into the convolutions before them, but never over a value that `keep` chooses.
+    """Merge batch normalisations into the convolutions before them, but never over a value that `keep` selects.
 
-    Names of tensors stay; value objects of the graph do not.
+    Tensors keep their names; the value objects of the graph are replaced.
     """
 
-    def __init__(self, keep: Choice = lambda graph: ()) -> None:
+    def __init__(self, keep: Selector = lambda graph: ()) -> None:
         self._keep = keep
 
     def call(self, model: ir.Model) -> PassResult:  # noqa: D102
@@ -49,16 +49,16 @@ class FuseBatchNorms(GraphPass):
 
 @contextmanager
 def _as_outputs(graph: ir.Graph, values: Sequence[ir.Value]) -> Iterator[None]:
-    """No rewriting removes an output."""
+    """Make values outputs for a while: no rewriting removes an output."""
     names, count = [value.name for value in values], len(graph.outputs)
     graph.outputs.extend(values)
     try:
         yield
     finally:
-        kept = [value.name for value in graph.outputs[count:]]
+        new_names = [value.name for value in graph.outputs[count:]]
         del graph.outputs[count:]
-    if kept != names:
-        raise ValueError(f"the tensors {names} became {kept}")
+    if new_names != names:
+        raise ValueError(f"the tensors {names} became {new_names}")
 
 
 class ScaleBatchNorms(GraphPass):
@@ -92,9 +92,9 @@ def _scale_and_shift(
         for name, array in (("scale", scale), ("shift", beta - mean * scale))
     )
     tape = Tape()
-    scaled = tape.op("Mul", [source, factor], name=f"{node.name}/scale")
-    shifted = tape.op("Add", [scaled, shift], name=f"{node.name}/shift")
-    for value in (scaled, shifted):
+    product = tape.op("Mul", [source, factor], name=f"{node.name}/scale")
+    total = tape.op("Add", [product, shift], name=f"{node.name}/shift")
+    for value in (product, total):
         value.dtype, value.shape = ir.DataType.FLOAT, output.shape
-    scaled.name, shifted.name = f"{output.name}/scaled", output.name
-    ir.convenience.replace_nodes_and_values(graph, node, [node], tape.nodes, [output], [shifted])
+    product.name, total.name = f"{output.name}/scaled", output.name
+    ir.convenience.replace_nodes_and_values(graph, node, [node], tape.nodes, [output], [total])

@@ -1,9 +1,9 @@
-"""Making the batch dynamic: exporters build a batch of one into an ONNX file unless they are told otherwise.
+"""Making the batch dynamic: by default, exporters fix the batch of an ONNX file at one.
 
-The batch is one of many axes of size 1, so it is followed from the image: a reshape leaves as many elements in front of
-it as there were, though it may join it with the axis before or behind. Reshapes to a constant shape are then given -1
-there, and what is joined to the images' values without depending on them, such as a class token, is expanded over the
-batch. Whether images then stay independent of each other is checked when shapes are resolved.
+The batch is one of many axes of size 1, so it is followed from the image: a reshape leaves as many elements before it
+as there were, though it may merge it with the axis before or after. Reshapes to a constant shape then get -1 there, and
+what is concatenated to the images' values without depending on them, such as a class token, is expanded over the batch.
+Whether images then stay independent of each other is checked when shapes are resolved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Sizes = tuple[int, ...]
 
 
 class DynamicBatch(GraphPass):
-    """Make the batch dynamic where the file has one built in; forgets the shapes that are recorded."""
+    """Make the batch dynamic where the file fixes it; removes the shapes in the file."""
 
     def requires(self, model: ir.Model) -> None:
         """The input has a shape. Raises ModelError."""
@@ -40,84 +40,88 @@ class DynamicBatch(GraphPass):
         image = graph.inputs[0]
         batch, *sides = list(image.shape or ())
         if isinstance(batch, int):
-            _free_nodes(model, batch)
+            _make_nodes_dynamic(model, batch)
         image.shape = ir.Shape(["n", *sides])
         for value in (v for node in graph for v in node.outputs):
             value.shape = None
         return PassResult(model, True)
 
 
-def _free_nodes(model: ir.Model, batch: int) -> None:
-    """Rewrite the nodes that have the batch of the file built in."""
+def _make_nodes_dynamic(model: ir.Model, batch: int) -> None:
+    """Rewrite the nodes that contain the fixed batch of the file."""
     graph = model.graph
     shapes = observed_shapes(model, batch)
-    places: dict[str, _Place] = {str(graph.inputs[0].name): _Place(0)}
+    positions: dict[str, _BatchPosition] = {str(graph.inputs[0].name): _BatchPosition(0)}
     for node in list(graph):
-        place = _place(node, places, shapes)
-        if place is None:
+        position = _batch_position(node, positions, shapes)
+        if position is None:
             continue
-        places.update((str(output.name), place) for output in node.outputs)
-        axis = place.axis
+        positions.update((str(output.name), position) for output in node.outputs)
+        axis = position.axis
         result = shapes[str(node.outputs[0].name)]
         if node.op_type == "Reshape" and result[axis] % batch == 0:
-            _free_reshape(graph, node, result, axis)
+            _make_reshape_dynamic(graph, node, result, axis)
         elif node.op_type == "Concat" and result[axis] == batch == 1:
-            _free_concat(graph, node, shapes, axis)
+            _make_concat_dynamic(graph, node, shapes, axis)
 
 
 @dataclass(frozen=True)
-class _Place:
-    """The axis that holds the batch, and how many of that axis's elements stand in front of it."""
+class _BatchPosition:
+    """The axis that holds the batch, and how many elements of that axis are before it."""
 
     axis: int
-    within: int = 1
+    elements_before: int = 1
 
 
-def _place(node: ir.Node, places: Mapping[str, _Place], shapes: Mapping[str, Sizes]) -> _Place | None:
-    """Where the batch is in a node's first output; None where that is not known."""
-    source = next((str(v.name) for v in node.inputs if v is not None and v.name in places), None)
+def _batch_position(
+    node: ir.Node, positions: Mapping[str, _BatchPosition], shapes: Mapping[str, Sizes]
+) -> _BatchPosition | None:
+    """The position of the batch in a node's first output; None where it is not known."""
+    source = next((str(v.name) for v in node.inputs if v is not None and v.name in positions), None)
     result = shapes.get(str(node.outputs[0].name))
     if source is None or source not in shapes or not result:
         return None
-    before, place = shapes[source], places[source]
+    before, position = shapes[source], positions[source]
     if node.op_type in RESHAPING:
-        return _reshaped(before, result, place)
-    axis = place.axis
+        return _position_after_reshape(before, result, position)
+    axis = position.axis
     if node.op_type == "Transpose":
-        return _Place(permutation(node, len(result)).index(axis), place.within)
+        return _BatchPosition(permutation(node, len(result)).index(axis), position.elements_before)
     if len(result) < len(before):
-        gone = removed_axes(node, len(before))
-        return None if axis in gone else _Place(axis - sum(i < axis for i in gone), place.within)
-    return _Place(axis + len(result) - len(before), place.within)
+        axes = removed_axes(node, len(before))
+        if axis in axes:
+            return None
+        return _BatchPosition(axis - sum(i < axis for i in axes), position.elements_before)
+    return _BatchPosition(axis + len(result) - len(before), position.elements_before)
 
 
-def _reshaped(before: Sizes, result: Sizes, place: _Place) -> _Place | None:
-    in_front = prod(before[: place.axis]) * place.within
-    places = [i for i in range(len(result) + 1) if prod(result[:i]) == in_front]
-    if not places:
+def _position_after_reshape(before: Sizes, result: Sizes, position: _BatchPosition) -> _BatchPosition | None:
+    count_before = prod(before[: position.axis]) * position.elements_before
+    starts = [i for i in range(len(result) + 1) if prod(result[:i]) == count_before]
+    if not starts:
         return None
-    alone = [i for i in places if i < len(result) and result[i] == 1]
-    if alone:
-        return _Place(alone[0])
-    whole = {prod(before[place.axis + 1 : end]) for end in range(place.axis + 2, len(before) + 1)}
-    # [tokens, batch, heads, depth] → [tokens · batch, heads · depth]: axes that stay whole take no batch.
-    joins_front = places[0] > 0 and (places[0] == len(result) or result[places[0]] in whole)
-    if joins_front:
-        return _Place(places[0] - 1, in_front // prod(result[: places[0] - 1]))
-    return _Place(places[0])
+    unit_axes = [i for i in starts if i < len(result) and result[i] == 1]
+    if unit_axes:
+        return _BatchPosition(unit_axes[0])
+    unchanged_sizes = {prod(before[position.axis + 1 : end]) for end in range(position.axis + 2, len(before) + 1)}
+    # [tokens, batch, heads, depth] → [tokens · batch, heads · depth]: axes that stay unchanged do not take the batch.
+    merges_with_previous = starts[0] > 0 and (starts[0] == len(result) or result[starts[0]] in unchanged_sizes)
+    if merges_with_previous:
+        return _BatchPosition(starts[0] - 1, count_before // prod(result[: starts[0] - 1]))
+    return _BatchPosition(starts[0])
 
 
-def _free_reshape(graph: ir.Graph, node: ir.Node, result: Sizes, axis: int) -> None:
+def _make_reshape_dynamic(graph: ir.Graph, node: ir.Node, result: Sizes, axis: int) -> None:
     sizes = array_of(node.inputs[1])
     if sizes is None or len(sizes) != len(result) or sizes[axis] in (0, -1):
         return
-    freed = np.array(result, dtype=np.int64)
-    freed[axis] = -1
-    node.replace_input_with(1, initializer(graph, f"freed/{node.outputs[0].name}", freed))
+    dynamic_sizes = np.array(result, dtype=np.int64)
+    dynamic_sizes[axis] = -1
+    node.replace_input_with(1, initializer(graph, f"freed/{node.outputs[0].name}", dynamic_sizes))
 
 
-def _free_concat(graph: ir.Graph, node: ir.Node, shapes: Mapping[str, Sizes], axis: int) -> None:
-    """Expand operands that do not depend on the image over the batch, where they are joined along another axis."""
+def _make_concat_dynamic(graph: ir.Graph, node: ir.Node, shapes: Mapping[str, Sizes], axis: int) -> None:
+    """Expand operands that do not depend on the image over the batch, if they are concatenated along another axis."""
     rank = len(shapes[str(node.outputs[0].name)])
     if node.attributes.get_int("axis", 0) % rank == axis:
         return
@@ -130,6 +134,6 @@ def _free_concat(graph: ir.Graph, node: ir.Node, shapes: Mapping[str, Sizes], ax
             batch if i == axis else initializer(graph, f"{name}_{i}", np.ones(1, dtype=np.int64)) for i in range(rank)
         ]
         sizes = tape.op("Concat", parts, {"axis": 0})
-        expanded = tape.op("Expand", [value, sizes])
+        expansion = tape.op("Expand", [value, sizes])
         graph.insert_before(node, tape.nodes)
-        node.replace_input_with(index, expanded)
+        node.replace_input_with(index, expansion)

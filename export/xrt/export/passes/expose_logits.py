@@ -1,7 +1,7 @@
 """The end of a graph: logits as [n, classes], with a final softmax or sigmoid removed.
 
-A heatmap explains a logit. Behind a saturated sigmoid or a softmax the gradient vanishes or mixes classes, so what
-comes behind the logits is taken off the graph; the runtime applies it.
+A heatmap explains a logit. After a saturated sigmoid or a softmax the gradient vanishes or mixes classes, so the
+operators after the logits are removed from the graph; the runtime applies the activation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ACTIVATIONS: dict[str, Activation] = {"LogSoftmax": "softmax", "Sigmoid": "sigm
 
 
 def final_activation(graph: ir.Graph) -> tuple[ir.Value, Activation | None]:
-    """The first output's logits and the activation behind them, or the output itself and None."""
+    """The first output's logits and the activation after them, or the output itself and None."""
     value = graph.outputs[0]
     while (node := value.producer()) is not None and node.inputs and node.inputs[0] is not None:
         if node.op_type in _ACTIVATIONS:
@@ -41,7 +41,7 @@ def final_activation(graph: ir.Graph) -> tuple[ir.Value, Activation | None]:
 class ExposeLogits(GraphPass):
     """Make the logits [n, classes] the only output, called `logits`.
 
-    Afterwards `name` is what the logits were called before, and `activation` what was behind them, if anything.
+    Afterwards `name` is what the logits were called before, and `activation` what was after them, or None.
     """
 
     def __init__(self) -> None:
@@ -53,10 +53,10 @@ class ExposeLogits(GraphPass):
         graph = model.graph
         value, activation = final_activation(graph)
         shape_of(value)
-        if activation is None and (sign := _sign_of_probabilities(graph, observed_output(model))):
+        if activation is None and (hint := _probability_hint(graph, observed_output(model))):
             raise ModelError(
-                f"output {graph.outputs[0].name!r} holds probabilities ({sign}), and no softmax or sigmoid alone makes "
-                "them that could be taken off: heatmaps explain logits, so export a model that returns those"
+                f"output {graph.outputs[0].name!r} holds probabilities ({hint}), but does not end in a softmax or "
+                "sigmoid that can be removed: heatmaps explain logits, so export a model that returns those"
             )
 
     def call(self, model: ir.Model) -> PassResult:
@@ -65,8 +65,8 @@ class ExposeLogits(GraphPass):
         value, self.activation = final_activation(graph)
         self.name, shape = str(value.name), shape_of(value)
         sizes = [d for d in shape[1:] if isinstance(d, int) and d != 1]
-        grown = any(isinstance(d, Batch) for d in shape[1:])
-        if not shape or shape[0] != Batch() or grown or len(sizes) > 1 or 0 in sizes:
+        is_batch_repeated = any(isinstance(d, Batch) for d in shape[1:])
+        if not shape or shape[0] != Batch() or is_batch_repeated or len(sizes) > 1 or 0 in sizes:
             raise ModelError(
                 f"output {graph.outputs[0].name!r} has the shape [{', '.join(map(str, shape))}], not one logit for "
                 "each class, [n, classes]: name the logits with --output, or wrap the model"
@@ -79,7 +79,7 @@ class ExposeLogits(GraphPass):
             )
         if self.activation == "softmax" and not _over_classes(value, sizes):
             raise ModelError(
-                f"the softmax behind {self.name!r}, [{', '.join(map(str, shape))}], is not over its classes: export "
+                f"the softmax after {self.name!r}, [{', '.join(map(str, shape))}], is not over its classes: export "
                 "without it"
             )
         if len(shape) != 2:
@@ -101,26 +101,30 @@ class ExposeLogits(GraphPass):
             raise ValueError(f"the output is {logits}")
 
 
-def _sign_of_probabilities(graph: ir.Graph, output: np.ndarray) -> str | None:
-    """The sign of probabilities, or of their logarithms, in a few outputs; None where there is none."""
+def _probability_hint(graph: ir.Graph, output: np.ndarray) -> str | None:
+    """Why a few outputs seem to be probabilities or their logarithms; None where they do not."""
     rows = output.reshape(len(output), -1).astype(np.float64)
-    shares = rows if (rows >= 0).all() else np.exp(rows) if (rows <= 0).all() else np.zeros_like(rows)
-    if rows.shape[1] > 1 and np.allclose(shares.sum(1), 1, atol=1e-4):
+    probabilities = rows if (rows >= 0).all() else np.exp(rows) if (rows <= 0).all() else np.zeros_like(rows)
+    if rows.shape[1] > 1 and np.allclose(probabilities.sum(1), 1, atol=1e-4):
         return "those of an image sum to one"
-    if (rows >= 0).all() and (rows <= 1).all() and (behind := _behind_the_last_weights(graph) & set(_ACTIVATIONS)):
-        return f"they lie between 0 and 1, behind a {min(behind)}"
+    if (
+        (rows >= 0).all()
+        and (rows <= 1).all()
+        and (activations := _operators_after_last_weights(graph) & set(_ACTIVATIONS))
+    ):
+        return f"they are between 0 and 1, after a {min(activations)}"
     return None
 
 
-def _behind_the_last_weights(graph: ir.Graph) -> set[str]:
+def _operators_after_last_weights(graph: ir.Graph) -> set[str]:
     """The operators on the way from the last products with weights to the output."""
     operators: set[str] = set()
-    waiting, visited = [graph.outputs[0]], set[ir.Value]()
-    while waiting:
-        node = (value := waiting.pop()).producer()
+    queue, visited = [graph.outputs[0]], set[ir.Value]()
+    while queue:
+        node = (value := queue.pop()).producer()
         if node is not None and node.op_type not in MIXING and value not in visited:
             operators.add(node.op_type)
-            waiting.extend(v for v in node.inputs if v is not None)
+            queue.extend(v for v in node.inputs if v is not None)
         visited.add(value)
     return operators
 

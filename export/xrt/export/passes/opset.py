@@ -1,7 +1,7 @@
-"""The operator set of a file: raised or lowered to the one that is written.
+"""Converting a file, up or down, to the operator set of every exported graph.
 
-ONNX's converter raises. It knows no way back for operators that came later, which are first written in those that
-opset 18 has. Gelu(x) = x/2 · (1 + erf(x/√2)), or with `approximate="tanh"` x/2 · (1 + tanh(√(2/π) · (x +
+ONNX's converter raises the operator set. It cannot lower operators that newer sets added; these are first rewritten
+with operators of opset 18. Gelu(x) = x/2 · (1 + erf(x/√2)), or with `approximate="tanh"` x/2 · (1 + tanh(√(2/π) · (x +
 0.044715 x³))): Hendrycks and Gimpel 2016, arXiv 1606.08415. GroupNormalization of opset 21 is instance normalisation
 of the groups, then a scale and a shift of each channel: Wu and He 2018, arXiv 1803.08494.
 """
@@ -31,10 +31,11 @@ class ConvertOpset(GraphPass):
         """Nothing computes in half precision: gradients are emitted in float32. Raises ModelError."""
         half = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
         kinds = [(name, value.dtype) for name, value in model.graph.initializers.items()]
+        # Up to opset 5 the attribute is text, and ONNX cannot convert the node.
         kinds += [
-            (node.outputs[0].name, ir.DataType(node.attributes.get_int("to", 0)))
+            (node.outputs[0].name, ir.DataType(to.as_int()))
             for node in model.graph
-            if node.op_type == "Cast"
+            if node.op_type == "Cast" and (to := node.attributes.get("to")) and to.type == ir.AttributeType.INT
         ]
         for name, kind in kinds:
             if kind is not None and kind in half:
@@ -42,20 +43,19 @@ class ConvertOpset(GraphPass):
 
     def call(self, model: ir.Model) -> PassResult:
         """Raises ModelError when ONNX cannot convert the graph."""
-        converted = ir.from_proto(_converted(ir.to_proto(model)))
-        model.graph = converted.graph
+        model.graph = ir.from_proto(_convert(ir.to_proto(model))).graph
         return PassResult(model, True)
 
     def ensures(self, model: ir.Model) -> None:
-        """The operator set is the one that is written."""
+        """The operator set is that of every exported graph."""
         if model.opset_imports.get("") != OPSET:
             raise ValueError(f"the graph is of opset {model.opset_imports.get('')}")
 
 
-def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _convert(proto: onnx.ModelProto) -> onnx.ModelProto:
     version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
     if version > OPSET:
-        _rewrite_newer(proto, version)
+        _rewrite_newer_operators(proto, version)
     del proto.graph.value_info[:]
     try:
         if version == OPSET:
@@ -69,18 +69,18 @@ def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
-def _rewrite_newer(proto: onnx.ModelProto, version: int) -> None:
+def _rewrite_newer_operators(proto: onnx.ModelProto, version: int) -> None:
     """Replace every Gelu and newer GroupNormalization of the graph, in place."""
     rules = {"Gelu": _gelu, "GroupNormalization": _group_norm if version >= 21 else None}
     nodes = list(proto.graph.node)
     del proto.graph.node[:]
     for node in nodes:
         rule = None if node.domain else rules.get(node.op_type)
-        proto.graph.node.extend([node] if rule is None else _lowered(node, rule))
+        proto.graph.node.extend([node] if rule is None else _replacement(node, rule))
 
 
 class _Body:
-    """The nodes that take the place of one."""
+    """The nodes that replace one node."""
 
     def __init__(self, node: onnx.NodeProto) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -100,7 +100,7 @@ class _Body:
         return self("Constant", value_ints=list(values))
 
 
-def _lowered(node: onnx.NodeProto, rule: Callable[[_Body, onnx.NodeProto], str]) -> list[onnx.NodeProto]:
+def _replacement(node: onnx.NodeProto, rule: Callable[[_Body, onnx.NodeProto], str]) -> list[onnx.NodeProto]:
     body = _Body(node)
     result = rule(body, node)
     return [*body.nodes, onnx.helper.make_node("Identity", [result], [node.output[0]], name=node.name)]
@@ -110,21 +110,21 @@ def _gelu(emit: _Body, node: onnx.NodeProto) -> str:
     x = node.input[0]
     if _attribute(node, "approximate", b"none") == b"tanh":
         cube = emit("Mul", emit("Mul", x, emit("Mul", x, x)), emit.number(0.044715))
-        bend = emit("Tanh", emit("Mul", emit("Add", x, cube), emit.number(sqrt(2 / pi))))
+        curve = emit("Tanh", emit("Mul", emit("Add", x, cube), emit.number(sqrt(2 / pi))))
     else:
-        bend = emit("Erf", emit("Mul", x, emit.number(1 / sqrt(2))))
-    return emit("Mul", emit("Mul", x, emit.number(0.5)), emit("Add", bend, emit.number(1.0)))
+        curve = emit("Erf", emit("Mul", x, emit.number(1 / sqrt(2))))
+    return emit("Mul", emit("Mul", x, emit.number(0.5)), emit("Add", curve, emit.number(1.0)))
 
 
 def _group_norm(emit: _Body, node: onnx.NodeProto) -> str:
     x, scale, shift = node.input
     groups, epsilon = _attribute(node, "num_groups", 1), _attribute(node, "epsilon", 1e-5)
-    joined = emit("Reshape", x, emit.integers([0, groups, -1]))
+    channel_groups = emit("Reshape", x, emit.integers([0, groups, -1]))
     ones, zeros = (emit("Constant", value_floats=[value] * groups) for value in (1.0, 0.0))
-    normal = emit("InstanceNormalization", joined, ones, zeros, epsilon=epsilon)
-    apart = emit("Reshape", normal, emit("Shape", x))
+    standard = emit("InstanceNormalization", channel_groups, ones, zeros, epsilon=epsilon)
+    channels = emit("Reshape", standard, emit("Shape", x))
     column = emit.integers([-1, 1, 1])
-    return emit("Add", emit("Mul", apart, emit("Reshape", scale, column)), emit("Reshape", shift, column))
+    return emit("Add", emit("Mul", channels, emit("Reshape", scale, column)), emit("Reshape", shift, column))
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

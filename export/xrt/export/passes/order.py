@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xrt.export.passes.base import GraphPass
-from xrt.export.passes.batchnorm import Choice, FuseBatchNorms, ScaleBatchNorms
+from xrt.export.passes.batchnorm import FuseBatchNorms, ScaleBatchNorms, Selector
 from xrt.export.passes.dynamic_batch import DynamicBatch
 from xrt.export.passes.expose_logits import ExposeLogits
 from xrt.export.passes.float16 import CastToFloat16
@@ -23,30 +23,30 @@ def torch_passes(logits: ExposeLogits) -> list[GraphPass]:
 
 
 def file_passes() -> list[GraphPass]:
-    """From an ONNX file of any operator set to one that can be read further."""
+    """From an ONNX file of any operator set to opset 18 without reserved names."""
     return [ConvertOpset(), FreeReservedNames()]
 
 
 def resolving_passes() -> list[GraphPass]:
-    """From there to a graph of pixels and weights, its batch the only open size."""
+    """From there to a graph of pixels and weights in which only the batch is dynamic."""
     return [DynamicBatch(), ResolveShapes()]
 
 
 def onnx_passes(height: int, width: int, logits: ExposeLogits) -> list[GraphPass]:
-    """The same, for one image size, with logits as the only output."""
+    """The same for one image size, with logits as the only output."""
     return [FixInputSize(height, width), *resolving_passes(), logits]
 
 
-def input_passes(normalisation: Normalisation, keep: Choice) -> list[GraphPass]:
-    """The uint8 input, and convolutions that take in what follows them. Gradients and heatmaps come after these."""
+def input_passes(normalisation: Normalisation, keep: Selector) -> list[GraphPass]:
+    """The uint8 input, and batch normalisations merged into convolutions. Gradients and heatmaps come after these."""
     return [Uint8Input(normalisation), FuseBatchNorms(keep)]
 
 
 def scale_passes(spec: GraphSpec) -> list[GraphPass]:
-    """From an explained graph to one that fp16 can hold, still in float32: here the range scan looks."""
+    """From an explained graph to one whose numbers fit fp16, still in float32. The range scan measures this graph."""
     return [ScaleBatchNorms(spec)]
 
 
 def float16_passes(spec: GraphSpec) -> list[GraphPass]:
-    """From there to the fp16 variant."""
+    """From the graph of `scale_passes` to the fp16 variant."""
     return [CastToFloat16(spec)]

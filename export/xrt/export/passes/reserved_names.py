@@ -1,4 +1,4 @@
-"""Names that a bundle's graph gives to its own inputs and outputs."""
+"""Freeing the names that a bundle's graph gives to its own inputs and outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RESERVED = rf"{IMAGE}|cams(\..*)?|{CAM_CLASSES}"
 
 
 class FreeReservedNames(GraphPass):
-    """Rename what a file happens to call as the bundle calls its inputs and outputs."""
+    """Rename the tensors of a file that have a name of the bundle's inputs and outputs."""
 
     def call(self, model: ir.Model) -> PassResult:  # noqa: D102
         graph, changed = model.graph, False

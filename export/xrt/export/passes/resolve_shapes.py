@@ -1,9 +1,9 @@
 """Resolving shapes: whatever does not depend on the pixels becomes a number.
 
-Exporters leave arithmetic on shapes behind, and files of others often state no shapes at all. Instead of inferring
-either, the graph is run at two batch sizes and observed: a size that stays is a constant, one that grows in step is
-a multiple of the batch; a value that reads no pixels and stays is a constant; an index that counts 0, 1, 2, … selects
-everything and is a reshape. What is left is a graph of pixels, weights, and one dynamic size.
+Exporters leave arithmetic on shapes in the graph, and many files state no shapes. Instead of inferring them, the
+graph is run at two batch sizes: a size that stays is a constant, one that grows in proportion is a multiple of the
+batch; a value that does not depend on the pixels and stays is a constant; an index 0, 1, 2, … selects everything and is
+a reshape. What is left is a graph of pixels, weights, and one dynamic size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xrt.runtime.errors import BackendError, ModelError
 
 BATCHES = (2, 3)
 _INDEPENDENT = 1e-3
-"""Relative to the largest logit. Rounding between batch sizes is about 1e-6; a batch statistic moves far more."""
+"""Relative to the largest logit. Rounding between batch sizes is about 1e-6; a batch statistic changes far more."""
 
 
 class ResolveShapes(GraphPass):
@@ -39,10 +39,10 @@ class ResolveShapes(GraphPass):
             raise ModelError(f"output {model.graph.outputs[0].name!r} does not depend on the image")
 
     def call(self, model: ir.Model) -> PassResult:
-        """Raises ModelError when ONNX Runtime cannot run it, or when an image's output depends on its neighbours."""
+        """Raises ModelError when ONNX Runtime cannot run it, or when images of a batch affect each other."""
         graph = model.graph
         sizes, pixels = dependents(graph)
-        constants = [v for v in _computed(graph) if v not in pixels and _feeds(v, pixels)]
+        constants = [v for v in _node_outputs(graph) if v not in pixels and _feeds(v, pixels)]
         try:
             observations = _observe(model, BATCHES, constants, pixels | sizes)
         except BackendError as error:
@@ -72,7 +72,7 @@ class ResolveShapes(GraphPass):
 
 @dataclass(frozen=True)
 class _Observation:
-    """What a run of the graph gave: shapes and numbers by name, and the output."""
+    """The results of one run of the graph: shapes and numbers by name, and the output."""
 
     shapes: dict[str, np.ndarray]
     numbers: dict[str, np.ndarray]
@@ -80,13 +80,13 @@ class _Observation:
 
 
 def observed_shapes(model: ir.Model, batch: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of all values that depend on the pixels, by name, as the graph has them at one batch size."""
+    """The shapes of all values that depend on the pixels, by name, at one batch size."""
     _, pixels = dependents(model.graph)
     (observation,) = _observe(model, [batch], [], pixels)
     return {name: tuple(shape.tolist()) for name, shape in observation.shapes.items()}
 
 
-def _computed(graph: ir.Graph) -> list[ir.Value]:
+def _node_outputs(graph: ir.Graph) -> list[ir.Value]:
     return [v for node in graph for v in node.outputs if v.name]
 
 
@@ -101,14 +101,14 @@ def observed_output(model: ir.Model) -> np.ndarray:
 
 
 def _observe(
-    model: ir.Model, batches: Sequence[int], constants: Sequence[ir.Value], shaped: set[ir.Value]
+    model: ir.Model, batches: Sequence[int], constants: Sequence[ir.Value], shape_values: set[ir.Value]
 ) -> list[_Observation]:
     """Run at some batch sizes: for each the shapes of `shaped`, the numbers of `constants`, and the output."""
     proto, image = ir.to_proto(model), model.graph.inputs[0]
     output = proto.graph.output[0].name
     del proto.graph.output[:]
     del proto.graph.value_info[:]
-    shapes = {f"shape of {v.name}": str(v.name) for v in shaped if v.name}
+    shapes = {f"shape of {v.name}": str(v.name) for v in shape_values if v.name}
     for name, source in shapes.items():
         proto.graph.node.add(op_type="Shape", input=[source], output=[name])
     names = [*shapes, *{str(v.name) for v in constants}, output]
@@ -152,16 +152,16 @@ def _check_independence(logits: Sequence[np.ndarray]) -> None:
         )
 
 
-def _shape(observed: Sequence[np.ndarray]) -> ir.Shape:
+def _shape(shapes: Sequence[np.ndarray]) -> ir.Shape:
     dims: list[int | str | None] = []
-    for first, second in zip(*(o.tolist() for o in observed), strict=True):
+    for first, second in zip(*(shape.tolist() for shape in shapes), strict=True):
         grows = first * BATCHES[1] == second * BATCHES[0] and first % BATCHES[0] == 0
         dims.append(first if first == second else str(Batch(first // BATCHES[0])) if grows else None)
     return ir.Shape(dims)
 
 
 def _name_squeezed_axes(graph: ir.Graph) -> None:
-    """A squeeze without axes would take the batch away as well, were there but one image."""
+    """Give every squeeze its axes: without them it would also remove a batch of one image."""
     for node in list(graph):
         source = node.inputs[0] if node.inputs else None
         if node.op_type != "Squeeze" or source is None or source.shape is None:
@@ -172,11 +172,11 @@ def _name_squeezed_axes(graph: ir.Graph) -> None:
             node.replace_input_with(1, _constant(graph, node.outputs[0], axes))
 
 
-def _resolve_sizes(graph: ir.Graph, user: ir.Node, index: int, observed: tuple[np.ndarray, np.ndarray]) -> None:
-    """Take arithmetic on the batch size out of a node that needs none."""
-    first, second = observed
+def _resolve_sizes(graph: ir.Graph, user: ir.Node, index: int, numbers: tuple[np.ndarray, np.ndarray]) -> None:
+    """Remove arithmetic on the batch size from a node that does not need it."""
+    first, second = numbers
     if user.op_type == "Reshape" and index == 1:
-        # The sizes as they came out: those asked for may have a -1 besides the batch.
+        # The sizes of the result: the requested sizes may have a -1 besides the batch.
         sizes = np.array([d if isinstance(d, int) else -1 for d in user.outputs[0].shape or ()], dtype=np.int64)
         if np.count_nonzero(sizes == -1) == 1:
             user.replace_input_with(1, _constant(graph, user.inputs[1], sizes))
@@ -190,10 +190,10 @@ def _resolve_sizes(graph: ir.Graph, user: ir.Node, index: int, observed: tuple[n
         ir.convenience.replace_nodes_and_values(graph, user, [user], [reshape], [output], [reshape.outputs[0]])
         reshape.outputs[0].shape = output.shape
     elif user.op_type == "ScatterND" and index == 1 and _all_images(first, second):
-        # Every image is overwritten, as `x[:, …] = …` is spelt.
-        written, output = user.inputs[2], user.outputs[0]
-        if written is not None and written.shape == output.shape and output not in graph.outputs:
-            output.replace_all_uses_with(written)
+        # Every image is overwritten: an exporter's form of `x[:, …] = …`.
+        update, output = user.inputs[2], user.outputs[0]
+        if update is not None and update.shape == output.shape and output not in graph.outputs:
+            output.replace_all_uses_with(update)
 
 
 def _all_images(first: np.ndarray, second: np.ndarray) -> bool:
@@ -205,5 +205,5 @@ def _counts(indices: np.ndarray) -> bool:
 
 
 def _constant(graph: ir.Graph, like: ir.Value | None, array: np.ndarray) -> ir.Value:
-    """A new initialiser, named after the value whose place it takes."""
+    """A new initialiser, named after the value that it replaces."""
     return initializer(graph, f"resolved/{like.name if like is not None else 'constant'}", array)

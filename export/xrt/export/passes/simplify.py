@@ -11,15 +11,15 @@ from xrt.export.passes.base import GraphPass
 
 
 class Simplify(GraphPass):
-    """Inline functions, fold small constants, and remove what is unused or double.
+    """Inline functions, fold small constants, and remove unused and duplicate nodes.
 
-    Batch normalisation stays apart from its convolution: a user may ask for the tensor between them.
+    Batch normalisation is not merged into its convolution: a user may name the tensor between them.
     """
 
     def call(self, model: ir.Model) -> PassResult:  # noqa: D102
         common.InlinePass()(model)
         onnxscript.optimizer.fold_constants(model, onnx_shape_inference=True)
-        for step in (
+        for graph_pass in (
             common.RemoveUnusedNodesPass(),
             common.RemoveUnusedFunctionsPass(),
             common.RemoveUnusedOpsetsPass(),
@@ -29,7 +29,7 @@ class Simplify(GraphPass):
             common.OutputFixPass(),
             common.NameFixPass(),
         ):
-            step(model)
+            graph_pass(model)
         return PassResult(model, True)
 
     def ensures(self, model: ir.Model) -> None:

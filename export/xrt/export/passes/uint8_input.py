@@ -1,4 +1,4 @@
-"""The input that every graph shows: uint8 [n, 1, H, W], with normalisation and grey-to-RGB inside.
+"""The input of every exported graph: uint8 [n, 1, H, W], with normalisation and grey-to-RGB inside.
 
 With mean m_c and standard deviation s_c in units of full scale, channel c of the float model's input is
 (x / 255 - m_c) / s_c = x · 1/(255 s_c) - m_c/s_c. Broadcasting [n, 1, H, W] against [1, C, 1, 1] repeats the grey
@@ -48,13 +48,13 @@ class Uint8Input(GraphPass):
         )
         tape = Tape()
         cast = tape.op("Cast", [image], {"to": ir.DataType.FLOAT.value}, name=f"{NORMALISE}cast")
-        scaled = tape.op("Mul", [cast, scale], name=f"{NORMALISE}mul")
-        shifted = tape.op("Add", [scaled, shift], name=f"{NORMALISE}add")
-        for value, label, depth in ((cast, "float", 1), (scaled, "scaled", channels), (shifted, "input", channels)):
+        product = tape.op("Mul", [cast, scale], name=f"{NORMALISE}mul")
+        total = tape.op("Add", [product, shift], name=f"{NORMALISE}add")
+        for value, label, depth in ((cast, "float", 1), (product, "scaled", channels), (total, "input", channels)):
             value.name = f"{NORMALISE}{label}"
             value.shape = ir.Shape([batch, depth, *sides])
             value.dtype = ir.DataType.FLOAT
-        pixels.replace_all_uses_with(shifted)
+        pixels.replace_all_uses_with(total)
         graph.inputs[0] = image
         graph.insert_before(graph[0], tape.nodes)
         return PassResult(model, True)

@@ -22,17 +22,17 @@ def peaks(model: ir.Model, nodes: Sequence[ir.Node], images: UInt8[np.ndarray, "
     """The largest magnitude of every float value that `nodes` of the float32 `model` read or give, by name."""
     values = dict.fromkeys(v for node in nodes for v in (*node.inputs, *node.outputs) if v is not None and v.name)
     magnitudes: dict[str, float] = {}
-    computed: list[str] = []
+    names: list[str] = []
     for value in values:
         array = array_of(value)
         if array is None and value.dtype == ir.DataType.FLOAT:
-            computed.append(str(value.name))
+            names.append(str(value.name))
         elif array is not None and array.dtype == np.float32:
             magnitudes[str(value.name)] = float(np.abs(array).max(initial=0.0))
     proto = ir.to_proto(model)
     del proto.graph.output[:]
     outputs = []
-    for name in computed:
+    for name in names:
         magnitude, peak = f"magnitude of {name}", f"peak of {name}"
         proto.graph.node.add(op_type="Abs", input=[name], output=[magnitude])
         proto.graph.node.add(op_type="ReduceMax", input=[magnitude], output=[peak]).attribute.add(
@@ -43,6 +43,6 @@ def peaks(model: ir.Model, nodes: Sequence[ir.Node], images: UInt8[np.ndarray, "
     graph, image = PlainGraph(proto.SerializeToString()), proto.graph.input[0].name
     for start in range(0, len(images), _BATCH):
         batch = graph.run({image: images[start : start + _BATCH]}, outputs)
-        for name, peak in zip(computed, outputs, strict=True):
+        for name, peak in zip(names, outputs, strict=True):
             magnitudes[name] = float(np.maximum(magnitudes.get(name, 0.0), batch[peak]))
     return magnitudes

@@ -1,4 +1,4 @@
-"""The images that int8 is calibrated on, and a cache, since calibrating takes minutes."""
+"""The images that int8 is calibrated on, and a cache of the results, because calibration takes minutes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from xrt.runtime.errors import UsageError
 from xrt.runtime.progress import SILENT, Progress
 
 MIN_IMAGES = 32
-"""Ranges of fewer images depend on which they are. A few hundred are better, and more make no difference."""
+"""Ranges from fewer images depend on the choice of images. A few hundred are better; more make no difference."""
 MAX_IMAGES = 512
 
 
 @runtime_checkable
-class Classified(Protocol):
-    """What calibration needs to know of a model: its classes, and how its images are prepared."""
+class ModelDescription(Protocol):
+    """What calibration needs to know about a model: its task, classes and preprocessing."""
 
     @property
     def task(self) -> Task: ...  # noqa: D102
@@ -33,7 +33,7 @@ class Classified(Protocol):
     def preprocessing(self) -> Preprocessing: ...  # noqa: D102
 
 
-def calibration_images(path: Path, source: Classified, progress: Progress = SILENT) -> ValidationInputs:
+def calibration_images(path: Path, source: ModelDescription, progress: Progress = SILENT) -> ValidationInputs:
     """Radiographs of a folder, or of the training part of a data set.
 
     Raises UsageError when there are too few, DataError when there is none.
@@ -48,24 +48,27 @@ def calibration_images(path: Path, source: Classified, progress: Progress = SILE
 
 
 def require_disjoint(calibration: ValidationInputs, inputs: ValidationInputs) -> None:
-    """Raise UsageError when an image would certify what it was used to make."""
-    known = dict(zip(calibration.digests, calibration.names, strict=True))
-    shared = [(known[d], name) for d, name in zip(inputs.digests, inputs.names, strict=True) if d in known]
-    if shared:
+    """Raise UsageError when an image is in both: a calibration image must not certify."""
+    names = dict(zip(calibration.digests, calibration.names, strict=True))
+    duplicates = [(names[d], name) for d, name in zip(inputs.digests, inputs.names, strict=True) if d in names]
+    if duplicates:
         raise UsageError(
-            f"{len(shared)} of the images to calibrate on also certify (for example {shared[0][1]}): give --certify "
-            "other images than --calibrate"
+            f"{len(duplicates)} of the images to calibrate on also certify (for example {duplicates[0][1]}): give "
+            "--certify other images than --calibrate"
         )
 
 
-def cached(key: Sequence[str], make: Callable[[], bytes]) -> bytes:
-    """What `make` makes, or what it made before under the same key. Without a writable cache, it makes it each time."""
+def load_or_make(key: Sequence[str], make: Callable[[], bytes]) -> bytes:
+    """The bytes that `make` returns, from the cache if they are there under the same key.
+
+    Without a writable cache folder, `make` runs each time.
+    """
     name = sha256_of("\0".join(key))
     path = cache_folder("calibrations") / f"{name}.onnx"
     with contextlib.suppress(OSError):
-        kept, _, digest = path.read_bytes().rpartition(b"\0")
-        if sha256_of(kept).encode() == digest:
-            return kept
+        content, _, digest = path.read_bytes().rpartition(b"\0")
+        if sha256_of(content).encode() == digest:
+            return content
     data = make()
     with contextlib.suppress(OSError):
         write_atomically(path, data + b"\0" + sha256_of(data).encode())

@@ -2,7 +2,7 @@
 NNCF. Each takes a float graph and images and returns a graph with explicit Q/DQ around the trunk's products alone.
 
 The CPU family has unsigned activations, as x86 VNNI wants them. The GPU family has signed symmetric ones and float
-biases: TensorRT reads uint8 zero points as int8, and rejects the int32 bias behind a DequantizeLinear.
+biases: TensorRT reads uint8 zero points as int8, and rejects the int32 bias after a DequantizeLinear.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Target = Literal["cpu", "gpu"]
 Images = UInt8[np.ndarray, "n 1 height width"]
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _BATCH = 4
-"""Images looked at together: every tensor of the trunk is held in memory for each of them."""
+"""Images observed at once: for each of them, every tensor of the trunk is in memory."""
 
 
 class Quantiser(ABC):
-    """One way to make an int8 file. `targets` are the families that it can serve."""
+    """One way to make an int8 file. `targets` are the kinds of processors that its files are for."""
 
     name: str
     targets: tuple[Target, ...]
@@ -50,7 +50,7 @@ class Quantiser(ABC):
 
     @abstractmethod
     def version(self) -> str:
-        """The library and its version, which decide the numbers."""
+        """The library and its version, on which the numbers depend."""
 
 
 class OnnxRuntimeStatic(Quantiser):
@@ -76,8 +76,8 @@ class OnnxRuntimeStatic(Quantiser):
 
         names = set(trunk)
         products = [node.name for node in model.graph.node if node.name in names and node.op_type in PRODUCTS]
-        # Every tensor of a batch is held in memory while it is looked at: one batch at a time. Entropy's histograms
-        # would grow with each range that they meet, and its search with their square: all batches at once.
+        # Every tensor of a batch is in memory while it is observed: one batch at a time. Entropy's histograms would
+        # grow with each range that they get, and its search with their square: all batches at once.
         stride = 1
         if self._ranges == "Entropy":
             images = images[: len(images) // _BATCH * _BATCH]
@@ -149,7 +149,7 @@ QUANTISERS: dict[str, Quantiser] = {
 
 @contextmanager
 def _without_telemetry() -> Iterator[None]:
-    """NNCF reads the variable when it is imported. Nothing leaves the hospital."""
+    """NNCF reads the variable when it is imported. No data leave the computer."""
     before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"
     try:
@@ -175,10 +175,10 @@ def _reader(name: str, images: Images) -> Any:
             return len(batches)
 
         def set_range(self, start_index: int, end_index: int) -> None:
-            self._left = iter(batches[start_index:end_index])
+            self._remaining = iter(batches[start_index:end_index])
 
         def get_next(self) -> Any:
-            return next(({name: batch} for batch in self._left), None)
+            return next(({name: batch} for batch in self._remaining), None)
 
     return Reader()
 
@@ -188,5 +188,5 @@ def _batches(images: Images) -> Iterator[np.ndarray]:
 
 
 def _terminal() -> TextIO | None:
-    """Where the libraries may show how far they are: to a person who is watching."""
+    """The terminal for the libraries' own progress bars; None where standard error is not a terminal."""
     return sys.stderr if sys.stderr.isatty() else None

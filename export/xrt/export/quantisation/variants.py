@@ -1,4 +1,4 @@
-"""The variants of a bundle: the float32 graph, and what was asked for besides."""
+"""The variants of a bundle: the float32 graph, and the requested faster ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xrt.export.passes.base import run_passes
 from xrt.export.passes.float16 import half_nodes
 from xrt.export.passes.order import float16_passes, scale_passes
 from xrt.export.quantisation.activation_range import peaks
-from xrt.export.quantisation.calibration import cached
+from xrt.export.quantisation.calibration import load_or_make
 from xrt.export.quantisation.quantisers import QUANTISERS, Quantiser, Target
 from xrt.export.quantisation.subgraph import extract, insert
 from xrt.runtime._io import sha256_of
@@ -25,16 +25,16 @@ from xrt.runtime.certification.inputs import ValidationInputs
 from xrt.runtime.errors import UsageError
 from xrt.runtime.progress import SILENT, Progress
 
-CHOSEN: dict[Target, str] = {"cpu": "percentile", "gpu": "percentile"}
-"""By the table of docs/precision.md."""
+DEFAULT_QUANTISERS: dict[Target, str] = {"cpu": "percentile", "gpu": "percentile"}
+"""The quantiser of each kind of processor, chosen by the measurements in docs/precision.md."""
 
 _SCHEME = "2"
-"""To be raised when the same libraries are asked for something else: what was cached is then made again."""
+"""Increase it when the options for the same libraries change: cached files are then made again."""
 
 
 @dataclass(frozen=True)
 class VariantRequest:
-    """Which files a bundle is to have.
+    """Which variants a bundle will have.
 
     int8 needs `calibration` and gives a file for each of `targets`. fp16 is scanned for large numbers on `inputs`, by
     default on none.
@@ -43,13 +43,13 @@ class VariantRequest:
     precisions: Sequence[Precision] = ("fp32",)
     calibration: ValidationInputs | None = None
     inputs: ValidationInputs | None = None
-    targets: Sequence[Target] = tuple(CHOSEN)
+    targets: Sequence[Target] = tuple(DEFAULT_QUANTISERS)
 
 
 def build_variants(
     data: bytes, spec: GraphSpec, request: VariantRequest, *, progress: Progress = SILENT
 ) -> Iterator[BuiltVariant]:
-    """The files asked for, built one after another from the float32 graph `data`.
+    """Build the requested files one after another from the float32 graph `data`.
 
     Raises MissingDependency, and UsageError for int8 without images to calibrate on.
     """
@@ -63,40 +63,42 @@ def build_variants(
             raise UsageError("int8 is calibrated on radiographs: give some")
         else:
             for target in request.targets:
-                quantiser, count = QUANTISERS[CHOSEN[target]], len(request.calibration.images)
+                quantiser, count = QUANTISERS[DEFAULT_QUANTISERS[target]], len(request.calibration.images)
                 progress.step(f"calibrating int8 for a {target} on {count} images ({quantiser.name})")
-                quantised = quantised_file(data, spec, quantiser, target, request.calibration)
-                yield BuiltVariant(_variant(quantised, "int8", target), quantised)
+                file = quantised_file(data, spec, quantiser, target, request.calibration)
+                yield BuiltVariant(_variant(file, "int8", target), file)
 
 
 def quantised_file(
     data: bytes, spec: GraphSpec, quantiser: Quantiser, target: Target, calibration: ValidationInputs
 ) -> bytes:
-    """The int8 file of a graph, calibrated before or now."""
+    """The int8 file of a graph, from the cache or calibrated now."""
 
     def make() -> bytes:
         model = parse(data)
         trunk = [str(node.name) for node in trunk_of(model, spec)]
         proto = ir.to_proto(model)
-        quantised = insert(proto, trunk, quantiser.quantise(extract(proto, trunk), trunk, calibration.images, target))
-        quantised.ir_version = min(quantised.ir_version, MAX_IR_VERSION)
-        onnx.checker.check_model(quantised, full_check=True)
-        return quantised.SerializeToString()
+        result = insert(proto, trunk, quantiser.quantise(extract(proto, trunk), trunk, calibration.images, target))
+        result.ir_version = min(result.ir_version, MAX_IR_VERSION)
+        onnx.checker.check_model(result, full_check=True)
+        return result.SerializeToString()
 
-    return cached([sha256_of(data), _SCHEME, quantiser.version(), target, onnx.__version__, *calibration.digests], make)
+    return load_or_make(
+        [sha256_of(data), _SCHEME, quantiser.version(), target, onnx.__version__, *calibration.digests], make
+    )
 
 
 def _float16(data: bytes, spec: GraphSpec, inputs: ValidationInputs | None, progress: Progress) -> BuiltVariant:
     model = parse(data)
     run_passes(model, scale_passes(spec))
-    half = model.clone()
-    run_passes(half, float16_passes(spec))
-    cast = ir.to_proto(half).SerializeToString()
+    half_model = model.clone()
+    run_passes(half_model, float16_passes(spec))
+    cast = ir.to_proto(half_model).SerializeToString()
     variant = _variant(cast, "fp16")
     if inputs is None:
         return BuiltVariant(variant, cast)
     magnitudes = peaks(model, half_nodes(model, spec), inputs.images)
-    # A NaN is the worst of all.
+    # A NaN counts as the largest.
     name, peak = max(magnitudes.items(), key=lambda item: (item[1] != item[1], item[1]))
     progress.note(f"range scan: the largest number that {variant.file} computes in fp16 is {peak:.4g}, at {name}")
     return BuiltVariant(variant, cast, peak)

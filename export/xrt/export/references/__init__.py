@@ -1,1 +1,1 @@
-"""Who answers for a graph: autograd, or a float64 proof of an ONNX file's own gradients."""
+"""References that graphs are compared with: PyTorch's autograd, or an ONNX file with gradients proved in float64."""

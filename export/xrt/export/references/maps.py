@@ -1,4 +1,4 @@
-"""The CAM family in torch, written apart from the graph's operators so that the two can be held against each other.
+"""The CAM family in torch, written independently of the graph's operators so that the two can be compared.
 
 A and G are [n, K, h, w]; results are [n, h, w], before the ReLU. Formulas and constants are those of
 `xrt.export.cams.methods`.
@@ -23,8 +23,8 @@ def _weighted(a: Activations, weights: Float[torch.Tensor, "n k"]) -> Map:
 
 
 def _plus_plus(a: Activations, g: Activations) -> Float[torch.Tensor, "n k"]:
-    share = g**2 / (2 * g**2 + a.sum((2, 3), keepdim=True) * g**3 + 1e-6)
-    return (g.relu() * share).sum((2, 3))
+    ratio = g**2 / (2 * g**2 + a.sum((2, 3), keepdim=True) * g**3 + 1e-6)
+    return (g.relu() * ratio).sum((2, 3))
 
 
 def _xgrad(a: Activations, g: Activations) -> Float[torch.Tensor, "n k"]:

@@ -1,4 +1,4 @@
-"""Giving a name that hooks can hold to a tensor that no module owns."""
+"""Making a tensor that is no module's output accessible to hooks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from xrt.runtime.errors import ModelError
 
 
 class Probe(torch.nn.Module):
-    """Hands on a copy, from which gradients start: nothing in place behind it can reach what a hook has kept."""
+    """Returns a copy, from which gradients start: an in-place operator after it cannot change what a hook stored."""
 
     def forward(self, activation: Float[torch.Tensor, ...]) -> Float[torch.Tensor, ...]:
-        """The same values in memory of their own, a leaf of the autograd graph."""
+        """A copy of the values, as a leaf of the autograd graph."""
         return activation.detach().clone().requires_grad_()
 
 
@@ -26,9 +26,9 @@ def probed_module(
     `logits` is the node that the module is to return, where that is not the program's output. Raises ModelError when
     the program has no such tensor.
     """
-    exported = copy.deepcopy(program.module())
+    program_module = copy.deepcopy(program.module())
     # A plain GraphModule: the exported one refuses `eval()`, which tools call on every model.
-    module = torch.fx.GraphModule(exported, exported.graph)
+    module = torch.fx.GraphModule(program_module, program_module.graph)
     for node in module.graph.nodes:
         if node.name == tensor:
             break

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from xrt.export.cams.explained import Explained
+from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.runtime.outputs import ModelOutputs
 from xrt.train.models import Normalisation
 
@@ -17,7 +17,7 @@ class Reference(ABC):
     """A model that a bundle's variants are compared with; `name` says what computes it."""
 
     name: str
-    explained: Explained
+    explained: ExplainedLogits
 
     @abstractmethod
     def outputs(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> ModelOutputs:
@@ -27,7 +27,7 @@ class Reference(ABC):
 def float_pixels(
     images: UInt8[np.ndarray, "n 1 h w"], normalisation: Normalisation
 ) -> Float[torch.Tensor, "n channels h w"]:
-    """What a float model is given for uint8 images: (pixel / 255 - mean) / std for each channel, in float32."""
+    """The input of a float model for uint8 images: (pixel / 255 - mean) / std for each channel, in float32."""
     grey = torch.from_numpy(images).to(torch.float64) / 255
     centre, deviation = (
         torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (normalisation.mean, normalisation.std)
@@ -35,8 +35,10 @@ def float_pixels(
     return ((grey - centre) / deviation).to(torch.float32)
 
 
-def explained_classes(logits: Float[torch.Tensor, "n logits"], explained: Explained) -> Int[torch.Tensor, "n maps"]:
-    """The logits that each image's maps explain."""
+def explained_classes(
+    logits: Float[torch.Tensor, "n logits"], explained: ExplainedLogits
+) -> Int[torch.Tensor, "n maps"]:
+    """The indices of the logits that each image's maps explain."""
     if explained.top_k:
         return logits.topk(explained.top_k, dim=1).indices
     return torch.tensor(explained.classes).expand(len(logits), -1)

@@ -1,7 +1,7 @@
-"""Reference answers from PyTorch: the module's own logits, and CAMs by autograd at the very tensor that is explained.
+"""Reference outputs from PyTorch: the module's own logits, and CAMs by autograd at the explained tensor itself.
 
 The exported program is functional, so no in-place operator can overwrite an activation after it was read, and its
-node names are the graph's value names: a tensor that no module owns can be fetched like any other.
+node names are the graph's value names: a tensor that is no module's output can be read like any other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from xrt.export.cams.explained import Explained
+from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.export.references.maps import METHODS, as_map
 from xrt.export.references.reference import Reference, explained_classes, float_pixels
 from xrt.export.targets.activation_layout import ActivationLayout
@@ -24,11 +24,10 @@ from xrt.train.models import Normalisation
 
 
 class TorchReference(Reference):
-    """ModelOutputs of a PyTorch model to uint8 images [n, 1, H, W].
+    """Outputs of a PyTorch model for uint8 images [n, 1, H, W].
 
-    `module` gives the logits, `program` (its exported program) the gradients; `logits_name` is its node that gives
-    them where a final activation was removed. `cams` and `layouts` say which activations, how they lie and by
-    which method.
+    `module` gives the logits, `program` (its exported program) the gradients; `logits_name` is the node
+    of the logits where a final activation was removed. `cams` describe the maps, `layouts` the activation of each.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class TorchReference(Reference):
         logits_name: str | None,
         cams: Sequence[CamSpec],
         layouts: Sequence[ActivationLayout],
-        explained: Explained,
+        explained: ExplainedLogits,
         normalisation: Normalisation,
     ) -> None:
         self.name = f"torch {torch.__version__.partition('+')[0]} autograd, fp32"
@@ -53,7 +52,7 @@ class TorchReference(Reference):
         return float_pixels(images, self.normalisation)
 
     def outputs(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> ModelOutputs:
-        """Logits and CAMs of all images. Raises ModelError when the exported program is not the module."""
+        """Logits and CAMs of all images. Raises ModelError when the exported program and the module differ."""
         batches = [self._outputs(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
         return ModelOutputs.joined(batches)
 
@@ -61,10 +60,10 @@ class TorchReference(Reference):
     def _outputs(self, images: UInt8[np.ndarray, "n 1 h w"]) -> ModelOutputs:
         x = self.pixels(images)
         with torch.no_grad():
-            output = self.module(x)
-        traced, logits, activations = self._tail.forward(x)
-        error = (traced.detach() - output).abs().max().item()
-        if not error <= 1e-3 * (1 + output.abs().max().item()):
+            module_output = self.module(x)
+        program_output, logits, activations = self._tail.forward(x)
+        error = (program_output.detach() - module_output).abs().max().item()
+        if not error <= 1e-3 * (1 + module_output.abs().max().item()):
             raise ModelError(f"torch's exported program differs from the module by {error:.2g} in its output")
         classes = explained_classes(logits.detach(), self.explained)
         maps: list[list[torch.Tensor]] = [[] for _ in self.cams]
@@ -75,9 +74,9 @@ class TorchReference(Reference):
                 zip(self._tensors, torch.autograd.grad(score, activations, retain_graph=True), strict=True)
             )
             by_name = dict(zip(self._tensors, activations, strict=True))
-            for of_cam, cam, layout in zip(maps, self.cams, self.layouts, strict=True):
+            for cam_maps, cam, layout in zip(maps, self.cams, self.layouts, strict=True):
                 a, g = (as_map(layout, t.detach()) for t in (by_name[cam.tensor], gradients[cam.tensor]))
-                of_cam.append(METHODS[cam.method](a, g).relu())
+                cam_maps.append(METHODS[cam.method](a, g).relu())
         cams = {cam.output: torch.stack(m, dim=1).float().numpy() for cam, m in zip(self.cams, maps, strict=True)}
         top = classes.numpy() if self.explained.top_k else None
         return ModelOutputs(logits.detach().float().numpy(), cams, top)
@@ -91,20 +90,20 @@ class _Tail(torch.fx.Interpreter):
     ) -> None:
         module = program.module()
         super().__init__(module)
-        known = {node.name for node in module.graph.nodes}
-        if missing := [name for name in (*targets, *([logits] if logits else [])) if name not in known]:
+        names = {node.name for node in module.graph.nodes}
+        if missing := [name for name in (*targets, *([logits] if logits else [])) if name not in names]:
             raise ModelError(f"tensor {missing[0]!r} is not in torch's program: choose another --target-layer")
         self._targets, self._logits = list(targets), logits
-        self._captured: dict[str, torch.Tensor] = {}
+        self._values: dict[str, torch.Tensor] = {}
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """The output, the logits with their graph, [n, classes], and the activations of the targets."""
-        self._captured = {}
+        self._values = {}
         with torch.no_grad():
             result = self.run(x)
         output = result[0] if isinstance(result, (tuple, list)) else result
-        logits = self._captured[self._logits] if self._logits else output
-        return output, logits.reshape(len(x), -1), [self._captured[name] for name in self._targets]
+        logits = self._values[self._logits] if self._logits else output
+        return output, logits.reshape(len(x), -1), [self._values[name] for name in self._targets]
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call an operator; torch cannot differentiate its own primitive for the variance."""
@@ -122,7 +121,7 @@ class _Tail(torch.fx.Interpreter):
                 torch.set_grad_enabled(True)
                 value = tensor.detach().clone().requires_grad_()
         if n.name in self._targets or n.name == self._logits:
-            self._captured[n.name] = _as_tensor(value, n.name)
+            self._values[n.name] = _as_tensor(value, n.name)
         return value
 
 

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 import onnx_ir as ir
 
-from xrt.export.cams.explained import Explained
+from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.export.passes.expose_logits import Activation
 from xrt.export.references.reference import Reference
 from xrt.export.targets.target import Target
@@ -19,7 +19,7 @@ from xrt.train.models import Normalisation
 
 @dataclass(frozen=True)
 class Description:
-    """What a model does not say about itself, as far as its user does. None leaves it to the source's default.
+    """What the user states about a model that does not describe itself. None means the source's default.
 
     `labels` are the classes in the order of the logits; `input_size` is (height, width); `mean` and `std` are in
     units of full scale, one entry for each channel; `weights` is a file, or the word `pretrained`.
@@ -38,7 +38,8 @@ class Description:
 class SourceGraph(ABC):
     """A source's float graph: one input [n, C, H, W], one output `logits` [n, classes], dynamic batch, fixed shapes.
 
-    `logits_name` is what the logits are called in what the graph was made from, `activation` what was behind them.
+    `logits_name` is the name of the logits in the file or program before conversion, `activation` the one that was
+    removed after them.
     """
 
     model: ir.Model
@@ -46,8 +47,8 @@ class SourceGraph(ABC):
     activation: Activation | None
 
     @abstractmethod
-    def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: Explained) -> Reference:
-        """What variants are compared with; `model` has its uint8 input by now, and no heatmaps yet."""
+    def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: ExplainedLogits) -> Reference:
+        """The reference for variants; `model` then has its uint8 input, and no heatmaps yet."""
 
 
 class SourceFields(TypedDict):
@@ -67,10 +68,10 @@ class SourceFields(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """A classifier: a `TorchSource` or, where no PyTorch model is left, an `OnnxSource`.
+    """A classifier: a `TorchSource` or, without a PyTorch model, an `OnnxSource`.
 
     `normalisation` (in units of full scale) has one entry for each input channel. `notes` are what its user should
-    know: defaults that were taken, weights that were left over. `output` names the logits of a file that has several
+    know: defaults that were used, weights that were not. `output` names the logits of a file that has several
     outputs.
     """
 
@@ -92,7 +93,7 @@ class Source(ABC):
 
     @abstractmethod
     def graph(self) -> SourceGraph:
-        """The classifier as a graph. Raises ModelError when it cannot be one."""
+        """The classifier as a graph. Raises ModelError when it cannot be converted."""
 
     @property
     def channels(self) -> int:

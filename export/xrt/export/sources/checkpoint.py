@@ -1,4 +1,4 @@
-"""Checkpoints of `xrt train`: they say everything about themselves."""
+"""Checkpoints of `xrt train`: they describe themselves completely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a model that says little about itself: what its user says, then defaults, each of them announced."""
+"""Describing a model that says little about itself: first the user's description, then defaults, each with a note."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ModelFacts:
 
 
 def describe(description: Description, facts: ModelFacts) -> SourceFields:
-    """The fields of a source from a description and, where it is silent, from what is known of the model.
+    """The fields of a source from a description and, where it says nothing, from what the model says.
 
     Raises UsageError when labels, normalisation or size do not fit the model.
     """
@@ -52,18 +52,18 @@ def describe(description: Description, facts: ModelFacts) -> SourceFields:
     if not all(_SIDES[0] <= side <= _SIDES[1] for side in size):
         raise UsageError(f"--input-size takes sides of {_SIDES[0]} to {_SIDES[1]} pixels; given {size[0]} × {size[1]}")
     logits, output_task = facts.count_logits(size)
-    task = facts.task or output_task
+    own_task = facts.task or output_task
     if logits is None:
-        # The model does not run; its labels are trusted, and the tracer says what is wrong.
+        # The model does not run; the labels give the number, and the tracer reports the fault.
         logits = 1 if description.task == "binary" else len(description.labels or ()) or 1000
-    chosen = _task(description, task, logits)
-    if description.task is None and task is None and chosen != "binary":
-        notes.append(f"the classes are taken to be {chosen}: --task says otherwise")
+    task = _task(description, own_task, logits)
+    if description.task is None and own_task is None and task != "binary":
+        notes.append(f"the classes are taken to be {task}: --task says otherwise")
     return SourceFields(
         name=facts.name,
-        task=chosen,
-        classes=tuple(ClassSpec(name=label) for label in _labels(description, chosen, logits)),
-        explained_class=1 if chosen == "binary" else None,
+        task=task,
+        classes=tuple(ClassSpec(name=label) for label in _labels(description, task, logits)),
+        explained_class=1 if task == "binary" else None,
         preprocessing=Preprocessing(height=size[0], width=size[1]),
         normalisation=normalisation,
         origin=facts.origin,
@@ -74,7 +74,7 @@ def describe(description: Description, facts: ModelFacts) -> SourceFields:
 
 
 def _normalisation(description: Description, facts: ModelFacts, notes: list[str]) -> Normalisation:
-    """That of the description, the model's own, or a default, which is noted."""
+    """The normalisation of the description, the model's own, or a default, which is noted."""
     channels = facts.channels
     if (description.mean is None) != (description.std is None):
         raise UsageError("--mean and --std belong together: give both")
@@ -103,7 +103,7 @@ def _normalisation(description: Description, facts: ModelFacts, notes: list[str]
 def run_once(module: torch.nn.Module, channels: int, size: Size) -> tuple[int | None, Task | None]:
     """How many logits a module gives, and the task if it gives probabilities; None where it does not run.
 
-    Why it does not is the tracer's to report. Raises ModelError when it gives anything but one tensor.
+    The tracer reports why it does not run. Raises ModelError when it gives anything but one tensor.
     """
     images = torch.randn(3, channels, *size, generator=torch.Generator().manual_seed(0))
     try:
@@ -147,12 +147,12 @@ def _labels(description: Description, task: Task, logits: int) -> tuple[str, ...
         return ("negative", "positive") if task == "binary" else tuple(f"class {i}" for i in range(logits))
     count = 2 if task == "binary" else logits
     if len(description.labels) != count:
-        extra = " (a binary model names both its classes, the negative one first)" if task == "binary" else ""
-        raise UsageError(f"{len(description.labels)} --labels for {count} classes{extra}")
+        hint = " (a binary model names both its classes, the negative one first)" if task == "binary" else ""
+        raise UsageError(f"{len(description.labels)} --labels for {count} classes{hint}")
     if not all(description.labels):
         raise UsageError("one of the --labels is empty: give every class a name")
-    if twice := [label for i, label in enumerate(description.labels) if label in description.labels[:i]]:
-        raise UsageError(f"two --labels are the same ({twice[0]}): give every class a name of its own")
+    if duplicates := [label for i, label in enumerate(description.labels) if label in description.labels[:i]]:
+        raise UsageError(f"two --labels are the same ({duplicates[0]}): give every class a name of its own")
     return description.labels
 
 

@@ -1,11 +1,11 @@
-"""Models in PyTorch that others made: a factory in any module, or a name of torchvision, timm or torchxrayvision."""
+"""PyTorch models from outside xrt: a factory in any module, or a name of torchvision, timm or torchxrayvision."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from xrt.runtime.errors import MissingDependency, ModelError, UsageError
 from xrt.train.models import Normalisation
 from xrt.train.models.state_dict import fit_state_dict, read_state_dict
 
-_SHOWN_LEFTOVERS = 8
+_MAX_LEFTOVERS = 8
 
 
 def from_factory(spec: str, description: Description) -> TorchSource:
     """A model from `MODULE:FACTORY`, `torchvision:NAME`, `timm:NAME` or `torchxrayvision:NAME`.
 
-    Raises UsageError when the module or name is not there, ModelError when the factory fails, gives no module, or
+    Raises UsageError when the module or name does not exist, ModelError when the factory fails, gives no module, or
     the weights do not fit.
     """
     collection, _, name = spec.partition(":")
@@ -46,15 +46,15 @@ def from_factory(spec: str, description: Description) -> TorchSource:
     sha256 = None
     if description.weights is not None and description.weights != "pretrained":
         path = Path(description.weights)
-        fit = torchxrayvision.fit if torchxrayvision.is_one(module) else fit_state_dict
-        left = fit(module, read_state_dict(path), str(path))
+        fit = torchxrayvision.fit if torchxrayvision.is_torchxrayvision(module) else fit_state_dict
+        leftovers = fit(module, read_state_dict(path), str(path))
         sha256 = sha256_of(path.read_bytes())
-        if left:
-            shown = ", ".join(left[:_SHOWN_LEFTOVERS]) + (" …" if len(left) > _SHOWN_LEFTOVERS else "")
-            notes.append(f"{path.name} has {len(left)} weights that the model has no place for: {shown}")
+        if leftovers:
+            names = ", ".join(leftovers[:_MAX_LEFTOVERS]) + (" …" if len(leftovers) > _MAX_LEFTOVERS else "")
+            notes.append(f"{path.name} has {len(leftovers)} weights that the model has no place for: {names}")
     elif maker and description.weights is None:
         notes.append(f"{spec} has random weights: give --weights FILE, or --weights pretrained")
-    if torchxrayvision.is_one(module):
+    if torchxrayvision.is_torchxrayvision(module):
         return torchxrayvision.source_of(module, spec, sha256, description, tuple(notes))
     defaults = getattr(module, "default_cfg", None)
     defaults = defaults if isinstance(defaults, Mapping) else {}
@@ -64,6 +64,7 @@ def from_factory(spec: str, description: Description) -> TorchSource:
         size = (channels, 224, 224)
         if description.input_size is None:
             notes.append("images are taken to be 224 x 224: --input-size says otherwise")
+    normalisation = _default_normalisation(defaults) if channels == 3 else None
     facts = ModelFacts(
         name=name,
         origin=spec,
@@ -71,15 +72,15 @@ def from_factory(spec: str, description: Description) -> TorchSource:
         channels=channels,
         size=(int(size[1]), int(size[2])),
         count_logits=lambda sides: run_once(module, channels, sides),
-        normalisation=_default_normalisation(defaults) if channels == 3 else None,
-        normalisation_is_known=bool(maker),
+        normalisation=normalisation,
+        normalisation_is_known=bool(maker) and (normalisation is not None or channels != 3),
         notes=tuple(notes),
     )
     return TorchSource(module=module, **describe(description, facts))
 
 
 def _default_normalisation(defaults: Mapping[str, Any]) -> Normalisation | None:
-    """What timm's `default_cfg` says, ImageNet's where it is silent; None where that is no normalisation."""
+    """That of timm's `default_cfg`, ImageNet's where it says nothing; None where its values are not valid."""
     try:
         return Normalisation(mean=defaults.get("mean", IMAGENET.mean), std=defaults.get("std", IMAGENET.std))
     except ValueError:
@@ -88,8 +89,8 @@ def _default_normalisation(defaults: Mapping[str, Any]) -> Normalisation | None:
 
 def _from_module(module_name: str, attribute: str) -> torch.nn.Module:
     if module_name.endswith(".py") or "/" in module_name:
-        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
-        raise UsageError(f"{module_name} is a path; give the name that Python imports: {dotted}:{attribute}")
+        dotted_name = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise UsageError(f"{module_name} is a path; give the name that Python imports: {dotted_name}:{attribute}")
     with _importable(Path.cwd()):
         part = _import(module_name)
         for name in attribute.split("."):
@@ -110,7 +111,7 @@ def _from_module(module_name: str, attribute: str) -> torch.nn.Module:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Modules in `folder` can be imported meanwhile, as by `python -m`."""
+    """Let modules in `folder` be imported for a while, as by `python -m`."""
     entry = str(folder)
     if entry in sys.path:
         yield
@@ -119,7 +120,8 @@ def _importable(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(entry)
+        with suppress(ValueError):  # the module may have removed it
+            sys.path.remove(entry)
 
 
 def _import(module_name: str) -> Any:
@@ -127,7 +129,7 @@ def _import(module_name: str) -> Any:
         return importlib.import_module(module_name)
     except ImportError as error:
         raise UsageError(f"cannot import {module_name!r}: {first_line(error)}; run where it can be imported") from error
-    except (Exception, SystemExit) as error:  # a user's code raises whatever it likes; a script may even exit
+    except (Exception, SystemExit) as error:  # a user's code can raise anything; a script may even exit
         raise ModelError(
             f"importing {module_name!r} failed: {type(error).__name__}: {first_line(error)}; correct the module"
         ) from error
@@ -189,7 +191,7 @@ def _outputs(description: Description) -> int:
 
 
 def _check_parameters(module: torch.nn.Module, spec: str) -> None:
-    """Refuse parameters that hold no numbers, which no later step can read. Raises ModelError."""
+    """Refuse parameters without numbers, which no later step can read. Raises ModelError."""
     tensors = dict((*module.named_parameters(), *module.named_buffers()))
     if lazy := [name for name, tensor in tensors.items() if torch.nn.parameter.is_lazy(tensor)]:
         raise ModelError(f"{spec} has a lazy layer ({lazy[0]}) of no size yet: run it once inside the factory")

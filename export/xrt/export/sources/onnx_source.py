@@ -1,4 +1,4 @@
-"""An ONNX file alone, of any exporter and age, as a graph that can be explained."""
+"""An ONNX file of any exporter and operator set as a source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnx
 import onnx.inliner
 import onnx_ir as ir
 
-from xrt.export.cams.explained import Explained
+from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.export.ir.limits import MAX_IR_VERSION, check_weights
 from xrt.export.ir.operators import VALUE_KEEPING
 from xrt.export.passes.base import run_passes
@@ -37,7 +37,7 @@ _TASKS: dict[str, Task] = {"softmax": "multiclass", "sigmoid": "multilabel"}
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxSource(Source):
-    """A classifier of which only its graph is left: the content of an ONNX file."""
+    """A classifier of which only the graph exists: the content of an ONNX file."""
 
     data: bytes
 
@@ -57,7 +57,7 @@ class OnnxGraph(SourceGraph):
     data: bytes
     normalisation: Normalisation
 
-    def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: Explained) -> Reference:
+    def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: ExplainedLogits) -> Reference:
         """The file itself, and float64 derivatives."""
         return OnnxReference(self.data, self.logits_name, self.model, targets, cams, explained, self.normalisation)
 
@@ -86,7 +86,7 @@ def from_onnx(path: Path, description: Description) -> OnnxSource:
 
 
 def open_graph(data: bytes, output: str | None) -> ir.Model:
-    """The graph of a file with the opset that xrt emits, one float input, one output.
+    """The graph of a file in opset 18, with one float input and one output.
 
     Initialisers listed as inputs (as before IR version 4) are no longer inputs. `output` names the logits where the
     file has several outputs. Raises ModelError or UsageError.
@@ -101,7 +101,7 @@ def open_graph(data: bytes, output: str | None) -> ir.Model:
     proto.graph.input.append(images[0])
     _choose_output(proto, output)
     _check_image(images[0])
-    if bad := [t.name for t in proto.graph.initializer if not _finite(t)]:
+    if bad := [t.name for t in proto.graph.initializer if not _is_finite(t)]:
         raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
     proto.ir_version = min(max(proto.ir_version, _IR_VERSIONS[0]), _IR_VERSIONS[1])
     if proto.functions:
@@ -115,10 +115,10 @@ def open_graph(data: bytes, output: str | None) -> ir.Model:
 
 
 def _name_in(data: bytes, logits: ir.Value) -> str:
-    """What the logits are called in the file itself: conversion may have put a reshape of its own behind them."""
-    known = {name for node in onnx.load_from_string(data).graph.node for name in node.output}
+    """The name of the logits in the file itself: conversion may have added a reshape after them."""
+    names = {name for node in onnx.load_from_string(data).graph.node for name in node.output}
     value: ir.Value | None = logits
-    while value is not None and value.name not in known:
+    while value is not None and value.name not in names:
         node = value.producer()
         value = node.inputs[0] if node is not None and node.op_type in VALUE_KEEPING else None
     return str((value or logits).name)
@@ -148,9 +148,9 @@ def _choose_output(proto: onnx.ModelProto, name: str | None) -> None:
         )
     if name is not None and name not in names:
         raise UsageError(f"the model has no output {name!r}: it has {', '.join(names)}")
-    chosen = next(value for value in proto.graph.output if name in (None, value.name))
+    output = next(value for value in proto.graph.output if name in (None, value.name))
     del proto.graph.output[:]
-    proto.graph.output.append(chosen)
+    proto.graph.output.append(output)
 
 
 def _check_image(value: onnx.ValueInfoProto) -> None:
@@ -168,20 +168,20 @@ def _check_image(value: onnx.ValueInfoProto) -> None:
         raise ModelError(f"input {value.name!r} has the shape {dims}, channels last: export it with channels first")
 
 
-def _finite(tensor: onnx.TensorProto) -> bool:
+def _is_finite(tensor: onnx.TensorProto) -> bool:
     if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
         return True
     return bool(np.isfinite(onnx.numpy_helper.to_array(tensor)).all())
 
 
-def _size(path: Path, sides: Sequence[object], chosen: Size | None) -> Size:
-    """The size of the image, from what the file fixes and what its user chooses."""
-    if chosen is None and not all(isinstance(side, int) for side in sides):
+def _size(path: Path, sides: Sequence[object], choice: Size | None) -> Size:
+    """The size of the image, from the file and the user's choice."""
+    if choice is None and not all(isinstance(side, int) for side in sides):
         raise UsageError(f"{path.name} takes images of any size: say which with --input-size")
-    height, width = chosen or (int(str(side)) for side in sides)
+    height, width = choice or (int(str(side)) for side in sides)
     if any(isinstance(own, int) and own != side for own, side in zip(sides, (height, width), strict=True)):
-        only = " × ".join(str(side) if isinstance(side, int) else "any" for side in sides)
-        raise UsageError(f"{path.name} takes images of {only} only: --input-size cannot change that")
+        file_size = " × ".join(str(side) if isinstance(side, int) else "any" for side in sides)
+        raise UsageError(f"{path.name} takes images of {file_size} only: --input-size cannot change that")
     return height, width
 
 
@@ -192,5 +192,5 @@ def _count_logits(model: ir.Model, size: Size) -> int:
     shape = observed_shapes(model, batch if isinstance(batch, int) else 1).get(str(output.name))
     if shape is None:
         raise ModelError(f"output {output.name!r} does not depend on the image: name the logits with --output")
-    # A squeeze without axes takes a batch of one away with the rest.
+    # A squeeze without axes also removes a batch of one.
     return prod(shape) // (batch if isinstance(batch, int) else 1)

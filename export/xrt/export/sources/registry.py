@@ -1,4 +1,4 @@
-"""The kinds of sources, and which of them a user means."""
+"""The kinds of sources, and opening the one that a user names."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def open_source(spec: str, description: Description | None = None) -> Source:
     module, colon, factory = spec.partition(":")
     if colon and module and factory:
         return from_factory(spec, description)
-    what = "no model" if path.exists() else "not there"
+    problem = "no model" if path.exists() else "not there"
     raise ModelError(
-        f"{spec} is {what}; a model is a run of `xrt train`, an .onnx file, MODULE:FACTORY, torchvision:NAME, "
+        f"{spec} is {problem}; a model is a run of `xrt train`, an .onnx file, MODULE:FACTORY, torchvision:NAME, "
         "timm:NAME or torchxrayvision:NAME"
     )
 

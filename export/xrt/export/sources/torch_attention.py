@@ -1,4 +1,4 @@
-"""Scaled dot-product attention of any rank as ONNX operators: torch's exporter translates four axes only.
+"""Scaled dot-product attention of any rank as ONNX operators: torch's exporter translates only four axes.
 
 y = softmax(q kᵀ s + m) v with s = 1/√d (Vaswani et al. 2017, arXiv 1706.03762).
 """
@@ -30,18 +30,18 @@ def _attention(
 ) -> Any:  # fmt: skip
     """The translation; `dropout_p` does nothing at inference."""
     if enable_gqa:
-        raise ModelError("grouped-query attention of other than four axes: repeat its keys and values in the model")
+        raise ModelError("grouped-query attention with other than four axes: repeat its keys and values in the model")
     rank, depth = len(query.shape), query.shape[-1]
     order = [*range(rank - 2), rank - 1, rank - 2]
     factor = op.Constant(value_float=float(scale) if scale is not None else 1 / sqrt(depth))
     scores = op.MatMul(op.Mul(query, factor), op.Transpose(key, perm=order))
     if is_causal:
-        visible = torch.ones(query.shape[-2], key.shape[-2]).tril().log()
-        scores = op.Add(scores, op.Constant(value=_tensor(visible)))
+        causal_mask = torch.ones(query.shape[-2], key.shape[-2]).tril().log()
+        scores = op.Add(scores, op.Constant(value=_tensor(causal_mask)))
     if attn_mask is not None:
         boolean = str(attn_mask.dtype).upper().endswith("BOOL")
-        hidden = op.Where(attn_mask, op.Constant(value_float=0.0), op.Constant(value_float=float("-inf")))
-        scores = op.Add(scores, hidden if boolean else attn_mask)
+        mask = op.Where(attn_mask, op.Constant(value_float=0.0), op.Constant(value_float=float("-inf")))
+        scores = op.Add(scores, mask if boolean else attn_mask)
     return op.MatMul(op.Softmax(scores, axis=-1), value)
 
 

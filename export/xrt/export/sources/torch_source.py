@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from xrt.export.cams.explained import Explained
+from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.export.ir.limits import MAX_IR_VERSION, OPSET, check_weights
 from xrt.export.passes.base import run_passes
 from xrt.export.passes.expose_logits import ExposeLogits
@@ -44,7 +44,7 @@ class TorchGraph(SourceGraph):
     program: torch.export.ExportedProgram
     normalisation: Normalisation
 
-    def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: Explained) -> Reference:
+    def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: ExplainedLogits) -> Reference:
         """PyTorch's autograd."""
         layouts = {str(target.value.name): target.layout for target in targets}
         return TorchReference(
@@ -69,21 +69,21 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
     example = torch.zeros(2, len(normalisation.mean), height, width)
     try:
         with silence(), torch.no_grad():
-            captured = _captured(module.eval(), example)
-            program = torch.onnx.export(
-                captured,
+            program = _capture(module.eval(), example)
+            onnx_program = torch.onnx.export(
+                program,
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["pixels"],
                 external_data=False,
                 optimize=False,
-                custom_translation_table=translations(captured),
+                custom_translation_table=translations(program),
             )
-    except Exception as error:  # the exporter raises its own family, with a page of advice
+    except Exception as error:  # the exporter has its own family of errors, with long texts
         raise ModelError(f"torch cannot export {type(module).__name__}: {_reason(error)}") from error
-    if program is None or program.exported_program is None:
+    if onnx_program is None or onnx_program.exported_program is None:
         raise ModelError(f"torch's exporter gives no program for {type(module).__name__}")
-    model = program.model
+    model = onnx_program.model
     if len(model.graph.outputs) != 1:
         names = ", ".join(str(o.name) for o in model.graph.outputs)
         raise ModelError(
@@ -93,14 +93,14 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
     model.ir_version = min(model.ir_version or MAX_IR_VERSION, MAX_IR_VERSION)
     logits = ExposeLogits()
     run_passes(model, torch_passes(logits))
-    return TorchGraph(model, logits.name, logits.activation, module, program.exported_program, normalisation)
+    return TorchGraph(model, logits.name, logits.activation, module, onnx_program.exported_program, normalisation)
 
 
-def _captured(module: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+def _capture(module: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
     """The module as a program with a dynamic batch.
 
-    Tracing takes Python's `len(x)` for a constant, and the exporter would then fix the batch without a word; torch's
-    bytecode analysis, tried second, understands it.
+    Tracing takes Python's `len(x)` for a constant, and the exporter would then fix the batch without a warning;
+    torch's bytecode analysis, tried second, understands it.
     """
     shapes = ({0: torch.export.Dim("n", min=1)},)
     try:
@@ -113,14 +113,14 @@ def _captured(module: torch.nn.Module, example: torch.Tensor) -> torch.export.Ex
 
 
 def _reason(error: BaseException) -> str:
-    """The first line that says something, of the error beneath the exporter's own."""
+    """The first line of the innermost cause of the exporter's error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return first_line(error)
 
 
 def _check_weights(module: torch.nn.Module) -> None:
-    """Raises ModelError when weights are not finite, or too many for a file."""
+    """Raise ModelError when weights are not finite, or too large for a file."""
     tensors = {name: t for name, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
     bad = [
         name
@@ -137,11 +137,11 @@ def _check_signature(module: torch.nn.Module) -> None:
     kinds = (
         inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     )  # fmt: skip
-    needed = [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
+    required = [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
     if not any(p.kind in (*kinds, inspect.Parameter.VAR_POSITIONAL) for p in parameters):
         raise ModelError(f"{type(module).__name__} takes no image: its forward must have one argument")
-    if len(needed) > 1:
+    if len(required) > 1:
         raise ModelError(
-            f"{type(module).__name__} takes {len(needed)} inputs ({', '.join(needed)}): a classifier takes one image; "
-            "wrap it in a module that fixes the others"
+            f"{type(module).__name__} takes {len(required)} inputs ({', '.join(required)}): a classifier takes one "
+            "image; wrap it in a module that fixes the others"
         )

@@ -1,8 +1,8 @@
 """Models of torchxrayvision: its scale of ±1024, its operating thresholds, its classes without a name.
 
-The library calibrates behind the sigmoid: with threshold t, a probability p becomes p / 2t below it and
+The library calibrates after the sigmoid: with threshold t, a probability p becomes p / 2t below it and
 1 - (1 - p) / 2(1 - t) above, so that 0.5 is the operating point. A heatmap explains the logit, so the calibration is
-taken off, and p ≥ t decides as the library does. A class whose threshold is NaN always scores 0.5 there: it is kept
+removed, and p ≥ t decides as the library does. A class whose threshold is NaN always scores 0.5 there: it is kept
 without a threshold, and is never a finding. A class without a name is left out.
 """
 
@@ -29,50 +29,50 @@ _THRESHOLDS = "op_threshs"
 
 
 class Logits(torch.nn.Module):
-    """A model of the library without its calibration, giving all its logits, or those at the indices `kept`."""
+    """A model of the library without its calibration, giving all its logits, or those at `indices`."""
 
-    def __init__(self, model: torch.nn.Module, kept: list[int] | None = None) -> None:
+    def __init__(self, model: torch.nn.Module, indices: list[int] | None = None) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
-        # What its forward looks at: without these attributes it neither calibrates, nor resizes, nor warns.
+        # Its forward reads these attributes: without them it does not calibrate, resize or warn.
         for name, value in {"op_threshs": None, "apply_sigmoid": False}.items():
             setattr(self.model, name, value)
         vars(self.model).pop("input_resolution", None)
-        self.kept: torch.Tensor | None
-        self.register_buffer("kept", None if kept is None else torch.tensor(kept), persistent=False)
+        self.indices: torch.Tensor | None
+        self.register_buffer("indices", None if indices is None else torch.tensor(indices), persistent=False)
 
     def forward(self, x: Float[torch.Tensor, "n 1 h w"]) -> Float[torch.Tensor, "n classes"]:
         """Logits."""
         logits = self.model(x)
-        return logits if self.kept is None else logits.index_select(1, self.kept)
+        return logits if self.indices is None else logits.index_select(1, self.indices)
 
 
-def is_one(module: torch.nn.Module) -> bool:
+def is_torchxrayvision(module: torch.nn.Module) -> bool:
     """Whether a module is a classifier of torchxrayvision, or built like one."""
     return hasattr(module, "op_threshs") and any(hasattr(module, name) for name in ("pathologies", "targets"))
 
 
 def make(name: str, description: Description) -> torch.nn.Module:
-    """The model behind a name of its pretrained weights; with a local file, no download. Raises UsageError."""
+    """The model of a name of pretrained weights; with a local file, nothing is downloaded. Raises UsageError."""
     try:
         import torchxrayvision as xrv
     except ImportError as error:
         raise MissingDependency("torchxrayvision is not installed: pip install torchxrayvision") from error
-    known = {k: v for k, v in xrv.models.model_urls.items() if k.startswith(("densenet", "resnet"))}
-    if name not in known:
-        raise UsageError(f"torchxrayvision has no weights {name!r}; it has {', '.join(sorted(known))}")
+    models = {k: v for k, v in xrv.models.model_urls.items() if k.startswith(("densenet", "resnet"))}
+    if name not in models:
+        raise UsageError(f"torchxrayvision has no weights {name!r}; it has {', '.join(sorted(models))}")
     if description.weights and description.weights != "pretrained":
         if not name.startswith("densenet"):
             raise UsageError(f"{name} cannot be built without its download: give MODULE:FACTORY instead")
-        labels = known[name]["labels"]
+        labels = models[name]["labels"]
         model = xrv.models.DenseNet(num_classes=len(labels), weights=None)
         model.targets = model.pathologies = labels
-        if "op_threshs" in known[name]:
-            model.op_threshs = torch.tensor(known[name]["op_threshs"])
+        if "op_threshs" in models[name]:
+            model.op_threshs = torch.tensor(models[name]["op_threshs"])
         return model
     try:
         return xrv.models.get_model(name)
-    except Exception as error:  # its download and its unpickling raise what they like
+    except Exception as error:  # its download and its unpickling can raise anything
         raise ModelError(
             f"torchxrayvision cannot load {name}: {first_line(error)}; without a "
             "network, save its state dict elsewhere and give --weights FILE"
@@ -86,12 +86,12 @@ def fit(model: torch.nn.Module, state: dict[str, torch.Tensor], origin: str) -> 
     model has them.
     """
     thresholds = next((tensor for name, tensor in state.items() if name.rpartition(".")[2] == _THRESHOLDS), None)
-    own = getattr(model, _THRESHOLDS)
+    own_thresholds = getattr(model, _THRESHOLDS)
     setattr(model, _THRESHOLDS, None if thresholds is None else torch.empty_like(thresholds))
-    left = fit_state_dict(model, state, origin)
+    leftovers = fit_state_dict(model, state, origin)
     if thresholds is None:
-        setattr(model, _THRESHOLDS, own)
-    return left
+        setattr(model, _THRESHOLDS, own_thresholds)
+    return leftovers
 
 
 def source_of(
@@ -101,32 +101,34 @@ def source_of(
     side = int(getattr(model, "input_resolution", 224))
     size, channels = description.input_size or (side, side), input_channels(model)
     names, notes = _names(model, run_once(Logits(model), channels, size)[0], notes)
-    kept = [i for i, name in enumerate(names) if name]
-    if not kept:
+    indices = [i for i, name in enumerate(names) if name]
+    if not indices:
         raise UsageError(f"{origin} gives none of its outputs a name: set its `pathologies`")
-    if len(kept) < len(names):
-        notes += (f"{len(names) - len(kept)} of its {len(names)} outputs have no name and are left out",)
-    own = tuple(names[i] for i in kept) if len(kept) > 1 else (f"no {names[kept[0]]}", names[kept[0]])
+    if len(indices) < len(names):
+        notes += (f"{len(names) - len(indices)} of its {len(names)} outputs have no name and are left out",)
+    own_labels = (
+        tuple(names[i] for i in indices) if len(indices) > 1 else (f"no {names[indices[0]]}", names[indices[0]])
+    )
     facts = ModelFacts(
         name=origin.partition(":")[2],
         origin=origin,
         sha256=sha256,
         channels=channels,
         size=size,
-        count_logits=lambda sides: (len(kept), None),
+        count_logits=lambda sides: (len(indices), None),
         normalisation=Normalisation(mean=_MEAN * channels, std=_STD * channels),
         normalisation_is_known=True,
         task="multilabel",
         notes=notes,
     )
-    fields = describe(replace(description, labels=description.labels or own), facts)
-    module = Logits(model, kept if len(kept) < len(names) else None).eval()
-    thresholds = _thresholds(model, origin, len(names), kept)
-    decided = fields["classes"][-len(kept) :]
-    if without := [spec.name for spec, t in zip(decided, thresholds, strict=True) if t is None]:
-        fields["notes"] += (f"no operating threshold, so never a finding: {', '.join(without)}",)
-    specs = [c.model_copy(update={"threshold": t}) for c, t in zip(decided, thresholds, strict=True)]
-    fields["classes"] = (*fields["classes"][: -len(kept)], *specs)
+    fields = describe(replace(description, labels=description.labels or own_labels), facts)
+    module = Logits(model, indices if len(indices) < len(names) else None).eval()
+    thresholds = _thresholds(model, origin, len(names), indices)
+    classes = fields["classes"][-len(indices) :]
+    if names_without := [spec.name for spec, t in zip(classes, thresholds, strict=True) if t is None]:
+        fields["notes"] += (f"no operating threshold, so never a finding: {', '.join(names_without)}",)
+    specs = [c.model_copy(update={"threshold": t}) for c, t in zip(classes, thresholds, strict=True)]
+    fields["classes"] = (*fields["classes"][: -len(indices)], *specs)
     fields["preprocessing"] = fields["preprocessing"].model_copy(update={"fit": "crop"})
     return TorchSource(module=module, **fields)
 
@@ -140,14 +142,14 @@ def _names(model: torch.nn.Module, outputs: int | None, notes: tuple[str, ...]) 
     return [f"class {i}" for i in range(outputs)], (*notes, note)
 
 
-def _thresholds(model: torch.nn.Module, origin: str, outputs: int, kept: list[int]) -> list[float | None]:
-    """The operating threshold of every kept output; None where it is NaN, 0.5 where the model has none at all."""
+def _thresholds(model: torch.nn.Module, origin: str, outputs: int, indices: list[int]) -> list[float | None]:
+    """The operating threshold of each output at `indices`; None where it is NaN, 0.5 each where the model has none."""
     if model.op_threshs is None:
-        return [0.5] * len(kept)
+        return [0.5] * len(indices)
     values: list[float] = torch.as_tensor(model.op_threshs).flatten().tolist()
     if len(values) != outputs:
         raise UsageError(f"{origin} has {len(values)} operating thresholds for {outputs} classes: give each one")
-    thresholds = [None if isnan(values[i]) else values[i] for i in kept]
+    thresholds = [None if isnan(values[i]) else values[i] for i in indices]
     if all(t is None for t in thresholds):
         raise UsageError(f"all operating thresholds of {origin} are NaN: set its `op_threshs`, or None for 0.5 each")
     if bad := [t for t in thresholds if t is not None and not 0 <= t <= 1]:

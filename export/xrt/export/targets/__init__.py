@@ -1,1 +1,1 @@
-"""Which activation is explained, and how it lies in memory."""
+"""The explained activation: which one it is, and its layout."""

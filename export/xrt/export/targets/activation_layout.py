@@ -1,6 +1,6 @@
 """The layout of an activation: which axis holds its channels, and where its positions are on the image.
 
-Convolutions put channels at axis 1; window attention keeps them last; a vision transformer flattens the grid into
+Convolutions put channels at axis 1; window attention has them last; a vision transformer flattens the grid into
 tokens, with class or register tokens beside it. `channel_axes` follows the channels from operator to operator, and
 `activation_layout` reads the grid from the sizes.
 """
@@ -16,7 +16,7 @@ from xrt.export.ir.attributes import permutation
 from xrt.export.ir.constants import array_of
 from xrt.export.ir.emitter import Emitter, Tensor
 from xrt.export.ir.operators import RESHAPING
-from xrt.export.ir.shapes import Batch, Shape, fixed, shape_of
+from xrt.export.ir.shapes import Batch, Shape, fixed_size, shape_of
 from xrt.runtime.errors import ModelError
 
 MAX_EXTRA_TOKENS = 16
@@ -32,7 +32,7 @@ class ActivationLayout:
     """An activation [n, …] of `channels` on a grid of `height` by `width`.
 
     `channel_axis` is its axis of channels. Of rank 4 the other two axes are the grid; of rank 3 the other axis holds
-    tokens: `offset` extra ones, the grid row by row, and whatever is left.
+    tokens: `offset` extra ones, the grid row by row, then any other extra tokens.
     """
 
     shape: Shape
@@ -44,7 +44,7 @@ class ActivationLayout:
     @property
     def channels(self) -> int:
         """The number of channels."""
-        return fixed(self.shape[self.channel_axis])
+        return fixed_size(self.shape[self.channel_axis])
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -53,7 +53,7 @@ class ActivationLayout:
 
     @property
     def tokens_first(self) -> bool:
-        """Whether it is a map or has tokens at axis 1, and is no map [n, K, h·w] run together for a pooling."""
+        """Whether it is a map or has tokens at axis 1, and is not a map flattened to [n, K, h·w] for a pooling."""
         return len(self.shape) == 4 or self.channel_axis == 2
 
     @property
@@ -62,9 +62,9 @@ class ActivationLayout:
         return frozenset(range(1, len(self.shape))) - {self.channel_axis}
 
     def as_map(self, emit: Emitter, tensor: Tensor) -> Tensor:
-        """The tensor [.., n, …] as a map [.., n, channels, height, width]; axes in front of the batch are kept.
+        """The tensor [.., n, …] as a map [.., n, channels, height, width]; axes before the batch stay.
 
-        Extra tokens are left out. Axes of size 1 that stand for more, as in cotangents, stay so.
+        Extra tokens are left out. Constant axes, which have size 1 in cotangents, stay constant.
         """
         lead = tensor.rank - len(self.shape)
         rest = [i for i in range(1, len(self.shape)) if i != self.channel_axis]
@@ -81,7 +81,7 @@ class ActivationLayout:
 
 
 def activation_layout(value: ir.Value, graph: ir.Graph, channel_axis: int | None) -> ActivationLayout | None:
-    """The layout of an activation of a graph whose image is its first input; None for what is no map of the image."""
+    """The layout of an activation; None where it is not a map of the image, which is the first input of the graph."""
     try:
         shape, image = shape_of(value), shape_of(graph.inputs[0])
     except ModelError:
@@ -94,9 +94,9 @@ def activation_layout(value: ir.Value, graph: ir.Graph, channel_axis: int | None
     sizes = [d for i, d in enumerate(shape) if i not in (0, axis) and isinstance(d, int)]
     if rank == 4:
         return ActivationLayout(shape, axis, *sizes) if _fits(sizes[0], sizes[1], height, width) else None
-    for extra in range(min(MAX_EXTRA_TOKENS, sizes[0] - 1) + 1):
-        if grid := _grid(sizes[0] - extra, height, width):
-            return ActivationLayout(shape, axis, *grid, _offset(graph, value, rank - axis, sizes[0], extra))
+    for extra_tokens in range(min(MAX_EXTRA_TOKENS, sizes[0] - 1) + 1):
+        if grid := _grid(sizes[0] - extra_tokens, height, width):
+            return ActivationLayout(shape, axis, *grid, _offset(graph, value, rank - axis, sizes[0], extra_tokens))
     return None
 
 
@@ -121,7 +121,7 @@ def _channel_axis(node: ir.Node, axes: dict[ir.Value, int]) -> int | None:
     if node.op_type == "Gemm":
         return len(shape) - 1
     if node.op_type == "MatMul":
-        # Of two computed operands the right one has the columns: the values that attention mixes.
+        # Of two computed operands the right one gives the columns: the values that attention mixes.
         right = node.inputs[1]
         if right is None:
             return None
@@ -131,15 +131,17 @@ def _channel_axis(node: ir.Node, axes: dict[ir.Value, int]) -> int | None:
         return len(shape) - 1 if node.attributes.get_int("axis", -1) in (-1, len(shape) - 1) else None
     source = node.inputs[0] if node.inputs else None
     if node.op_type in RESHAPING:
-        return _moved(shape_of(source), shape, axes[source]) if source is not None and source in axes else None
+        if source is None or source not in axes:
+            return None
+        return _axis_after_reshape(shape_of(source), shape, axes[source])
     if node.op_type == "Transpose" and source in axes:
         return permutation(node, len(shape)).index(axes[source])
     return None if data is None else axes[data]
 
 
-def _moved(before: Shape, after: Shape, axis: int) -> int | None:
-    """Where an axis stands after a reshape that leaves it whole."""
-    # A prime in place of the batch lets sizes be compared as numbers.
+def _axis_after_reshape(before: Shape, after: Shape, axis: int) -> int | None:
+    """The position of an axis after a reshape that does not split or merge it."""
+    # With a prime for the batch, sizes can be compared as numbers.
     old, new = ([d.multiple * 10007 if isinstance(d, Batch) else d for d in s] for s in (before, after))
     for i, size in enumerate(new):
         if size == old[axis] and prod(new[:i]) == prod(old[:axis]) and (size != 1 or i == axis):
@@ -148,30 +150,30 @@ def _moved(before: Shape, after: Shape, axis: int) -> int | None:
 
 
 def _fits(rows: int, columns: int, height: int, width: int) -> bool:
-    """Whether a grid has the image's proportions. Convolutions without padding lose a cell or two at the borders."""
+    """Whether a grid has the image's proportions. Convolutions without padding lose one or two cells at the borders."""
     return rows <= height and columns <= width and abs(rows * width / height - columns) <= (2 if height != width else 0)
 
 
 def _grid(cells: int, height: int, width: int) -> tuple[int, int] | None:
-    """Rows and columns of so many cells in the image's proportions."""
+    """Rows and columns of a grid of `cells` cells in the image's proportions; None where there is none."""
     for rows in range(1, min(cells, height) + 1):
         if cells % rows == 0 and cells // rows in {floor(rows * width / height), ceil(rows * width / height)}:
             return rows, cells // rows
     return None
 
 
-def _offset(graph: ir.Graph, value: ir.Value, axis: int, tokens: int, extra: int) -> int:
-    """How many extra tokens stand before the grid: where the concatenation that adds them puts the grid."""
-    offset = extra
+def _offset(graph: ir.Graph, value: ir.Value, axis: int, tokens: int, extra_tokens: int) -> int:
+    """The number of extra tokens before the grid, from the concatenation that adds them."""
+    offset = extra_tokens
     for node in graph:
-        if node.op_type == "Concat" and extra:
+        if node.op_type == "Concat" and extra_tokens:
             sizes = [v.shape[axis] for v in node.inputs if v is not None and v.shape is not None and len(v.shape) == 3]
             if (
                 len(sizes) == len(node.inputs)
-                and tokens - extra in sizes
+                and tokens - extra_tokens in sizes
                 and sum(s for s in sizes if isinstance(s, int)) == tokens
             ):
-                offset = sum(int(s) for s in sizes[: sizes.index(tokens - extra)])  # type: ignore[arg-type]
+                offset = sum(int(s) for s in sizes[: sizes.index(tokens - extra_tokens)])  # type: ignore[arg-type]
         if value in node.outputs:
             break
     return offset

@@ -1,7 +1,7 @@
-"""Cut vertices: the values through which everything passes.
+"""Cut vertices: the values that are on every path from the image to the logits.
 
-A value lies on every path exactly when, at some point of a topological walk, it is the only value on the way from
-image to logits that is still to be read.
+A value is on every path exactly when, at some point of a walk in topological order, it is the only value between
+image and logits that is still to be read.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from xrt.export.ir.dependence import dependents
 def cut_vertices(graph: ir.Graph) -> list[ir.Value]:
     """The values through which every path from the image to the logits runs, in order."""
     nodes = list(graph)
-    on_path = on_the_way(graph)
-    waiting = {v: sum(1 for user, _ in v.uses() if any(o in on_path for o in user.outputs)) for v in on_path}
-    unread = {graph.inputs[0]}
-    passed: list[ir.Value] = []
+    on_path = values_on_paths(graph)
+    remaining_reads = {v: sum(1 for user, _ in v.uses() if any(o in on_path for o in user.outputs)) for v in on_path}
+    open_values = {graph.inputs[0]}
+    vertices: list[ir.Value] = []
     for node in nodes:
         if not any(v in on_path for v in node.outputs):
             continue
         for value in node.inputs:
-            if value in unread:
-                waiting[value] -= 1
-                if waiting[value] == 0:
-                    unread.discard(value)
-        unread.update(v for v in node.outputs if v in on_path)
-        if len(unread) == 1:
-            passed.extend(unread)
-    return passed
+            if value in open_values:
+                remaining_reads[value] -= 1
+                if remaining_reads[value] == 0:
+                    open_values.discard(value)
+        open_values.update(v for v in node.outputs if v in on_path)
+        if len(open_values) == 1:
+            vertices.extend(open_values)
+    return vertices
 
 
-def on_the_way(graph: ir.Graph) -> set[ir.Value]:
+def values_on_paths(graph: ir.Graph) -> set[ir.Value]:
     """The values that depend on the pixels and on which the logits depend."""
     _, from_image = dependents(graph)
     to_logits = {graph.outputs[0]}

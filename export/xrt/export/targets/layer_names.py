@@ -1,4 +1,4 @@
-"""What the tensors of a graph are called: torch module paths where the exporter left them, else their own names."""
+"""Names of layers: torch module paths where the exporter recorded them, else the names of tensors."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def scopes(node: ir.Node) -> Sequence[str]:
 
 def find_layer(graph: ir.Graph, name: str) -> ir.Value:
     """The tensor of that name, or the output of the torch module of that path. Raises ModelError for neither."""
-    chosen: ir.Value | None = None
+    match: ir.Value | None = None
     for node in graph:
         for value in node.outputs:
             if value.name == name:
                 return value
         leaves = any(v in graph.outputs or any(name not in scopes(u) for u, _ in v.uses()) for v in node.outputs)
         if leaves and name in scopes(node):
-            chosen = node.outputs[0]
-    if chosen is None:
-        known = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})
-        known = known or [str(v.name) for v in cut_vertices(graph)]
-        shown = ", ".join(known[-24:]) or "none named"
+            match = node.outputs[0]
+    if match is None:
+        names = sorted({s for node in graph for s in scopes(node) if s.count(".") <= 1})
+        names = names or [str(v.name) for v in cut_vertices(graph)]
+        examples = ", ".join(names[-24:]) or "none named"
         raise ModelError(
             f"there is no layer {name!r} on the way to the logits (a Dropout or Identity leaves no tensor: name the "
-            f"layer before it); some that there are: {shown}"
+            f"layer before it); some of its layers: {examples}"
         )
-    return chosen
+    return match

@@ -1,11 +1,11 @@
-"""Which axes of a value still stand for positions on the image.
+"""Which axes of a value are positions on the image.
 
-A grid cannot be told from its size: 256 hidden units, 18 queries or a covariance matrix make a square as well. So
+A grid cannot be recognised by its size: 256 hidden units, 18 queries or a covariance matrix make a square as well. So
 positions are followed from the image through the graph. Convolutions and poolings keep them; a product with weights
 loses those of the axis it mixes, a ranking those of the axis it ranks; attention takes its rows from the queries and
-loses the columns; a reshape keeps them where it splits or joins positions alone, the batch included, as window
-partitions do. A reshape that joins them with channels, as group normalisation is spelt, is remembered until one that
-undoes it.
+loses the columns; a reshape keeps them where it splits or merges only positions and the batch, as window
+partitions do. A reshape that merges them with channels, as in group normalisation, is remembered until another one
+restores the shape.
 """
 
 from __future__ import annotations
@@ -29,94 +29,97 @@ Axes = frozenset[int]
 
 
 def spatial_axes(graph: ir.Graph) -> dict[ir.Value, Axes]:
-    """The axes of each value that stand for positions on the image, the graph's first input [n, C, H, W]."""
-    known: dict[ir.Value, Axes] = {graph.inputs[0]: frozenset({2, 3})}
-    joined: dict[ir.Value, tuple[Shape, Axes]] = {}
+    """The axes of each value that are positions on the image, the graph's first input [n, C, H, W]."""
+    positions: dict[ir.Value, Axes] = {graph.inputs[0]: frozenset({2, 3})}
+    merges: dict[ir.Value, tuple[Shape, Axes]] = {}
     for node in graph:
-        sources = [v for v in node.inputs if v in known]
+        sources = [v for v in node.inputs if v in positions]
         if not sources:
             continue
         for output in node.outputs:
             try:
                 shape = shape_of(output)
-                axes = _of_node(node, known, shape)
+                axes = _axes_after(node, positions, shape)
             except ModelError:
                 continue
-            axes |= _remembered(node, output, shape, axes, known, joined)
-            known[output] = frozenset(axis for axis in axes if axis < len(shape) and shape[axis] != 1)
-    return known
+            axes |= _restored_axes(node, output, shape, axes, positions, merges)
+            positions[output] = frozenset(axis for axis in axes if axis < len(shape) and shape[axis] != 1)
+    return positions
 
 
-def _remembered(
+def _restored_axes(
     node: ir.Node,
     output: ir.Value,
     shape: Shape,
     axes: Axes,
-    known: dict[ir.Value, Axes],
-    joined: dict[ir.Value, tuple[Shape, Axes]],
+    positions: dict[ir.Value, Axes],
+    merges: dict[ir.Value, tuple[Shape, Axes]],
 ) -> Axes:
-    """The axes that a reshape brings back; `joined` holds what earlier ones lost, by value, and is kept up."""
+    """The axes that a reshape restores.
+
+    `merges` has, by value, the shape and axes before an earlier merge; it is updated.
+    """
     source = node.inputs[0]
-    if source is None or source not in known:
+    if source is None or source not in positions:
         return frozenset()
     if node.op_type in RESHAPING:
-        before, spatial = joined.get(source, (shape_of(source), known[source]))
+        before, spatial = merges.get(source, (shape_of(source), positions[source]))
         if before == shape:
             return spatial
         if spatial and not axes:
-            joined[output] = before, spatial
-    elif source in joined and shape_of(source) == shape:
-        joined[output] = joined[source]
+            merges[output] = before, spatial
+    elif source in merges and shape_of(source) == shape:
+        merges[output] = merges[source]
     return frozenset()
 
 
-def _of_node(node: ir.Node, known: dict[ir.Value, Axes], shape: Shape) -> Axes:
+def _axes_after(node: ir.Node, positions: dict[ir.Value, Axes], shape: Shape) -> Axes:
     source = node.inputs[0]
-    spatial = known.get(source, frozenset()) if source is not None else frozenset()
+    spatial = positions.get(source, frozenset()) if source is not None else frozenset()
     rank = len(shape)
     if node.op_type in _SPATIAL:
         return frozenset(range(2, rank)) if spatial else frozenset()
     if node.op_type == "Transpose":
         return frozenset(new for new, old in enumerate(permutation(node, rank)) if old in spatial)
     if node.op_type in RESHAPING and source is not None:
-        return _reshaped(shape_of(source), shape, spatial)
+        return _axes_after_reshape(shape_of(source), shape, spatial)
     if node.op_type == "MatMul":
-        return _product(node, known, rank)
+        return _axes_after_matmul(node, positions, rank)
     if node.op_type == "Gemm":
         return spatial & {0}
     if node.op_type == "Einsum":
-        return _summed(node, known)
+        return _axes_after_einsum(node, positions)
     if node.op_type == "TopK":
         return spatial - {node.attributes.get_int("axis", -1) % rank}
-    if source is not None and source in known and len(shape_of(source)) > rank:
-        return _removed(node, shape_of(source), shape, spatial)
-    same = [known[v] for v in node.inputs if v in known and len(shape_of(v)) == rank]
-    return frozenset().union(*same)
+    if source is not None and source in positions and len(shape_of(source)) > rank:
+        return _axes_after_reduction(node, shape_of(source), shape, spatial)
+    operands = [positions[v] for v in node.inputs if v in positions and len(shape_of(v)) == rank]
+    return frozenset().union(*operands)
 
 
-def _reshaped(before: Shape, after: Shape, spatial: Axes) -> Axes:
-    kept: set[int] = set()
+def _axes_after_reshape(before: Shape, after: Shape, spatial: Axes) -> Axes:
+    result: set[int] = set()
     for old, new in axis_groups(before, after):
-        long = [axis for axis in old if before[axis] != 1]
-        if any(axis in spatial for axis in long) and all(axis in spatial or axis == 0 for axis in long):
-            kept.update(new)
-    return frozenset(kept)
+        long_axes = [axis for axis in old if before[axis] != 1]
+        if any(axis in spatial for axis in long_axes) and all(axis in spatial or axis == 0 for axis in long_axes):
+            result.update(new)
+    return frozenset(result)
 
 
-def _product(node: ir.Node, known: dict[ir.Value, Axes], rank: int) -> Axes:
+def _axes_after_matmul(node: ir.Node, positions: dict[ir.Value, Axes], rank: int) -> Axes:
     """Leading axes of either operand, rows of the left one, columns of the right one."""
-    kept: set[int] = set()
+    result: set[int] = set()
     for value, own in zip(node.inputs, (rank - 2, rank - 1), strict=True):
-        if value is None or value not in known or array_of(value) is not None:
+        if value is None or value not in positions or array_of(value) is not None:
             continue
         lead = rank - len(shape_of(value))
-        axes = {axis + lead for axis in known[value]}
-        kept.update(axis for axis in axes if axis < rank - 2 or axis == own)
-    return frozenset(kept)
+        axes = {axis + lead for axis in positions[value]}
+        result.update(axis for axis in axes if axis < rank - 2 or axis == own)
+    return frozenset(result)
 
 
-def _summed(node: ir.Node, known: dict[ir.Value, Axes]) -> Axes:
-    """The letters of an Einstein sum that stand for positions in an operand and are left in the result."""
+def _axes_after_einsum(node: ir.Node, positions: dict[ir.Value, Axes]) -> Axes:
+    """The axes of the result whose letters are positions in an operand."""
     terms, result = einsum_letters(node.attributes.get_string("equation", ""))
     if "." in result:
         return frozenset()
@@ -124,16 +127,16 @@ def _summed(node: ir.Node, known: dict[ir.Value, Axes]) -> Axes:
         term[axis]
         for term, value in zip(terms, node.inputs, strict=True)
         if value is not None
-        for axis in known.get(value, ())
+        for axis in positions.get(value, ())
         if axis < len(term)
     }
     return frozenset(axis for axis, letter in enumerate(result) if letter in spatial)
 
 
-def _removed(node: ir.Node, before: Shape, after: Shape, spatial: Axes) -> Axes:
-    """Behind a reduction or a choice of one index, which take axes away."""
+def _axes_after_reduction(node: ir.Node, before: Shape, after: Shape, spatial: Axes) -> Axes:
+    """After a reduction or the choice of one index, which remove axes."""
     if not node.op_type.startswith(("Reduce", "Arg", "Gather")):
         return frozenset()
-    gone = removed_axes(node, len(before))
-    left = [axis for axis in range(len(before)) if axis not in gone]
-    return frozenset(new for new, old in enumerate(left[: len(after)]) if old in spatial)
+    axes = removed_axes(node, len(before))
+    remaining = [axis for axis in range(len(before)) if axis not in axes]
+    return frozenset(new for new, old in enumerate(remaining[: len(after)]) if old in spatial)

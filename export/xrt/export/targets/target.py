@@ -1,10 +1,10 @@
 """Which activation the heatmaps explain.
 
-The default target is the last spatial tensor through which every path from the image to the logits runs, whose
-positions reach the logits, and which is not itself the map of class scores.
+The default target is the last spatial tensor that is on every path from the image to the logits, whose positions
+reach the logits, and which is not itself the map of class scores.
 
-Whether its positions reach the logits, and whether its channels are the classes already, is read from its gradient:
-behind the last block of a vision transformer the gradient of every grid token is zero, and a map of class scores has a
+Whether its positions reach the logits, and whether its channels are already the classes, its gradient shows:
+after the last block of a vision transformer the gradient of every grid token is zero, and a map of class scores has a
 gradient in the class's own channel alone.
 """
 
@@ -20,9 +20,9 @@ from xrt.export.ir.constants import array_of, initializer
 from xrt.export.ir.emitter import Emitter
 from xrt.export.ir.operators import MIXING, REARRANGING
 from xrt.export.ir.plain_graph import PlainGraph
-from xrt.export.ir.shapes import fixed, shape_of
+from xrt.export.ir.shapes import fixed_size, shape_of
 from xrt.export.targets.activation_layout import ActivationLayout, activation_layout, channel_axes
-from xrt.export.targets.cut_vertices import cut_vertices, on_the_way
+from xrt.export.targets.cut_vertices import cut_vertices, values_on_paths
 from xrt.export.targets.layer_names import find_layer, layer_name, scopes
 from xrt.export.targets.spatial_axes import spatial_axes
 from xrt.runtime.bundle.manifest import Preprocessing
@@ -30,7 +30,7 @@ from xrt.runtime.errors import ModelError
 from xrt.runtime.phantoms import phantom_images
 
 _PROBED_CLASSES = 8
-_PROBES = 3
+_PROBE_IMAGES = 3
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,24 @@ def default_target(model: ir.Model) -> Target:
     Raises ModelError when no spatial tensor qualifies.
     """
     graph = model.graph
-    least, axes, weighted = minimum_side(graph), channel_axes(graph), _behind_weights(graph)
+    minimum, axes, after_weights = minimum_side(graph), channel_axes(graph), _values_after_weights(graph)
     positions = spatial_axes(graph)
     for value in reversed(cut_vertices(graph)):
-        layout = activation_layout(value, graph, axes.get(value)) if value in weighted else None
+        layout = activation_layout(value, graph, axes.get(value)) if value in after_weights else None
         if (
             layout is None
-            or min(layout.height, layout.width) < least
+            or min(layout.height, layout.width) < minimum
             or not layout.grid_axes <= positions.get(value, frozenset())
         ):
             continue
         if _is_step(value, layout, graph, axes):
             continue
-        reached, class_map = probe(model, value, layout)
-        if reached and not class_map:
+        has_gradient, is_class_map = probe(model, value, layout)
+        if has_gradient and not is_class_map:
             return Target(value, layer_name(value), layout)
     raise ModelError(
-        f"no spatial layer (at least {least} × {least}) lies on every path from the image to the logits: "
-        f"name one with --target-layer{_suggestions(graph, axes, least)}"
+        f"no spatial layer (at least {minimum} × {minimum}) is on every path from the image to the logits: "
+        f"name one with --target-layer{_suggestions(graph, axes, minimum)}"
     )
 
 
@@ -82,45 +82,45 @@ def named_target(model: ir.Model, name: str) -> Target:
             f"layer {name!r} gives {value.shape}, which is no map of the image: neither [n, channels, height, width] "
             "nor tokens on a grid; choose another --target-layer"
         )
-    if value not in on_the_way(graph):
+    if value not in values_on_paths(graph):
         raise ModelError(f"target layer {name!r} does not reach the logits: choose another with --target-layer")
-    reached, _ = probe(model, value, layout)
-    if not reached:
+    has_gradient, _ = probe(model, value, layout)
+    if not has_gradient:
         raise ModelError(
-            f"target layer {name!r} reaches the logits at none of its positions (a class token alone is read behind "
-            "it, or nothing): its heatmaps would be empty; choose an earlier --target-layer"
+            f"target layer {name!r} reaches the logits at none of its positions (only a class token is read after it, "
+            "or nothing): its heatmaps would be empty; choose an earlier --target-layer"
         )
     return Target(value, layer_name(value), layout)
 
 
 def probe(model: ir.Model, value: ir.Value, layout: ActivationLayout) -> tuple[bool, bool]:
-    """Whether a gradient arrives at the positions of a value, and whether its channels are the classes already.
+    """Whether a gradient reaches the positions of a value, and whether its channels are already the classes.
 
-    Computed for a few phantoms and classes. Weights that are all zero, such as an untrained head, are random in the
-    copy that is probed, because they would hide the structure. Raises ModelError when an operator has no rule.
+    Computed for a few phantoms and classes. Weights that are all zero, such as an untrained head, would hide the
+    structure; they are random in the copy that is computed. Raises ModelError when an operator has no rule.
     """
     copy = model.clone()
     graph = copy.graph
     _fill_zero_weights(graph)
-    twin = next(v for node in graph for v in node.outputs if v.name == value.name)
-    classes = fixed(shape_of(graph.outputs[0])[1])
-    probed = min(classes, _PROBED_CLASSES)
+    target = next(v for node in graph for v in node.outputs if v.name == value.name)
+    classes = fixed_size(shape_of(graph.outputs[0])[1])
+    count = min(classes, _PROBED_CLASSES)
     emit = Emitter(graph, "probe")
-    seed = emit.constant(np.eye(classes, dtype=np.float32)[:probed, None, :])
-    (gradient,) = backward(emit, graph.outputs[0], [twin], seed)
+    seed = emit.constant(np.eye(classes, dtype=np.float32)[:count, None, :])
+    (gradient,) = backward(emit, graph.outputs[0], [target], seed)
     strength = emit.reduce("ReduceMax", emit("Abs", layout.as_map(emit, gradient)), [1])
     strengths = strength.array if strength.array is not None else _run(copy, emit.materialise(strength))
-    strengths = np.broadcast_to(strengths[:, 0], (probed, *layout.grid))
+    strengths = np.broadcast_to(strengths[:, 0], (count, *layout.grid))
     by_channel = strengths.max(axis=(2, 3))
-    # At one position alone a gradient says no more than that of a class token: it is where a recurrence ends.
-    reached = bool(np.count_nonzero(strengths.max(axis=(0, 1))) > 1)
-    own = np.eye(classes, dtype=bool)[:probed]
-    class_map = reached and layout.channels == classes and not bool(by_channel[~own].any())
-    return reached, class_map
+    # A gradient at a single position is like that of a class token: it is where a recurrence ends.
+    has_gradient = bool(np.count_nonzero(strengths.max(axis=(0, 1))) > 1)
+    own = np.eye(classes, dtype=bool)[:count]
+    is_class_map = has_gradient and layout.channels == classes and not bool(by_channel[~own].any())
+    return has_gradient, is_class_map
 
 
 def minimum_side(graph: ir.Graph) -> int:
-    """The least side of a useful map: 4 cells for an image of 64 pixels or more, 2 for smaller ones."""
+    """The minimum side of a useful map: 4 cells for an image of 64 pixels or more, 2 for smaller ones."""
     shape = graph.inputs[0].shape
     sides = [d for d in (shape or ())[2:] if isinstance(d, int)]
     return 4 if not sides or min(sides) >= 64 else 2
@@ -129,34 +129,38 @@ def minimum_side(graph: ir.Graph) -> int:
 def _is_step(value: ir.Value, layout: ActivationLayout, graph: ir.Graph, axes: dict[ir.Value, int]) -> bool:
     """Whether a map is only a step from the map before it to a pooling.
 
-    Either that map rearranged or without its extra tokens, or an intermediate of the pooling's arithmetic: r·x and
-    exp(r·x) of a log-sum-exp, x^p of a power mean. What a torch module gives out is never taken for a step, unless it
-    only joins positions, [n, K, h, w] to [n, K, h·w].
+    Either the same map rearranged or without its extra tokens, or an intermediate result of the pooling's arithmetic:
+    r·x and exp(r·x) of a log-sum-exp, x^p of a power mean. The output of a torch module is never a step, unless the
+    module only flattens positions, [n, K, h, w] to [n, K, h·w].
     """
     node = value.producer()
     if node is None:
         return False
-    source, owned = node.inputs[0], layer_name(value) in scopes(node)
-    if node.op_type in REARRANGING | {"Pad", "Slice"} and source is not None and not (owned and layout.tokens_first):
+    source, is_module_output = node.inputs[0], layer_name(value) in scopes(node)
+    if (
+        node.op_type in REARRANGING | {"Pad", "Slice"}
+        and source is not None
+        and not (is_module_output and layout.tokens_first)
+    ):
         before = activation_layout(source, graph, axes.get(source))
         return before is not None and before.grid == layout.grid
-    if owned:
+    if is_module_output:
         return False
-    others = [array for v in node.inputs[1:] if v is not None and (array := array_of(v)) is not None]
+    constants = [array for v in node.inputs[1:] if v is not None and (array := array_of(v)) is not None]
     if node.op_type in ("Add", "Div", "Mul", "Sub"):
-        return any(array.size == 1 for array in others)
+        return any(array.size == 1 for array in constants)
     if node.op_type in ("Clip", "Max"):
-        return len(others) == 1 and others[0].size == 1 and bool(others[0] > 0)
+        return len(constants) == 1 and constants[0].size == 1 and bool(constants[0] > 0)
     return node.op_type in ("Exp", "Pow")
 
 
-def _behind_weights(graph: ir.Graph) -> set[ir.Value]:
-    """The values with a convolution or matrix product before them: the image itself explains nothing."""
-    behind: set[ir.Value] = set()
+def _values_after_weights(graph: ir.Graph) -> set[ir.Value]:
+    """The values with a convolution or matrix product before them: the image itself is no explanation."""
+    values: set[ir.Value] = set()
     for node in graph:
-        if node.op_type in MIXING or any(v in behind for v in node.inputs if v is not None):
-            behind.update(node.outputs)
-    return behind
+        if node.op_type in MIXING or any(v in values for v in node.inputs if v is not None):
+            values.update(node.outputs)
+    return values
 
 
 def _fill_zero_weights(graph: ir.Graph) -> None:
@@ -171,22 +175,22 @@ def _fill_zero_weights(graph: ir.Graph) -> None:
 
 def _run(model: ir.Model, output: ir.Value) -> np.ndarray:
     image = model.graph.inputs[0]
-    height, width = (fixed(side) for side in shape_of(image)[2:])
-    images = phantom_images(_PROBES, 0, Preprocessing(height=height, width=width))
+    height, width = (fixed_size(side) for side in shape_of(image)[2:])
+    images = phantom_images(_PROBE_IMAGES, 0, Preprocessing(height=height, width=width))
     if image.dtype == ir.DataType.FLOAT:
-        images = np.repeat(images.astype(np.float32) / 255, fixed(shape_of(image)[1]), axis=1)
+        images = np.repeat(images.astype(np.float32) / 255, fixed_size(shape_of(image)[1]), axis=1)
     name = str(output.name)
     output.dtype = ir.DataType.FLOAT
     model.graph.outputs[:] = [output]
     return PlainGraph(ir.to_proto(model).SerializeToString()).run({str(image.name): images}, [name])[name]
 
 
-def _suggestions(graph: ir.Graph, axes: dict[ir.Value, int], least: int) -> str:
+def _suggestions(graph: ir.Graph, axes: dict[ir.Value, int], minimum: int) -> str:
     """A few layers that give maps, the last ones first."""
     names: list[str] = []
     for node in reversed(list(graph)):
         name = layer_name(node.outputs[0])
         layout = activation_layout(node.outputs[0], graph, axes.get(node.outputs[0])) if name in scopes(node) else None
-        if layout and min(layout.height, layout.width) >= least and name not in names:
+        if layout and min(layout.height, layout.width) >= minimum and name not in names:
             names.append(name)
     return f"; the last ones are {', '.join(names[:5])}" if names else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from export.autodiff.graphs.text import graph, ints, listed, sizes, typed
+from export.autodiff.graphs.text import braces, graph, ints, sizes, typed
 from hypothesis import strategies as st
 
 
@@ -29,27 +29,27 @@ def operands(draw, full: list[int], count: int) -> list[tuple[str, list[int | st
 @st.composite
 def broadcasting(draw, operator: str, least: int = 2, most: int = 2, positive: Sequence[int] = ()) -> str:
     full = draw(sizes())
-    drawn = draw(operands(full, draw(st.integers(least, most))))
-    order = draw(st.permutations(drawn))
+    inputs_and_shapes = draw(operands(full, draw(st.integers(least, most))))
+    order = draw(st.permutations(inputs_and_shapes))
     before, names = "", []
     for i, (name, _) in enumerate(order):
         names.append(f"p{i}" if i in positive else name)
         before += f"p{i} = Exp({name}) " if i in positive else ""
-    inputs = ", ".join(f"{typed(own)} {name}" for name, own in drawn)
+    inputs = ", ".join(f"{typed(own)} {name}" for name, own in inputs_and_shapes)
     return graph(inputs, ["N", *full], f"{before}y = {operator}({', '.join(names)})")
 
 
 @st.composite
 def wheres(draw) -> str:
     full = draw(sizes())
-    drawn = draw(st.permutations(draw(operands(full, 2))))
-    inputs = ", ".join(f"{typed(own)} {name}" for name, own in drawn)
-    (a, _), (b, _) = drawn
+    inputs_and_shapes = draw(st.permutations(draw(operands(full, 2))))
+    inputs = ", ".join(f"{typed(own)} {name}" for name, own in inputs_and_shapes)
+    (a, _), (b, _) = inputs_and_shapes
     if draw(st.booleans()):
         return graph(inputs, ["N", *full], f"c = Greater({a}, {b}) y = Where(c, {a}, {b})")
     own = [draw(st.sampled_from([1, d])) for d in full]
     flags = draw(st.lists(st.integers(0, 1), min_size=prod(own), max_size=prod(own)))
-    constant = f"bool[{','.join(map(str, own))}] c = {listed(flags)}"
+    constant = f"bool[{','.join(map(str, own))}] c = {braces(flags)}"
     return graph(inputs, ["N", *full], f"y = Where(c, {a}, {b})", [constant])
 
 
@@ -93,9 +93,9 @@ def reductions(draw, operator: str, before: str = "v = Identity(x)") -> str:
     full, keep = draw(sizes()), draw(st.booleans())
     axes = draw(st.lists(st.integers(1, len(full)), min_size=1, unique=True))
     result = [1 if i in axes else d for i, d in enumerate(["N", *full]) if keep or i not in axes]
-    signed = [a - draw(st.sampled_from([0, len(full) + 1])) for a in axes]
+    signed_axes = [a - draw(st.sampled_from([0, len(full) + 1])) for a in axes]
     body = f"{before} y = {operator}<keepdims = {int(keep)}>(v, a)"
-    return graph(f"{typed(['N', *full])} x", result, body, [ints("a", signed)])
+    return graph(f"{typed(['N', *full])} x", result, body, [ints("a", signed_axes)])
 
 
 @st.composite

@@ -1,10 +1,10 @@
-"""Strategies for operators that move, pick, repeat or resample elements."""
+"""Strategies for operators that move, select, repeat or resample elements."""
 
 from __future__ import annotations
 
 from math import prod
 
-from export.autodiff.graphs.text import attributes, graph, ints, listed, sizes, typed
+from export.autodiff.graphs.text import attributes, braces, graph, ints, sizes, typed
 from hypothesis import strategies as st
 
 
@@ -14,9 +14,9 @@ def concats(draw) -> str:
     axis, parts = draw(st.integers(1, len(full))), draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
     every: list[int | str] = ["N", *full]
     inputs = ", ".join(f"{typed([*every[:axis], p, *every[axis + 1 :]])} x{i}" for i, p in enumerate(parts))
-    signed = axis - draw(st.sampled_from([0, len(every)]))
+    signed_axis = axis - draw(st.sampled_from([0, len(every)]))
     names = ", ".join(f"x{i}" for i in range(len(parts)))
-    return graph(inputs, [*every[:axis], sum(parts), *every[axis + 1 :]], f"y = Concat<axis = {signed}>({names})")
+    return graph(inputs, [*every[:axis], sum(parts), *every[axis + 1 :]], f"y = Concat<axis = {signed_axis}>({names})")
 
 
 @st.composite
@@ -27,14 +27,14 @@ def splits(draw) -> str:
     part = draw(st.integers(1, 2))
     parts = [part] * count if equal else draw(st.lists(st.integers(1, 3), min_size=count, max_size=count))
     every: list[int | str] = ["N", *full]
-    used = draw(st.sets(st.integers(0, count - 1), min_size=1))
+    used_parts = draw(st.sets(st.integers(0, count - 1), min_size=1))
     names = ", ".join(f"s{i}" for i in range(count))
     inside = attributes(axis=axis - draw(st.sampled_from([0, len(every)])), num_outputs=count if equal else None)
     inputs = f"{typed([*every[:axis], sum(parts), *every[axis + 1 :]])} x"
     # Each used part is weighted by its sine, so that parts differ; some are reduced first and so constant.
     body = f"{names} = Split{inside}(x{'' if equal else ', p'}) "
-    body += " ".join(f"m{i} = " + draw(st.sampled_from([f"ReduceMean(s{i}, a)", f"Sin(s{i})"])) for i in used)
-    body += f" c = Concat<axis = {axis}>({', '.join(f'm{i}' for i in used)}) y = ReduceSum(c, a)"
+    body += " ".join(f"m{i} = " + draw(st.sampled_from([f"ReduceMean(s{i}, a)", f"Sin(s{i})"])) for i in used_parts)
+    body += f" c = Concat<axis = {axis}>({', '.join(f'm{i}' for i in used_parts)}) y = ReduceSum(c, a)"
     constants = [ints("a", [axis])] + ([] if equal else [ints("p", parts)])
     return graph(inputs, [*every[:axis], 1, *every[axis + 1 :]], body, constants)
 
@@ -57,8 +57,8 @@ def slices(draw) -> str:
         starts.append(start - size if draw(st.booleans()) else start)
         ends.append(end)
         steps.append(step)
-    signed = [a - draw(st.sampled_from([0, len(every)])) for a in axes]
-    constants = [ints("s", starts), ints("e", ends), ints("a", signed), ints("t", steps)]
+    signed_axis = [a - draw(st.sampled_from([0, len(every)])) for a in axes]
+    constants = [ints("s", starts), ints("e", ends), ints("a", signed_axis), ints("t", steps)]
     return graph(f"{typed(every)} x", result, "y = Slice(x, s, e, a, t)", constants)
 
 
@@ -76,19 +76,19 @@ def gathers(draw) -> str:
             index.map(lambda i: [i] * prod(own)),
         )
     )
-    constant = f"int64{'[' + ','.join(map(str, own)) + ']' if own else ''} i = {listed(indices)}"
-    signed = axis - draw(st.sampled_from([0, len(every)]))
+    constant = f"int64{'[' + ','.join(map(str, own)) + ']' if own else ''} i = {braces(indices)}"
+    signed_axis = axis - draw(st.sampled_from([0, len(every)]))
     result = [*every[:axis], *own, *every[axis + 1 :]]
-    return graph(f"{typed(every)} x", result, f"y = Gather<axis = {signed}>(x, i)", [constant])
+    return graph(f"{typed(every)} x", result, f"y = Gather<axis = {signed_axis}>(x, i)", [constant])
 
 
 @st.composite
 def gathers_nd(draw) -> str:
     full = draw(sizes(most=3))
     depth = draw(st.integers(1, len(full)))
-    picked = draw(st.lists(st.tuples(*(st.integers(-d, d - 1) for d in full[:depth])), min_size=1, max_size=5))
-    constant = f"int64[{len(picked)},{depth}] i = {listed([i for place in picked for i in place])}"
-    return graph(f"{typed([*full, 'N'])} x", [len(picked), *full[depth:], "N"], "y = GatherND(x, i)", [constant])
+    positions = draw(st.lists(st.tuples(*(st.integers(-d, d - 1) for d in full[:depth])), min_size=1, max_size=5))
+    constant = f"int64[{len(positions)},{depth}] i = {braces([i for place in positions for i in place])}"
+    return graph(f"{typed([*full, 'N'])} x", [len(positions), *full[depth:], "N"], "y = GatherND(x, i)", [constant])
 
 
 @st.composite
@@ -97,11 +97,11 @@ def scatters_nd(draw) -> str:
     depth = draw(st.integers(1, len(full)))
     how = draw(st.sampled_from(["none", "add"]))
     places = st.tuples(*(st.integers(0, d - 1) for d in full[:depth]))
-    picked = draw(st.lists(places, min_size=1, max_size=5, unique=how == "none"))
-    constant = f"int64[{len(picked)},{depth}] i = {listed([i for place in picked for i in place])}"
+    positions = draw(st.lists(places, min_size=1, max_size=5, unique=how == "none"))
+    constant = f"int64[{len(positions)},{depth}] i = {braces([i for place in positions for i in place])}"
     names = draw(st.sampled_from([("x0", "x1"), ("x", "w"), ("w", "x")]))
     batch = "N" if "w" not in names else 2
-    shapes = [typed([*full, batch]), typed([len(picked), *full[depth:], batch])]
+    shapes = [typed([*full, batch]), typed([len(positions), *full[depth:], batch])]
     inputs = ", ".join(f"{shape} {name}" for shape, name in zip(shapes, names, strict=True))
     body = f'y = ScatterND<reduction = "{how}">({names[0]}, i, {names[1]})'
     return graph(inputs, [*full, batch], body, [constant])
@@ -112,9 +112,9 @@ def top_ks(draw) -> str:
     full = draw(sizes())
     axis = draw(st.integers(1, len(full)))
     k = draw(st.integers(1, full[axis - 1]))
-    signed = axis - draw(st.sampled_from([0, len(full) + 1]))
+    signed_axis = axis - draw(st.sampled_from([0, len(full) + 1]))
     result = ["N", *full[: axis - 1], k, *full[axis:]]
-    body = f"y, i = TopK<axis = {signed}, largest = {draw(st.integers(0, 1))}>(x, k)"
+    body = f"y, i = TopK<axis = {signed_axis}, largest = {draw(st.integers(0, 1))}>(x, k)"
     return graph(f"{typed(['N', *full])} x", result, body, [ints("k", [k])])
 
 
@@ -133,8 +133,8 @@ def pads(draw) -> str:
         constants = [ints("p", [0, *(b for b, _ in each), 0, *(a for _, a in each)])]
         return graph(f"{typed(every)} x", result, f"y = Pad{inside}(x, p)", constants)
     axis = draw(st.integers(1, len(full)))
-    grown = sum(each[axis - 1])
-    result = [d if i != axis else full[axis - 1] + grown for i, d in enumerate(every)]
+    padding = sum(each[axis - 1])
+    result = [d if i != axis else full[axis - 1] + padding for i, d in enumerate(every)]
     constants = [ints("p", each[axis - 1]), ints("a", [axis - len(every)]), "float v = {0.5}"]
     return graph(f"{typed(every)} x", result, f"y = Pad{inside}(x, p, v, a)", constants)
 
@@ -173,9 +173,9 @@ def squeezes(draw, back: bool) -> str:
     full = draw(sizes())
     at = draw(st.integers(1, len(full) + 1))
     small, large = ["N", *full], ["N", *full[: at - 1], 1, *full[at - 1 :]]
-    signed = [at - draw(st.sampled_from([0, len(large)]))]
+    signed_axis = [at - draw(st.sampled_from([0, len(large)]))]
     operator, a, b = ("Unsqueeze", small, large) if back else ("Squeeze", large, small)
-    return graph(f"{typed(a)} x", b, f"y = {operator}(x, a)", [ints("a", signed)])
+    return graph(f"{typed(a)} x", b, f"y = {operator}(x, a)", [ints("a", signed_axis)])
 
 
 @st.composite

@@ -201,7 +201,7 @@ def local_norms(draw) -> str:
 
 @st.composite
 def mean_variance_norms(draw) -> str:
-    # Two values are -1 and 1 after it, whatever they were: there is no epsilon to speak of.
+    # Two values are -1 and 1 after it, for all inputs: the epsilon is negligible.
     full = draw(sizes(3, least=3))
     axes = sorted(draw(st.sets(st.integers(1, 3), min_size=1)))
     return graph(f"{typed(['N', *full])} x", ["N", *full], f"y = MeanVarianceNormalization<axes = {axes}>(x)")

@@ -1,4 +1,4 @@
-"""The rules, by kind of operator. Importing this package fills the table."""
+"""The rules, by kind of operator. Importing this package registers them."""
 
 from xrt.export.autodiff.rules import (
     activation,

@@ -1,4 +1,4 @@
-"""Activations. At a kink the derivative is the one that torch has."""
+"""Activations. At a kink the derivative is that of torch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _prelu(call: Call) -> Sequence[Tensor | None]:
 
 @vjp("Clip")
 def _clip(call: Call) -> Sequence[Tensor | None]:
-    """Strictly between the bounds: torch gives nothing to a bound itself, be it clamp, hardtanh or relu6."""
+    """Strictly between the bounds: at a bound, the derivative of torch's clamp, hardtanh and relu6 is 0."""
     x, g = of_input(call), of_cotangent(call)
     if len(call.inputs) > 1 and call.inputs[1] is not None:
         g = where(x > of_input(call, 1), g, 0.0)
@@ -118,8 +118,8 @@ def _softplus(call: Call, x: Term, y: Term) -> Term:
 @derivative("Softsign")
 def _softsign(call: Call, x: Term, y: Term) -> Term:
     """1 / (1 + |x|)²."""
-    over = 1 / (x.apply("Abs") + 1)
-    return over * over
+    reciprocal = 1 / (x.apply("Abs") + 1)
+    return reciprocal * reciprocal
 
 
 @derivative("Mish")
@@ -134,14 +134,14 @@ def _softmax(call: Call) -> Sequence[Tensor | None]:
     """y (g - Σ g y)."""
     g, y, axis = of_cotangent(call), of_output(call), _axis(call)
     product = g * y
-    return [(product - y * product.total((g.shape[0], *y.shape), [axis])).tensor]
+    return [(product - y * product.reduce_sum((g.shape[0], *y.shape), [axis])).tensor]
 
 
 @vjp("LogSoftmax")
 def _log_softmax(call: Call) -> Sequence[Tensor | None]:
     """g - softmax(x) Σ g."""
     g, y, axis = of_cotangent(call), of_output(call), _axis(call)
-    return [(g - y.apply("Exp") * g.total((g.shape[0], *y.shape), [axis])).tensor]
+    return [(g - y.apply("Exp") * g.reduce_sum((g.shape[0], *y.shape), [axis])).tensor]
 
 
 def _axis(call: Call) -> int:

@@ -19,9 +19,9 @@ def _identity(call: Call) -> Sequence[Tensor | None]:
 
 @vjp("Cast")
 def _cast(call: Call) -> Sequence[Tensor | None]:
-    """Between floating types only; integers and truth values carry no gradient."""
-    ends = (call.node.inputs[0], call.node.outputs[0])
-    discrete = any(v is not None and v.dtype is not None and not v.dtype.is_floating_point() for v in ends)
+    """Between floating types only; integers and booleans have no gradient."""
+    values = (call.node.inputs[0], call.node.outputs[0])
+    discrete = any(v is not None and v.dtype is not None and not v.dtype.is_floating_point() for v in values)
     return [None if discrete else call.g]
 
 
@@ -48,9 +48,9 @@ def _mul(call: Call) -> Sequence[Tensor | None]:
 @vjp("Div")
 def _div(call: Call) -> Sequence[Tensor | None]:
     """d(a/b) = da / b - (a/b) db / b."""
-    over = of_cotangent(call) / of_input(call, 1)
-    down = (-(over * of_output(call))).tensor if call.needed[1] else None
-    return to_operands(call, over.tensor if call.needed[0] else None, down)
+    quotient = of_cotangent(call) / of_input(call, 1)
+    divisor_cotangent = (-(quotient * of_output(call))).tensor if call.needed[1] else None
+    return to_operands(call, quotient.tensor if call.needed[0] else None, divisor_cotangent)
 
 
 @vjp("Sum")
@@ -65,12 +65,12 @@ def _mean(call: Call) -> Sequence[Tensor | None]:
 
 @vjp("Max", "Min")
 def _extremum(call: Call) -> Sequence[Tensor | None]:
-    """Shared equally between the operands that tie, as torch.maximum has it."""
+    """Shared equally between equal operands, as torch.maximum does."""
     if len(call.inputs) == 1:
         return [call.g]
-    hits = [of_input(call, i).equals(of_output(call)).cast() for i in range(len(call.inputs))]
-    share = of_cotangent(call) / sum(hits[1:], start=hits[0])
-    return to_operands(call, *[(share * hit).tensor if call.needed[i] else None for i, hit in enumerate(hits)])
+    masks = [of_input(call, i).equals(of_output(call)).cast() for i in range(len(call.inputs))]
+    fraction = of_cotangent(call) / sum(masks[1:], start=masks[0])
+    return to_operands(call, *[(fraction * mask).tensor if call.needed[i] else None for i, mask in enumerate(masks)])
 
 
 @vjp("Where")
@@ -88,12 +88,12 @@ def _where(call: Call) -> Sequence[Tensor | None]:
 def _pow(call: Call) -> Sequence[Tensor | None]:
     """d(x^p) = p x^(p-1) dx + x^p log(x) dp; the second is 0 where the logarithm does not exist, as in torch."""
     g, x, y = of_cotangent(call), of_input(call), of_output(call)
-    base = power = None
+    base_cotangent = power_cotangent = None
     if call.needed[0]:
-        base = (g * _power_slope(call, x, y)).tensor
+        base_cotangent = (g * _power_slope(call, x, y)).tensor
     if call.needed[1]:
-        power = (g * (y * where(x > 0, x, 1.0).apply("Log"))).tensor
-    return to_operands(call, base, power)
+        power_cotangent = (g * (y * where(x > 0, x, 1.0).apply("Log"))).tensor
+    return to_operands(call, base_cotangent, power_cotangent)
 
 
 def _power_slope(call: Call, x: Term, y: Term) -> Term | float:
@@ -142,7 +142,7 @@ def _abs(call: Call, x: Term, y: Term) -> Term:
 
 @vjp("Ceil", "Floor", "Round", "Sign")
 def _steps(call: Call) -> Sequence[Tensor | None]:
-    """Flat but for jumps, at which torch has no derivative either."""
+    """Constant except at jumps, where torch has no derivative either."""
     return [None]
 
 

@@ -16,8 +16,10 @@ def reduce_to(emit: Emitter, g: Tensor, full: Shape, operand: Shape) -> Tensor:
     along an axis that the operand lacks, the sum is a multiplication by the axis's extent.
     """
     lead = len(full) - len(operand)
-    padded = (1,) * lead + operand
-    axes = [i + 1 for i, (size, extent) in enumerate(zip(padded, full, strict=True)) if size == 1 and extent != 1]
+    operand_sizes = (1,) * lead + operand
+    axes = [
+        i + 1 for i, (size, extent) in enumerate(zip(operand_sizes, full, strict=True)) if size == 1 and extent != 1
+    ]
     g = emit.reduce_sum(g, (g.shape[0], *full), axes)
     return emit.reshape(g, (g.shape[0], *g.shape[1 + lead :])) if lead else g
 

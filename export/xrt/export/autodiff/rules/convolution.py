@@ -10,34 +10,34 @@ import numpy as np
 from xrt.export.autodiff.rules.scatter_adjoint import slice_axis
 from xrt.export.autodiff.table import Call, vjp
 from xrt.export.ir.emitter import Tensor
-from xrt.export.ir.shapes import Batch, Shape, merged
+from xrt.export.ir.shapes import Batch, Shape, merge_axes
 from xrt.runtime.errors import ModelError
 
 
 @vjp("Conv")
 def _conv(call: Call) -> Sequence[Tensor | None]:
-    """The cotangent convolved with flipped, transposed weights; class and batch are one axis meanwhile.
+    """The cotangent convolved with flipped, transposed weights; class and batch are merge_axes into one axis for it.
 
     A stride needs ConvTranspose, and so does padding beyond the kernel. A 1×1 kernel mixes no positions, so a
     cotangent that is constant over them stays so.
     """
     emit, (weight, kernels), geometry = call.emit, _weight(call), _geometry(call)
     pointwise = geometry.pointwise and all(d == 1 for d in call.g.shape[3:])
-    folded, lead = _fold(call, keep_positions=pointwise)
+    g, lead = _merge_class_and_batch(call, keep_positions=pointwise)
     target = (1,) * len(geometry.kernel) if pointwise else call.input_shape()[2:]
-    shape = (folded.shape[0], kernels.shape[1] * geometry.groups, *target)
+    shape = (g.shape[0], kernels.shape[1] * geometry.groups, *target)
     if geometry.plain:
         pads = [
             d * (k - 1) - p for d, k, p in zip(geometry.dilations * 2, geometry.kernel * 2, geometry.pads, strict=True)
         ]
-        flipped = emit.constant(_flip(kernels, geometry.groups))
+        flipped_weight = emit.constant(_flip(kernels, geometry.groups))
         result = emit(
-            "Conv", folded, flipped, shape=shape, group=geometry.groups, dilations=geometry.dilations, pads=pads,
+            "Conv", g, flipped_weight, shape=shape, group=geometry.groups, dilations=geometry.dilations, pads=pads,
             kernel_shape=geometry.kernel, strides=[1] * len(geometry.kernel),
         )  # fmt: skip
     else:
         result = emit(
-            "ConvTranspose", folded, weight, shape=shape, group=geometry.groups, dilations=geometry.dilations,
+            "ConvTranspose", g, weight, shape=shape, group=geometry.groups, dilations=geometry.dilations,
             pads=geometry.pads, kernel_shape=geometry.kernel, strides=geometry.strides,
             output_padding=geometry.remainder,
         )  # fmt: skip
@@ -49,17 +49,17 @@ def _conv_transpose(call: Call) -> Sequence[Tensor | None]:
     """The adjoint of the adjoint: a convolution with the same weights, stride, dilation and padding."""
     emit, (weight, kernels) = call.emit, _weight(call)
     kernel, strides, dilations = _spacing(call)
-    sizes, results = call.spatial_sizes(), _fixed(call, call.outputs[0].shape[2:])
+    sizes, results = call.spatial_sizes(), _fixed_sizes(call, call.outputs[0].shape[2:])
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
     pads = _transposed_pads(call, [(i - 1) * s + r for i, s, r in zip(sizes, strides, reach, strict=True)], results)
-    folded, lead = _fold(call, keep_positions=False)
+    g, lead = _merge_class_and_batch(call, keep_positions=False)
     axes = len(kernel)
-    reached = [
+    counts = [
         (o + pads[i] + pads[i + axes] - reach[i]) // strides[i] + 1 for i, o in enumerate(results)
-    ]  # more than the input had where the output padding reaches a stride
-    shape = (folded.shape[0], kernels.shape[0], *reached)
+    ]  # more than the input has where the output padding is a stride or more
+    shape = (g.shape[0], kernels.shape[0], *counts)
     result = emit(
-        "Conv", folded, weight, shape=shape, group=call.attribute("group", 1), dilations=dilations, pads=pads,
+        "Conv", g, weight, shape=shape, group=call.attribute("group", 1), dilations=dilations, pads=pads,
         kernel_shape=kernel, strides=strides,
     )  # fmt: skip
     for i, size in enumerate(sizes):
@@ -91,7 +91,7 @@ class _Geometry:
 def _geometry(call: Call) -> _Geometry:
     kernel, strides, dilations = _spacing(call)
     axes = len(kernel)
-    sizes, results = call.spatial_sizes(), _fixed(call, call.outputs[0].shape[2:])
+    sizes, results = call.spatial_sizes(), _fixed_sizes(call, call.outputs[0].shape[2:])
     reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
     pads = explicit_pads(call, reach, strides)
     remainder = [
@@ -108,7 +108,7 @@ def _spacing(call: Call) -> tuple[list[int], list[int], list[int]]:
     return kernel, list(call.attribute("strides") or ones), list(call.attribute("dilations") or ones)
 
 
-def _fixed(call: Call, sizes: Shape) -> list[int]:
+def _fixed_sizes(call: Call, sizes: Shape) -> list[int]:
     if any(isinstance(d, Batch) for d in sizes):
         raise ModelError(f"node {call.node.name!r} has dynamic spatial sizes: export with fixed ones")
     return [d for d in sizes if isinstance(d, int)]
@@ -119,21 +119,21 @@ def _weight(call: Call) -> tuple[Tensor, np.ndarray]:
     weight = call.x(1)
     if any(call.needed[1:]) or weight.array is None:
         raise ModelError(
-            f"node {call.node.name!r}: a convolution whose weights are computed: fold them, or choose a later "
+            f"node {call.node.name!r}: a convolution whose weights are computed: make them constant, or choose a later "
             "--target-layer"
         )
     return weight, weight.array
 
 
-def _fold(call: Call, keep_positions: bool) -> tuple[Tensor, Shape]:
-    """The cotangent with class and batch as one axis, expanded where the kernel mixes, and those two sizes."""
+def _merge_class_and_batch(call: Call, keep_positions: bool) -> tuple[Tensor, Shape]:
+    """The cotangent with class and batch merge_axes, expanded where the kernel mixes positions, and these two sizes."""
     emit, axes = call.emit, [2] if keep_positions else list(range(2, call.g.rank))
     g = emit.expand_axes(call.g, (call.g.shape[0], *call.outputs[0].shape), axes)
-    return emit.reshape(g, (merged(g.shape[:2]), *g.shape[2:])), g.shape[:2]
+    return emit.reshape(g, (merge_axes(g.shape[:2]), *g.shape[2:])), g.shape[:2]
 
 
 def explicit_pads(call: Call, reach: list[int], strides: list[int]) -> list[int]:
-    """The padding of a convolution or pooling, all begins then all ends, with `auto_pad` resolved."""
+    """The padding of a convolution or pooling, all starts, then all ends, with `auto_pad` resolved."""
     mode = call.attribute("auto_pad", "NOTSET")
     if mode == "VALID":
         return [0] * (2 * len(reach))
@@ -143,28 +143,28 @@ def explicit_pads(call: Call, reach: list[int], strides: list[int]) -> list[int]
         max(0, (-(-size // stride) - 1) * stride + r - size)
         for size, r, stride in zip(call.spatial_sizes(), reach, strides, strict=True)
     ]
-    return _shared_out(totals, mode == "SAME_UPPER")
+    return _split_padding(totals, mode == "SAME_UPPER")
 
 
-def _transposed_pads(call: Call, uncut: list[int], results: list[int]) -> list[int]:
-    """The padding of a transposed convolution whose result has `uncut` elements without any."""
+def _transposed_pads(call: Call, full_sizes: list[int], results: list[int]) -> list[int]:
+    """The padding of a transposed convolution whose result has `full_sizes` without any padding."""
     mode = call.attribute("auto_pad", "NOTSET")
     if mode == "VALID" or (mode == "NOTSET" and not call.attribute("output_shape")):
-        return list(call.attribute("pads") or [0] * (2 * len(uncut)))
-    extra = call.attribute("output_padding") or [0] * len(uncut)
-    totals = [max(0, u + e - o) for u, e, o in zip(uncut, extra, results, strict=True)]
-    return _shared_out(totals, mode == "SAME_UPPER")
+        return list(call.attribute("pads") or [0] * (2 * len(full_sizes)))
+    output_padding = call.attribute("output_padding") or [0] * len(full_sizes)
+    totals = [max(0, u + e - o) for u, e, o in zip(full_sizes, output_padding, results, strict=True)]
+    return _split_padding(totals, mode == "SAME_UPPER")
 
 
-def _shared_out(totals: list[int], more_behind: bool) -> list[int]:
+def _split_padding(totals: list[int], more_at_end: bool) -> list[int]:
     """Halve each padding; where it is odd, one side gets the larger half."""
     small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
-    return small + large if more_behind else large + small
+    return small + large if more_at_end else large + small
 
 
 def _flip(weight: np.ndarray, groups: int) -> np.ndarray:
     """[out, in/g, …] → [in, out/g, …] with every kernel reversed."""
     out, per_group, *kernel = weight.shape
-    grouped = weight.reshape(groups, out // groups, per_group, *kernel).swapaxes(1, 2)
+    weight_groups = weight.reshape(groups, out // groups, per_group, *kernel).swapaxes(1, 2)
     reverse = (slice(None), slice(None), *(slice(None, None, -1) for _ in kernel))
-    return np.ascontiguousarray(grouped.reshape(groups * per_group, out // groups, *kernel)[reverse])
+    return np.ascontiguousarray(weight_groups.reshape(groups * per_group, out // groups, *kernel)[reverse])

@@ -21,7 +21,7 @@ class Term:
 
     @property
     def shape(self) -> Shape:
-        """The shape held, with 1 for constant axes."""
+        """The shape of the tensor, with 1 for constant axes."""
         return self.tensor.shape
 
     def apply(self, operator: str, *others: Term | float) -> Term:
@@ -30,15 +30,15 @@ class Term:
         return Term(self.emit, self.emit(operator, self.tensor, *tensors))
 
     def mean(self, axes: Sequence[int]) -> Term:
-        """Over `axes`, which stay as size 1. The mean along a constant axis is the value, whatever its extent."""
+        """The mean over `axes`, which stay as size 1; along a constant axis it is the value itself."""
         return Term(self.emit, self.emit.reduce("ReduceMean", self.tensor, [i for i in axes if self.shape[i] != 1]))
 
-    def total(self, full: Shape, axes: Sequence[int]) -> Term:
+    def reduce_sum(self, full: Shape, axes: Sequence[int]) -> Term:
         """The sum over `axes`, which stay as size 1; a constant axis counts with its extent in `full`."""
         return Term(self.emit, self.emit.reduce_sum(self.tensor, full, axes))
 
     def cast(self) -> Term:
-        """Truth values as 0.0 and 1.0."""
+        """Booleans as 0.0 and 1.0."""
         return Term(self.emit, self.emit("Cast", self.tensor, to=int(ir.DataType.FLOAT)))
 
     def equals(self, other: Term | float) -> Term:
@@ -48,29 +48,29 @@ class Term:
     def _of(self, other: Term | float) -> Tensor:
         return other.tensor if isinstance(other, Term) else self.emit.constant(float(other), "float32")
 
-    def _reflected(self, operator: str, other: float) -> Term:
+    def _apply_reversed(self, operator: str, other: float) -> Term:
         return Term(self.emit, self.emit(operator, self._of(other), self.tensor))
 
     def __add__(self, other: Term | float) -> Term:
-        return self if _is(other, 0) else self.apply("Add", other)
+        return self if _is_number(other, 0) else self.apply("Add", other)
 
     def __sub__(self, other: Term | float) -> Term:
-        return self if _is(other, 0) else self.apply("Sub", other)
+        return self if _is_number(other, 0) else self.apply("Sub", other)
 
     def __mul__(self, other: Term | float) -> Term:
-        return self if _is(other, 1) else self.apply("Mul", other)
+        return self if _is_number(other, 1) else self.apply("Mul", other)
 
     def __truediv__(self, other: Term | float) -> Term:
-        return self if _is(other, 1) else self.apply("Div", other)
+        return self if _is_number(other, 1) else self.apply("Div", other)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
     def __rsub__(self, other: float) -> Term:
-        return self._reflected("Sub", other)
+        return self._apply_reversed("Sub", other)
 
     def __rtruediv__(self, other: float) -> Term:
-        return self._reflected("Div", other)
+        return self._apply_reversed("Div", other)
 
     def __neg__(self) -> Term:
         return self.apply("Neg")
@@ -83,7 +83,7 @@ class Term:
 
 
 def where(condition: Term, yes: Term | float, no: Term | float) -> Term:
-    """Elementwise choice. What is not chosen may be infinite or NaN."""
+    """Elementwise choice. The operand that is not chosen may be infinite or NaN."""
     return condition.apply("Where", yes, no)
 
 
@@ -106,12 +106,12 @@ Derivative = Callable[[Call, Term, Term], "Term | float"]
 
 
 def derivative(*operators: str) -> Callable[[Derivative], Derivative]:
-    """Enter the rule of an elementwise function, given its derivative in terms of its input and its output.
+    """Register the rule of an elementwise function from its derivative in terms of its input and its output.
 
-    A forward tensor of rank r broadcasts against a cotangent of rank r + 1 as it is, the class axis being in front.
+    A forward tensor of rank r broadcasts against a cotangent of rank r + 1 directly, because the class axis is first.
     """
 
-    def enter(slope: Derivative) -> Derivative:
+    def register(slope: Derivative) -> Derivative:
         @wraps(slope)
         def rule(call: Call) -> Sequence[Tensor | None]:
             return [(of_cotangent(call) * slope(call, of_input(call), of_output(call))).tensor]
@@ -120,8 +120,8 @@ def derivative(*operators: str) -> Callable[[Derivative], Derivative]:
         vjp(*operators)(rule)
         return slope
 
-    return enter
+    return register
 
 
-def _is(other: Term | float, number: float) -> bool:
+def _is_number(other: Term | float, number: float) -> bool:
     return not isinstance(other, Term) and other == number

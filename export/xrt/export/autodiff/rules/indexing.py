@@ -1,4 +1,4 @@
-"""Operators that pick, repeat or resample elements along axes; all of them are linear and known at export time."""
+"""Operators that select, repeat or resample elements along axes; all are linear maps known at export time."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def _slice(call: Call) -> Sequence[Tensor | None]:
         size = call.input_shape()[axis % rank]
         if isinstance(size, Batch):
             if size != call.outputs[0].shape[axis % rank] or step != 1:
-                raise _along_the_batch(call)
+                raise _batch_error(call)
         else:
-            taken = np.arange(size)[start:end:step]
-            g = scatter_axis(call.emit, g, 1 + axis % rank, taken, size)
+            indices = np.arange(size)[start:end:step]
+            g = scatter_axis(call.emit, g, 1 + axis % rank, indices, size)
     return [g]
 
 
 @vjp("Gather")
 def _gather(call: Call) -> Sequence[Tensor | None]:
-    """The axes of the indices are taken as one, and what was gathered goes back to where it came from."""
+    """The axes of the indices are merged into one, and the cotangent of each element goes back to its position."""
     emit, g = call.emit, call.g
     axis = call.attribute("axis", 0) % len(call.input_shape())
     size, indices = call.input_shape()[axis], call.x(1).array
@@ -46,32 +46,34 @@ def _gather(call: Call) -> Sequence[Tensor | None]:
             "later --target-layer"
         )
     if isinstance(size, Batch):
-        raise _along_the_batch(call)
-    behind = 1 + axis + indices.ndim
-    if any(d != 1 for d in g.shape[1 + axis : behind]):
-        g = emit.expand_axes(g, (g.shape[0], *call.outputs[0].shape), range(1 + axis, behind))
-        held = indices.size
+        raise _batch_error(call)
+    end = 1 + axis + indices.ndim
+    if any(d != 1 for d in g.shape[1 + axis : end]):
+        g = emit.expand_axes(g, (g.shape[0], *call.outputs[0].shape), range(1 + axis, end))
+        extent = indices.size
     else:
-        held = 1
-    g = emit.reshape(g, (*g.shape[: 1 + axis], held, *g.shape[behind:]))
+        extent = 1
+    g = emit.reshape(g, (*g.shape[: 1 + axis], extent, *g.shape[end:]))
     return [scatter_axis(emit, g, 1 + axis, indices.reshape(-1) % size, size)]
 
 
 @vjp("Split")
 def _split(call: Call) -> Sequence[Tensor | None]:
-    """The parts side by side again; an output that nothing depends on counts as zero."""
+    """The parts concatenated again; an output on which nothing depends counts as zero."""
     emit, rank = call.emit, len(call.input_shape())
     axis = call.attribute("axis", 0) % rank
     size = call.input_shape()[axis]
     if isinstance(size, Batch):
-        raise _along_the_batch(call)
+        raise _batch_error(call)
     extents = [int(output.shape[axis]) for output in call.outputs]  # type: ignore[arg-type]
     starts = np.cumsum([0, *extents[:-1]])
-    given = [g for g in call.cotangents if g is not None]
-    if len(given) == len(extents) and len({_apart_from(g.shape, 1 + axis) for g in given}) == 1:
-        wholes = ((g.shape[0], *output.shape) for g, output in zip(given, call.outputs, strict=True))
-        parts = [emit.expand_axes(g, whole, [1 + axis]) for g, whole in zip(given, wholes, strict=True)]
-        shape = (*given[0].shape[: 1 + axis], size, *given[0].shape[2 + axis :])
+    cotangents = [g for g in call.cotangents if g is not None]
+    if len(cotangents) == len(extents) and len({_without_axis(g.shape, 1 + axis) for g in cotangents}) == 1:
+        full_shapes = ((g.shape[0], *output.shape) for g, output in zip(cotangents, call.outputs, strict=True))
+        parts = [
+            emit.expand_axes(g, full_shape, [1 + axis]) for g, full_shape in zip(cotangents, full_shapes, strict=True)
+        ]
+        shape = (*cotangents[0].shape[: 1 + axis], size, *cotangents[0].shape[2 + axis :])
         return [emit("Concat", *parts, shape=shape, axis=1 + axis)]
     total: Tensor | None = None
     for g, start, extent in zip(call.cotangents, starts, extents, strict=True):
@@ -81,13 +83,13 @@ def _split(call: Call) -> Sequence[Tensor | None]:
     return [total]
 
 
-def _apart_from(shape: Shape, axis: int) -> Shape:
+def _without_axis(shape: Shape, axis: int) -> Shape:
     return (*shape[:axis], *shape[axis + 1 :])
 
 
 @vjp("Pad")
 def _pad(call: Call) -> Sequence[Tensor | None]:
-    """Every padded element goes back to the one that it copies; constants and what negative padding cut get zero."""
+    """The cotangent of a copied element goes back to its source; elements cut by negative padding get zero."""
     emit, g, rank = call.emit, call.g, len(call.input_shape())
     pads = call.integers("pads", 1) or []
     axes = call.integers("axes", 3) or list(range(rank))
@@ -97,13 +99,13 @@ def _pad(call: Call) -> Sequence[Tensor | None]:
         if not before and not after:
             continue
         if isinstance(size, Batch):
-            raise _along_the_batch(call)
+            raise _batch_error(call)
         source = np.arange(max(0, -before), size - max(0, -after))
-        grown = (max(0, before), max(0, after))
+        widths = (max(0, before), max(0, after))
         if mode == "constant":
-            g = slice_axis(emit, g, 1 + axis % rank, grown[0], grown[0] + len(source))
+            g = slice_axis(emit, g, 1 + axis % rank, widths[0], widths[0] + len(source))
         else:
-            source = np.pad(source, grown, mode=mode)
+            source = np.pad(source, widths, mode=mode)
         g = scatter_axis(emit, g, 1 + axis % rank, source, size)
     return [g]
 
@@ -112,23 +114,23 @@ def _pad(call: Call) -> Sequence[Tensor | None]:
 def _tile(call: Call) -> Sequence[Tensor | None]:
     """Split each repeated axis into repetition and element, and sum over the first."""
     emit, g = call.emit, call.g
-    for axis, (size, tiled) in enumerate(zip(call.input_shape(), call.outputs[0].shape, strict=True), start=1):
-        repeats = _ratio(call, tiled, size)
+    for axis, (size, result) in enumerate(zip(call.input_shape(), call.outputs[0].shape, strict=True), start=1):
+        repeats = _ratio(call, result, size)
         if repeats == 1:
             continue
         if g.shape[axis] == 1:
             g = emit("Mul", g, emit.constant(float(repeats), "float32"))
         else:
             split = emit.reshape(g, (*g.shape[:axis], repeats, size, *g.shape[axis + 1 :]))
-            summed = emit.reduce("ReduceSum", split, [axis])
-            g = emit.reshape(summed, (*summed.shape[:axis], *summed.shape[axis + 1 :]))
+            total = emit.reduce("ReduceSum", split, [axis])
+            g = emit.reshape(total, (*total.shape[:axis], *total.shape[axis + 1 :]))
     return [g]
 
 
-def _ratio(call: Call, tiled: Dim, size: Dim) -> int:
-    if isinstance(tiled, Batch) != isinstance(size, Batch):
-        raise _along_the_batch(call)
-    return _multiple(tiled) // _multiple(size)
+def _ratio(call: Call, result: Dim, size: Dim) -> int:
+    if isinstance(result, Batch) != isinstance(size, Batch):
+        raise _batch_error(call)
+    return _multiple(result) // _multiple(size)
 
 
 def _multiple(size: Dim) -> int:
@@ -137,9 +139,9 @@ def _multiple(size: Dim) -> int:
 
 @vjp("Resize")
 def _resize(call: Call) -> Sequence[Tensor | None]:
-    """Every mode is linear, one axis at a time: the node itself, run on an identity, gives the axis's matrix."""
+    """Every mode is linear, one axis at a time: the node itself, run on an identity matrix, gives the axis's matrix."""
     if call.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise ModelError(f"node {call.node.name!r}: Resize that keeps the aspect ratio: give it the sizes themselves")
+        raise ModelError(f"node {call.node.name!r}: Resize that keeps the aspect ratio: give it sizes instead")
     rank = len(call.input_shape())
     axes = [axis % rank for axis in call.attribute("axes") or range(rank)]
     g = call.g
@@ -147,19 +149,19 @@ def _resize(call: Call) -> Sequence[Tensor | None]:
         if size == result and call.attribute("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize":
             continue
         if isinstance(size, Batch) or isinstance(result, Batch):
-            raise _along_the_batch(call)
+            raise _batch_error(call)
         g = contract_axis(call.emit, g, 1 + axis, _axis_matrix(call, axes.index(axis), size, result))
     return [g]
 
 
 def _axis_matrix(call: Call, index: int, size: int, result: int) -> np.ndarray:
-    """[result, size]: what each output along one axis takes from each input. `index` counts the node's own axes."""
+    """The matrix [result, size] from inputs to outputs along one axis; `index` counts the node's own axes."""
     mode = call.attribute("coordinate_transformation_mode", "half_pixel")
     if result == 1 and mode == "pytorch_half_pixel":
-        # By definition the first element; ONNX's reference evaluator has the position -1/2 instead of 0.
+        # By definition the first element; ONNX's reference evaluator uses the position -1/2 instead of 0.
         return np.eye(size)[:1]
-    given = [call.x(i).array if i < len(call.inputs) and call.inputs[i] is not None else None for i in (1, 2)]
-    roi, scales = (np.zeros(0) if values is None else values.reshape(-1) for values in given)
+    arrays = [call.x(i).array if i < len(call.inputs) and call.inputs[i] is not None else None for i in (1, 2)]
+    roi, scales = (np.zeros(0) if values is None else values.reshape(-1) for values in arrays)
     attributes = {
         name: attribute.value
         for name, attribute in call.node.attributes.items()
@@ -168,7 +170,7 @@ def _axis_matrix(call: Call, index: int, size: int, result: int) -> np.ndarray:
     tensors: dict[str, np.ndarray] = {}
     if len(roi):
         tensors["roi"] = roi[[index, index + len(roi) // 2]].astype(np.float64)
-    # Corners are aligned by sizes: a scale may give one that is not whole, which runtimes round down first.
+    # Corners are aligned by sizes: a scale may give a fractional size, which runtimes round down first.
     if len(scales) and mode != "align_corners":
         tensors["scales"] = scales[[index]].astype(np.float32)
     else:
@@ -184,14 +186,14 @@ def _axis_matrix(call: Call, index: int, size: int, result: int) -> np.ndarray:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
     evaluator = ReferenceEvaluator(model)
 
-    def resized(x: np.ndarray) -> np.ndarray:
+    def resize(x: np.ndarray) -> np.ndarray:
         results: Any = evaluator.run(None, {**inputs, "x": x})
         return np.asarray(results[0])
 
-    # What is extrapolated is a constant, and adds nothing to the derivative.
-    offset = resized(np.zeros(size))
-    return np.stack([resized(row) - offset for row in np.eye(size)], axis=1)
+    # Extrapolated values are constants, and add nothing to the derivative.
+    offset = resize(np.zeros(size))
+    return np.stack([resize(row) - offset for row in np.eye(size)], axis=1)
 
 
-def _along_the_batch(call: Call) -> ModelError:
+def _batch_error(call: Call) -> ModelError:
     return ModelError(f"node {call.node.name!r}: {call.node.op_type} along the batch: keep images apart in the model")

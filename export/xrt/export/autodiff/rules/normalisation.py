@@ -1,7 +1,7 @@
 """Normalisation layers.
 
-Means and deviations are computed again: fused forward nodes do not give them away. The rules are written with means
-only, since a mean along a constant axis needs no extent.
+Means and deviations are computed again, because fused forward nodes do not output them. The rules contain means only,
+because a mean along a constant axis needs no extent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from xrt.export.autodiff.rules.formula import Term, of_cotangent, of_input, wher
 from xrt.export.autodiff.rules.scatter_adjoint import contract_axis
 from xrt.export.autodiff.table import Call, vjp
 from xrt.export.ir.emitter import Tensor
-from xrt.export.ir.shapes import Batch, fixed
+from xrt.export.ir.shapes import Batch, fixed_size
 from xrt.runtime.errors import ModelError
 
 
@@ -30,36 +30,38 @@ def _batch_normalization(call: Call) -> Sequence[Tensor | None]:
 
 @vjp("LayerNormalization")
 def _layer_normalization(call: Call) -> Sequence[Tensor | None]:
-    _only_first(call)
+    _require_first_only(call)
     rank = len(call.input_shape())
     axes = list(range(call.attribute("axis", -1) % rank, rank))
     g = of_cotangent(call) * of_input(call, 1)
-    return [_standardised(g, of_input(call), axes, call.attribute("epsilon", 1e-5)).tensor]
+    return [_standardisation_cotangent(g, of_input(call), axes, call.attribute("epsilon", 1e-5)).tensor]
 
 
 @vjp("InstanceNormalization")
 def _instance_normalization(call: Call) -> Sequence[Tensor | None]:
-    _only_first(call)
+    _require_first_only(call)
     g = of_cotangent(call) * Term(call.emit, call.emit.constant(_per_channel(call, _scale(call)), "float32"))
     axes = list(range(2, len(call.input_shape())))
-    return [_standardised(g, of_input(call), axes, call.attribute("epsilon", 1e-5)).tensor]
+    return [_standardisation_cotangent(g, of_input(call), axes, call.attribute("epsilon", 1e-5)).tensor]
 
 
 @vjp("GroupNormalization")
 def _group_normalization(call: Call) -> Sequence[Tensor | None]:
-    """Channels of a group share mean and deviation. The scale has one entry a group up to opset 20, then a channel."""
-    _only_first(call)
+    """Channels of a group share their statistics. The scale is per group up to opset 20, then per channel."""
+    _require_first_only(call)
     emit, groups, x = call.emit, call.attribute("num_groups"), call.x()
     n, channels, *sizes = call.input_shape()
-    channels = fixed(channels)
+    channels = fixed_size(channels)
     scale = _scale(call)
     if len(scale) != channels:
         scale = np.repeat(scale, channels // groups)
     g = emit("Mul", call.g, emit.constant(_per_channel(call, scale), "float32"))
-    split = emit.reshape(g, (*g.shape[:2], groups, channels // groups, *g.shape[3:]))
-    grouped = emit.reshape(x, (n, groups, channels // groups, *sizes))
-    axes = list(range(2, grouped.rank))
-    dx = _standardised(Term(emit, split), Term(emit, grouped), axes, call.attribute("epsilon", 1e-5)).tensor
+    g_groups = emit.reshape(g, (*g.shape[:2], groups, channels // groups, *g.shape[3:]))
+    x_groups = emit.reshape(x, (n, groups, channels // groups, *sizes))
+    axes = list(range(2, x_groups.rank))
+    dx = _standardisation_cotangent(
+        Term(emit, g_groups), Term(emit, x_groups), axes, call.attribute("epsilon", 1e-5)
+    ).tensor
     return [emit.reshape(dx, (*dx.shape[:2], *call.input_shape()[1:]))]
 
 
@@ -67,9 +69,9 @@ def _group_normalization(call: Call) -> Sequence[Tensor | None]:
 def _mean_variance_normalization(call: Call) -> Sequence[Tensor | None]:
     axes = [axis % len(call.input_shape()) for axis in call.attribute("axes", [0, 2, 3])]
     if any(isinstance(call.input_shape()[axis], Batch) for axis in axes):
-        raise ModelError(f"node {call.node.name!r} normalises over the batch: leave axis 0 out of its axes")
+        raise ModelError(f"node {call.node.name!r} normalises over the batch: remove axis 0 from its axes")
     # The operator adds 1e-9 to the deviation, not to the variance.
-    return [_standardised(of_cotangent(call), of_input(call), axes, 1e-18).tensor]
+    return [_standardisation_cotangent(of_cotangent(call), of_input(call), axes, 1e-18).tensor]
 
 
 @vjp("LpNormalization")
@@ -79,10 +81,10 @@ def _lp_normalization(call: Call) -> Sequence[Tensor | None]:
     axis = call.attribute("axis", -1) % len(call.input_shape())
     euclidean = call.attribute("p", 2) == 2
     norm = Term(emit, emit.reduce("ReduceL2" if euclidean else "ReduceL1", x.tensor, [axis]))
-    over = where(norm > 0, 1 / norm, 0.0)
-    y = x * over
-    along = (g * y).total((g.shape[0], *call.input_shape()), [1 + axis])
-    return [((g - (y if euclidean else x.apply("Sign")) * along) * over).tensor]
+    reciprocal = where(norm > 0, 1 / norm, 0.0)
+    y = x * reciprocal
+    projection = (g * y).reduce_sum((g.shape[0], *call.input_shape()), [1 + axis])
+    return [((g - (y if euclidean else x.apply("Sign")) * projection) * reciprocal).tensor]
 
 
 @vjp("LRN")
@@ -94,26 +96,26 @@ def _lrn(call: Call) -> Sequence[Tensor | None]:
     emit, g, x = call.emit, of_cotangent(call), of_input(call)
     size, beta = call.attribute("size"), call.attribute("beta", 0.75)
     alpha = call.attribute("alpha", 1e-4) / size
-    channels = fixed(call.input_shape()[1])
+    channels = fixed_size(call.input_shape()[1])
     offset = np.arange(channels)[:, None] - np.arange(channels)
     window = ((offset >= -((size - 1) // 2)) & (offset <= size // 2)).astype(np.float32)  # [from, to]
     squares = Term(emit, contract_axis(emit, (x * x).tensor, 1, window))
     base = squares * alpha + call.attribute("bias", 1.0)
     power = base.apply("Pow", -beta)
-    spread = contract_axis(emit, (g * (x * power / base)).tensor, 2, np.ascontiguousarray(window.T))
-    return [(g * power - x * (2 * alpha * beta) * Term(emit, spread)).tensor]
+    adjoint = contract_axis(emit, (g * (x * power / base)).tensor, 2, np.ascontiguousarray(window.T))
+    return [(g * power - x * (2 * alpha * beta) * Term(emit, adjoint)).tensor]
 
 
-def _standardised(g: Term, x: Term, axes: Sequence[int], epsilon: float) -> Term:
-    """The cotangent of x where x̂ = (x - mean) / sqrt(variance + epsilon) over `axes` has the cotangent g.
+def _standardisation_cotangent(g: Term, x: Term, axes: Sequence[int], epsilon: float) -> Term:
+    """The cotangent of x, where g is that of x̂ = (x - mean) / sqrt(variance + epsilon) over `axes`.
 
-    s (g - mean(g) - x̂ mean(g x̂)) with s the reciprocal of the deviation.
+    It is s (g - mean(g) - x̂ mean(g x̂)) with s the reciprocal of the deviation.
     """
-    away = x - x.mean(axes)
-    s = 1 / ((away * away).mean(axes) + epsilon).apply("Sqrt")
-    standard = away * s
-    behind = [1 + axis for axis in axes]
-    return (g - g.mean(behind) - standard * (g * standard).mean(behind)) * s
+    difference = x - x.mean(axes)
+    s = 1 / ((difference * difference).mean(axes) + epsilon).apply("Sqrt")
+    x_hat = difference * s
+    g_axes = [1 + axis for axis in axes]
+    return (g - g.mean(g_axes) - x_hat * (g * x_hat).mean(g_axes)) * s
 
 
 def _per_channel(call: Call, values: np.ndarray) -> np.ndarray:
@@ -128,8 +130,8 @@ def _scale(call: Call) -> np.ndarray:
     return scale
 
 
-def _only_first(call: Call) -> None:
-    """Gradients reach x from y alone. Raises ModelError for any other input or output on the way."""
+def _require_first_only(call: Call) -> None:
+    """Raise ModelError when gradients are needed for another input, or come from another output, than the first."""
     if any(call.needed[1:]) or any(g is not None for g in call.cotangents[1:]):
         raise ModelError(
             f"node {call.node.name!r}: {call.node.op_type} with a computed scale, or whose statistics are used: choose "

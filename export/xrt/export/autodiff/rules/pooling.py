@@ -1,4 +1,4 @@
-"""Spatial pooling over windows. Position p of the input is reached from window o at kernel offset k where
+"""Spatial pooling over windows. Window o covers position p of the input at kernel offset k where
 p = o · stride + k · dilation - padding."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xrt.runtime.errors import ModelError
 def _average_pool(call: Call) -> Sequence[Tensor | None]:
     """A mean over a window is a product of means along each axis, and so a matrix for each axis.
 
-    Where every position is reached with the same total weight, as without overlap, a constant axis stays constant.
+    Where every position has the same total weight, as without overlap, a constant axis stays constant.
     """
     windows, g = _Windows(call), call.g
     for i in range(windows.axes):
@@ -30,22 +30,22 @@ def _average_pool(call: Call) -> Sequence[Tensor | None]:
 
 @vjp("MaxPool")
 def _max_pool(call: Call) -> Sequence[Tensor | None]:
-    """To the first maximum of each window, as torch does; TensorRT has no pooling indices, so by comparison.
+    """To the first maximum of each window, as torch does; found by comparison, because TensorRT has no pooling indices.
 
     The input is cut into one shifted, strided view for each kernel position; the views are visited in order, and
-    the first that equals the window's maximum takes the cotangent.
+    the first that equals the window's maximum gets the cotangent.
     """
     windows = _Windows(call)
-    emit, g = call.emit, windows.spread(call.g)
+    emit, g = call.emit, windows.expand(call.g)
     peak = Term(emit, call.outputs[0])
-    padded = windows.pad_input(call.x())
-    free: Term | None = None
+    padded_input = windows.pad_input(call.x())
+    remaining: Term | None = None
     parts = []
     for offset in np.ndindex(*windows.kernel):
-        hit = Term(emit, windows.view(padded, offset)).equals(peak)
-        taken = hit if free is None else hit.apply("And", free)
-        free = hit.apply("Not") if free is None else free.apply("And", hit.apply("Not"))
-        parts.append(where(taken, Term(emit, g), 0.0).tensor)
+        is_peak = Term(emit, windows.view(padded_input, offset)).equals(peak)
+        is_first = is_peak if remaining is None else is_peak.apply("And", remaining)
+        remaining = is_peak.apply("Not") if remaining is None else remaining.apply("And", is_peak.apply("Not"))
+        parts.append(where(is_first, Term(emit, g), 0.0).tensor)
     return [windows.collect(parts)]
 
 
@@ -67,29 +67,29 @@ class _Windows:
         self.results = [d for d in results if isinstance(d, int)]
 
     def positions(self, i: int, offset: int) -> np.ndarray:
-        """The input position of every window at a kernel offset along spatial axis i; outside in the padding."""
+        """The input position of every window at a kernel offset along spatial axis i; out of range in the padding."""
         return np.arange(self.results[i]) * self.strides[i] + offset * self.dilations[i] - self.pads[i]
 
     def means(self, i: int) -> np.ndarray:
         """The matrix [windows, positions] of the mean along spatial axis i."""
         matrix = np.zeros((self.results[i], self.sizes[i]))
         counts = np.zeros(self.results[i])
-        # Positions beyond the declared padding, which ceil_mode reaches, never count.
+        # Positions beyond the declared padding, which ceil_mode adds, never count.
         margin = (self.pads[i], self.pads[i + self.axes]) if self.call.attribute("count_include_pad", 0) else (0, 0)
         for k in range(self.kernel[i]):
-            at = self.positions(i, k)
-            counts += (at >= -margin[0]) & (at < self.sizes[i] + margin[1])
-            inside = (at >= 0) & (at < self.sizes[i])
-            matrix[np.flatnonzero(inside), at[inside]] += 1
+            positions = self.positions(i, k)
+            counts += (positions >= -margin[0]) & (positions < self.sizes[i] + margin[1])
+            inside = (positions >= 0) & (positions < self.sizes[i])
+            matrix[np.flatnonzero(inside), positions[inside]] += 1
         return matrix / counts[:, None]
 
-    def spread(self, g: Tensor) -> Tensor:
-        """The cotangent with its extent at every window: windows differ in which element they pass it to."""
+    def expand(self, g: Tensor) -> Tensor:
+        """The cotangent expanded to every window: windows differ in the element that gets it."""
         full = (g.shape[0], *self.call.outputs[0].shape)
         return self.emit.expand_axes(g, full, range(3, g.rank))
 
     def pad_input(self, x: Tensor) -> Tensor:
-        """The forward input inside its padding, filled with a value below any maximum."""
+        """The forward input with its padding, filled with a value below any maximum."""
         widths = {}
         for i, (size, result) in enumerate(zip(self.sizes, self.results, strict=True)):
             # With ceil_mode the last window may reach beyond the declared padding.
@@ -97,36 +97,36 @@ class _Windows:
             widths[2 + i] = (self.pads[i], max(0, last - size))
         return pad(self.emit, x, widths, float(np.finfo(np.float32).min))
 
-    def view(self, padded: Tensor, offset: tuple[int, ...]) -> Tensor:
+    def view(self, padded_input: Tensor, offset: tuple[int, ...]) -> Tensor:
         """The element of every window at one kernel offset, [n, K, windows…]."""
         starts = [k * d for k, d in zip(offset, self.dilations, strict=True)]
         ends = [s + (r - 1) * t + 1 for s, r, t in zip(starts, self.results, self.strides, strict=True)]
-        bounds = [self.emit.constant(b, "int64") for b in (starts, ends, range(2, padded.rank), self.strides)]
-        return self.emit("Slice", padded, *bounds, shape=(*padded.shape[:2], *self.results))
+        bounds = [self.emit.constant(b, "int64") for b in (starts, ends, range(2, padded_input.rank), self.strides)]
+        return self.emit("Slice", padded_input, *bounds, shape=(*padded_input.shape[:2], *self.results))
 
     def collect(self, parts: Sequence[Tensor]) -> Tensor:
         """Put each kernel offset's part [C, n, K, windows…] back at its positions, and sum.
 
-        The last axis first: its offsets are summed before the axis in front of it is touched.
+        The last axis first: its offsets are summed before those of the axis before it.
         """
         for i in reversed(range(self.axes)):
             width = self.kernel[i]
-            placed = [self._place(part, i, k % width) for k, part in enumerate(parts)]
-            parts = [self._sum(placed[k : k + width]) for k in range(0, len(placed), width)]
+            terms = [self._place(part, i, k % width) for k, part in enumerate(parts)]
+            parts = [self._sum(terms[k : k + width]) for k in range(0, len(terms), width)]
         return parts[0]
 
     def _place(self, part: Tensor, i: int, offset: int) -> Tensor | None:
         """A part at its positions along spatial axis i; None where all of them are padding."""
-        at = self.positions(i, offset)
-        inside = np.flatnonzero((at >= 0) & (at < self.sizes[i]))
+        positions = self.positions(i, offset)
+        inside = np.flatnonzero((positions >= 0) & (positions < self.sizes[i]))
         if not len(inside):
             return None
         part = slice_axis(self.emit, part, 3 + i, int(inside[0]), int(inside[-1]) + 1)
-        return scatter_axis(self.emit, part, 3 + i, at[inside], self.sizes[i])
+        return scatter_axis(self.emit, part, 3 + i, positions[inside], self.sizes[i])
 
     def _sum(self, parts: Sequence[Tensor | None]) -> Tensor:
-        held = [part for part in parts if part is not None]
-        total = held[0]
-        for part in held[1:]:
+        terms = [part for part in parts if part is not None]
+        total = terms[0]
+        for part in terms[1:]:
             total = self.emit("Add", total, part)
         return total

@@ -8,18 +8,18 @@ from functools import partial, reduce
 import numpy as np
 
 from xrt.export.ir.emitter import Emitter, Tensor
-from xrt.export.ir.shapes import merged
+from xrt.export.ir.shapes import merge_axes
 
-_GATHERS = 4
-"""Indices repeated more often than this are summed by a matrix product."""
+_MAX_GATHERS = 4
+"""Elements that are selected more often than this are summed by a matrix product."""
 
 
 def scatter_axis(emit: Emitter, g: Tensor, axis: int, indices: np.ndarray, size: int) -> Tensor:
-    """The adjoint of taking `indices` along an axis of extent `size`: what was taken goes back and adds up.
+    """The adjoint of selecting `indices` along an axis of extent `size`: cotangents go back and add up.
 
-    There is no scatter that every runtime has, and the indices are known, so it is a padding where they are
-    contiguous, a weight at each position where the cotangent is constant, and otherwise a gather: position j fetches
-    the cotangent of the output that took it, or a zero.
+    No scatter operator works on every runtime, and the indices are known. So it is a padding where they are contiguous,
+    a weight for each position where the cotangent is constant, and otherwise a gather: position j reads the cotangent
+    of the output that selected it, or a zero.
     """
     counts = np.bincount(indices, minlength=size)
     if g.shape[axis] == 1 and len(indices) != 1:
@@ -27,7 +27,7 @@ def scatter_axis(emit: Emitter, g: Tensor, axis: int, indices: np.ndarray, size:
     first = int(indices[0])
     if np.array_equal(indices, np.arange(first, first + len(indices))):
         return pad(emit, g, {axis: (first, size - first - len(indices))})
-    if counts.max() > _GATHERS:
+    if counts.max() > _MAX_GATHERS:
         return contract_axis(emit, g, axis, np.eye(size, dtype=np.float32)[indices])
     order = np.argsort(indices, kind="stable")
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -43,7 +43,7 @@ def scatter_axis(emit: Emitter, g: Tensor, axis: int, indices: np.ndarray, size:
 
 
 def scale_axis(emit: Emitter, g: Tensor, axis: int, weights: np.ndarray) -> Tensor:
-    """Weights along an axis; equal ones leave it constant."""
+    """Multiply by weights along an axis; equal weights keep a constant axis constant."""
     if (weights == weights.flat[0]).all():
         weights = weights[:1]
     if weights.size == 1 and weights.item() == 1:
@@ -53,17 +53,17 @@ def scale_axis(emit: Emitter, g: Tensor, axis: int, weights: np.ndarray) -> Tens
 
 
 def contract_axis(emit: Emitter, g: Tensor, axis: int, matrix: np.ndarray) -> Tensor:
-    """Multiply by a matrix [o, i] along an axis, from extent o to i. A constant axis needs the column sums only."""
+    """Multiply by a matrix [o, i] along an axis, from extent o to i. A constant axis needs only the column sums."""
     rows, columns = matrix.shape
     if g.shape[axis] == 1:
-        return scale_axis(emit, g, axis, _rounded(matrix.sum(axis=0)))
+        return scale_axis(emit, g, axis, _equalise(matrix.sum(axis=0)))
     if g.shape[axis] != rows:
         raise ValueError(f"a matrix of {rows} rows cannot contract an axis of {g.shape[axis]}")
     shape = (*g.shape[:axis], columns, *g.shape[axis + 1 :])
     if axis == g.rank - 1:
         return emit("MatMul", g, emit.constant(matrix, "float32"), shape=shape)
-    # From the left, all later axes taken as one.
-    rest = merged(g.shape[axis + 1 :])
+    # From the left, with all later axes merge_axes.
+    rest = merge_axes(g.shape[axis + 1 :])
     flat = emit.reshape(g, (*g.shape[: axis + 1], rest))
     product = emit(
         "MatMul", emit.constant(np.ascontiguousarray(matrix.T), "float32"), flat, shape=(*g.shape[:axis], columns, rest)
@@ -71,13 +71,13 @@ def contract_axis(emit: Emitter, g: Tensor, axis: int, matrix: np.ndarray) -> Te
     return emit.reshape(product, shape)
 
 
-def _rounded(sums: np.ndarray) -> np.ndarray:
-    """Column sums that differ by rounding alone are equal."""
+def _equalise(sums: np.ndarray) -> np.ndarray:
+    """Make column sums equal that differ only by rounding."""
     return np.full_like(sums, sums.mean()) if np.ptp(sums) < 1e-6 * np.abs(sums).max() else sums
 
 
 def pad(emit: Emitter, x: Tensor, widths: Mapping[int, tuple[int, int]], value: float = 0.0) -> Tensor:
-    """Put a constant before and behind the elements of some axes."""
+    """Put a constant before and after the elements of some axes."""
     if not any(any(width) for width in widths.values()):
         return x
     pairs = [widths.get(axis, (0, 0)) for axis in range(x.rank)]

@@ -17,12 +17,12 @@ from xrt.runtime.errors import ModelError
 
 @vjp("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def _reshape(call: Call) -> Sequence[Tensor | None]:
-    """Axes fall into groups that map onto each other; a group along which the cotangent is constant stays so."""
+    """Axes form groups that map onto each other; a group along which the cotangent is constant stays constant."""
     before, after, g = call.input_shape(), call.outputs[0].shape, call.g
     shape: list[Dim] = [g.shape[0]]
     for old, new in axis_groups(before, after):
-        held = [g.shape[1 + axis] for axis in new]
-        if all(d == 1 for d in held):
+        sizes = [g.shape[1 + axis] for axis in new]
+        if all(d == 1 for d in sizes):
             shape += [1] * len(old)
         else:
             g = call.emit.expand_axes(g, (g.shape[0], *after), [1 + axis for axis in new])
@@ -70,8 +70,8 @@ def _space_to_depth(call: Call) -> Sequence[Tensor | None]:
 
 
 def _shuffle(call: Call, split: Shape, order: Sequence[int]) -> Tensor:
-    """Split the axes behind the batch, permute, and merge them to the input's shape."""
+    """Split the axes after the batch, permute, and merge them to the input's shape."""
     emit = call.emit
     g = emit.expand_axes(call.g, (call.g.shape[0], *call.outputs[0].shape), [2, 3, 4])
-    moved = emit.transpose(emit.reshape(g, (*g.shape[:2], *split)), order)
-    return emit.reshape(moved, (*g.shape[:2], *call.input_shape()[1:]))
+    result = emit.transpose(emit.reshape(g, (*g.shape[:2], *split)), order)
+    return emit.reshape(result, (*g.shape[:2], *call.input_shape()[1:]))

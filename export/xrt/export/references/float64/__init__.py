@@ -1,4 +1,4 @@
-"""Running a graph in float64, where rounding hides nothing: ONNX's reference evaluator on a widened copy."""
+"""Running a graph in float64, where rounding is negligible: ONNX's reference evaluator on a widen copy."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from onnx.reference import ReferenceEvaluator
 
 from xrt.export.references.float64.operators import OPERATORS
 
-__all__ = ["Float64Graph", "widened"]
+__all__ = ["Float64Graph", "widen"]
 
 
 class Float64Graph:
     """A graph of float32, run in float64."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._evaluator = ReferenceEvaluator(widened(model), new_ops=OPERATORS)
+        self._evaluator = ReferenceEvaluator(widen(model), new_ops=OPERATORS)
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
-        """The named outputs, or all; float32 inputs are widened as well."""
+        """The named outputs, or all; float32 inputs are widen as well."""
         wide = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in inputs.items()}
         return [np.asarray(value) for value in self._evaluator.run(None if outputs is None else list(outputs), wide)]
 
 
-def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+def widen(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which every float32 is a float64, but for the scales of Resize, which must stay float32."""
     wide = onnx.ModelProto()
     wide.CopyFrom(model)
@@ -34,7 +34,7 @@ def widened(model: onnx.ModelProto) -> onnx.ModelProto:
     narrow = {name for node in wide.graph.node if node.op_type == "Resize" for name in list(node.input)[1:3]}
     for tensor in wide.graph.initializer:
         if tensor.name not in narrow:
-            _widen(tensor)
+            _widen_tensor(tensor)
     for value in (*wide.graph.input, *wide.graph.output):
         if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
             value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
@@ -43,11 +43,11 @@ def widened(model: onnx.ModelProto) -> onnx.ModelProto:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
                 attribute.i = onnx.TensorProto.DOUBLE
             if attribute.type == onnx.AttributeProto.TENSOR and not narrow & set(node.output):
-                _widen(attribute.t)
+                _widen_tensor(attribute.t)
     return wide
 
 
-def _widen(tensor: onnx.TensorProto) -> None:
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_type == onnx.TensorProto.FLOAT:
         array = onnx.numpy_helper.to_array(tensor).astype(np.float64)
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))

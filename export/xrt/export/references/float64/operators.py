@@ -1,9 +1,9 @@
-"""Operators that ONNX's reference evaluator (1.23) gets wrong, or computes in float32 whatever it is given.
+"""Operators that ONNX's reference evaluator (1.23) gets wrong, or computes in float32 for every input.
 
 The tests of the gradient rules compare ONNX Runtime's forward results with these as well.
 """
 
-# OpRun fills in every attribute from the operator's schema: None stands for it in the signatures only.
+# OpRun passes every attribute of the operator's schema: the defaults None in the signatures are not used.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalOperand=false
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class ConvTranspose(OpRun):
         extra, pads = output_padding or [0] * axes, pads or [0] * (2 * axes)
         convolve = [torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d][axes - 1]
         full = convolve(torch.tensor(x), torch.tensor(w), None, strides, groups=group, dilation=dilations)
-        # torch has one padding for both sides, so the cut is made here; output_padding extends the far side.
+        # torch has one padding for both sides, so the result is cut here; output_padding extends the end.
         full = torch.nn.functional.pad(full, [n for e in reversed(extra) for n in (0, e)])
         if output_shape or auto_pad not in (None, "NOTSET", "VALID"):
-            wanted = output_shape or [s * d for s, d in zip(strides, x.shape[2:], strict=True)]
-            totals = [n - o for n, o in zip(full.shape[2:], wanted, strict=True)]
+            sizes = output_shape or [s * d for s, d in zip(strides, x.shape[2:], strict=True)]
+            totals = [n - o for n, o in zip(full.shape[2:], sizes, strict=True)]
             small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
             pads = small + large if auto_pad == "SAME_UPPER" else large + small
         inside = tuple(slice(pads[i], full.shape[2 + i] - pads[i + axes]) for i in range(axes))
@@ -78,7 +78,7 @@ class MeanVarianceNormalization(OpRun):
 
 
 class Pad(OpRun):
-    """numpy's after a cut, since ONNX's reference evaluator rejects negative padding."""
+    """numpy's, after cutting, since ONNX's reference evaluator rejects negative padding."""
 
     op_domain = ""
 
@@ -87,14 +87,14 @@ class Pad(OpRun):
         widths = [(0, 0)] * x.ndim
         for i, axis in enumerate(axes):
             widths[axis] = (int(pads[i]), int(pads[i + len(axes)]))
-        kept = x[tuple(slice(max(0, -a), d + min(0, b)) for (a, b), d in zip(widths, x.shape, strict=True))]
-        grown = [(max(0, a), max(0, b)) for a, b in widths]
-        extra = {"constant_values": 0 if value is None else value.item()} if mode in (None, "constant") else {}
-        return (np.pad(kept, grown, mode=mode or "constant", **extra),)
+        part = x[tuple(slice(max(0, -a), d + min(0, b)) for (a, b), d in zip(widths, x.shape, strict=True))]
+        additions = [(max(0, a), max(0, b)) for a, b in widths]
+        options = {"constant_values": 0 if value is None else value.item()} if mode in (None, "constant") else {}
+        return (np.pad(part, additions, mode=mode or "constant", **options),)
 
 
 class Mean(OpRun):
-    """Not in place, so that a later operand may be the larger one."""
+    """Not in place, so that a later operand may have the larger shape."""
 
     op_domain = ""
 
@@ -108,17 +108,17 @@ class GroupNormalization(OpRun):
     op_domain = ""
 
     def _run(self, x, scale, bias, epsilon=None, num_groups=None, stash_type=None):
-        grouped = x.reshape(x.shape[0], num_groups, -1)
-        away = grouped - grouped.mean(axis=2, keepdims=True)
-        standard = (away / np.sqrt(away.var(axis=2, keepdims=True) + epsilon)).reshape(x.shape)
+        groups = x.reshape(x.shape[0], num_groups, -1)
+        difference = groups - groups.mean(axis=2, keepdims=True)
+        normal = (difference / np.sqrt(difference.var(axis=2, keepdims=True) + epsilon)).reshape(x.shape)
         scale, bias = (
             np.repeat(v, x.shape[1] // len(v)).reshape((-1,) + (1,) * (x.ndim - 2)) for v in (scale, bias)
         )  # fmt: skip
-        return (standard * scale + bias,)
+        return (normal * scale + bias,)
 
 
 class LRN(OpRun):
-    """With a window for each channel: ONNX's reference evaluator counts them by the batch size."""
+    """With a window for each channel: ONNX's reference evaluator takes their number from the batch size."""
 
     op_domain = ""
 
@@ -149,31 +149,31 @@ def padding(x, auto_pad, pads, kernel, strides):
     return small + large if auto_pad == "SAME_UPPER" else large + small
 
 
-def windows(x, reduce, fill, kernel, strides, dilations, pads, ceil_mode):
+def reduce_windows(x, reduce, fill, kernel, strides, dilations, pads, ceil_mode):
     """Reduce every window of a padded input.
 
-    With ceil_mode ONNX's reference evaluator pads in front as well, which moves the windows, and with a stride of one
-    it mistakes the padding of MaxPool.
+    With ceil_mode ONNX's reference evaluator also pads at the start, which moves the windows, and with a stride of one
+    it pads MaxPool wrongly.
     """
     axes = len(kernel)
     strides, dilations, pads = strides or [1] * axes, dilations or [1] * axes, pads or [0] * (2 * axes)
-    grown, counts = [(0, 0), (0, 0)], []
+    widths, counts = [(0, 0), (0, 0)], []
     for i in range(axes):
         reach, size = dilations[i] * (kernel[i] - 1) + 1, x.shape[2 + i]
         free = size + pads[i] + pads[i + axes] - reach
         count = (-(-free // strides[i]) if ceil_mode else free // strides[i]) + 1
         counts.append(count)
-        grown.append((pads[i], max(0, (count - 1) * strides[i] + reach - size - pads[i])))
-    padded = np.pad(x, grown, constant_values=fill)
+        widths.append((pads[i], max(0, (count - 1) * strides[i] + reach - size - pads[i])))
+    result = np.pad(x, widths, constant_values=fill)
     for i in range(axes):
         reach = dilations[i] * (kernel[i] - 1) + 1
-        view = sliding_window_view(padded, reach, axis=2 + i)[..., :: dilations[i]]
-        padded = reduce(np.take(view, np.arange(counts[i]) * strides[i], axis=2 + i), axis=-1)
-    return padded
+        view = sliding_window_view(result, reach, axis=2 + i)[..., :: dilations[i]]
+        result = reduce(np.take(view, np.arange(counts[i]) * strides[i], axis=2 + i), axis=-1)
+    return result
 
 
 class MaxPool(OpRun):
-    """See `windows`."""
+    """See `reduce_windows`."""
 
     op_domain = ""
 
@@ -182,11 +182,11 @@ class MaxPool(OpRun):
         strides=None,
     ):  # fmt: skip
         pads = padding(x, auto_pad, pads, kernel_shape, strides)
-        return (windows(x, np.max, -np.inf, kernel_shape, strides, dilations, pads, ceil_mode),)
+        return (reduce_windows(x, np.max, -np.inf, kernel_shape, strides, dilations, pads, ceil_mode),)
 
 
 class AveragePool(OpRun):
-    """See `windows`. The padding that was declared may count, what ceil_mode adds to it never does."""
+    """See `reduce_windows`. The declared padding may count; what ceil_mode adds to it never does."""
 
     op_domain = ""
 
@@ -196,11 +196,12 @@ class AveragePool(OpRun):
     ):  # fmt: skip
         axes = len(kernel_shape)
         pads = padding(x, auto_pad, pads, kernel_shape, strides)
-        around = [(0, 0), (0, 0), *((pads[i], pads[i + axes]) for i in range(axes))]
-        counted = np.pad(np.ones_like(x), around, constant_values=float(count_include_pad or 0))
-        x, none = np.pad(x, around), [0] * (2 * axes)
+        borders = [(0, 0), (0, 0), *((pads[i], pads[i + axes]) for i in range(axes))]
+        weights = np.pad(np.ones_like(x), borders, constant_values=float(count_include_pad or 0))
+        x, no_pads = np.pad(x, borders), [0] * (2 * axes)
         total, count = (
-            windows(part, np.sum, 0.0, kernel_shape, strides, dilations, none, ceil_mode) for part in (x, counted)
+            reduce_windows(part, np.sum, 0.0, kernel_shape, strides, dilations, no_pads, ceil_mode)
+            for part in (x, weights)
         )
         return (total / count,)
 

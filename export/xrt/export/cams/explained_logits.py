@@ -1,4 +1,4 @@
-"""Which logits the heatmaps explain."""
+"""The choice of logits that the heatmaps explain."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Explained:
-    """Which logits the maps explain: those listed, or the `top_k` highest of each image.
+class ExplainedLogits:
+    """Which logits the maps explain: those at the indices `classes`, or the `top_k` highest of each image.
 
     `signs` holds +1 for every logit, or -1 where the map explains its absence (the negative class of a one-logit
     model).
