@@ -139,3 +139,10 @@ def test_a_file_becomes_a_bundle(tmp_path):
     # Both fp32; the normalisation is done in another order.
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
     assert bundle.manifest.task == "multiclass"
+
+
+def test_the_default_domain_by_its_name(tmp_path):
+    """`ai.onnx` and the empty string are one domain."""
+    model = graph(BODY + "y = Identity (l)", opset=17)
+    model.opset_import[0].domain = "ai.onnx"
+    compile_and_compare(model, tmp_path)

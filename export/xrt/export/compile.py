@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from xrt.export.cams.explained_logits import ExplainedLogits
+from xrt.export.cams.explained_logits import ExplainedLogits, parse_top_k
 from xrt.export.cams.heatmaps import add_heatmaps, describe_heatmaps
 from xrt.export.ir.serialisation import serialise
 from xrt.export.ir.shapes import fixed_size, shape_of
@@ -89,13 +89,8 @@ def explained_logits(source: Source, classes: str) -> ExplainedLogits:
     """The logits that `all`, `top:K` or a list of class names selects. Raises UsageError for anything else."""
     if classes == "all":
         return ExplainedLogits(source.signs, tuple(range(source.logits)))
-    if classes.startswith("top:"):
-        number = classes.removeprefix("top:")
-        if not number.isdecimal() or not 1 <= int(number) <= source.logits:
-            raise UsageError(
-                f"--classes top:K takes K from 1 to {source.logits}, the number of logits; given {classes!r}"
-            )
-        return ExplainedLogits(source.signs, top_k=int(number))
+    if (top_k := parse_top_k(classes, source.logits)) is not None:
+        return ExplainedLogits(source.signs, top_k=top_k)
     class_names = [spec.name for spec in source.classes]
     names = list(dict.fromkeys(name.strip() for name in classes.split(",")))
     if unknown := [name for name in names if name not in class_names]:

@@ -10,22 +10,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx_ir as ir
 
 from xrt.export.autodiff import backward
-from xrt.export.cams.explained_logits import ExplainedLogits
+from xrt.export.cams.explained_logits import ExplainedLogits, parse_top_k
 from xrt.export.cams.heatmaps import add_heatmaps, describe_heatmaps
 from xrt.export.compile import find_targets
 from xrt.export.ir.emitter import Emitter
-from xrt.export.ir.limits import MAX_IR_VERSION
-from xrt.export.ir.serialisation import serialise
+from xrt.export.ir.serialisation import read_graph, serialise
 from xrt.export.ir.shapes import Batch, Shape, fixed_size, shape_of
 from xrt.export.passes.base import run_passes
 from xrt.export.passes.expose_logits import ExposeLogits
 from xrt.export.passes.order import file_passes, resolving_passes
 from xrt.export.targets.layer_names import find_layer
-from xrt.runtime._io import comma_list, first_line
+from xrt.runtime._io import comma_list
 from xrt.runtime.bundle.manifest import CamMethod
 from xrt.runtime.errors import ModelError, UsageError
 
@@ -114,20 +112,7 @@ def _read(model: onnx.ModelProto) -> ir.Model:
     """A copy of the model as a graph of opset 18. Raises ModelError."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model)
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    images = [value for value in proto.graph.input if value.name not in weights]
-    if len(images) != 1:
-        names = ", ".join(value.name for value in images) or "none"
-        raise ModelError(f"the model must have one input, it has {len(images)} ({names})")
-    del proto.graph.input[:]
-    proto.graph.input.append(images[0])
-    proto.ir_version = min(max(proto.ir_version, 4), MAX_IR_VERSION)
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
-    try:
-        graph_model = ir.from_proto(proto)
-    except Exception as error:  # onnx-ir's errors have no common base
-        raise ModelError(f"the graph is invalid: {first_line(error.__cause__ or error)}") from error
+    graph_model = read_graph(proto)
     image = graph_model.graph.inputs[0]
     if image.dtype not in _INPUT_TYPES:
         kind = "of no type" if image.dtype is None else image.dtype.name.lower()
@@ -172,10 +157,9 @@ def _explained_logits(logits: int, classes: str | Sequence[int]) -> ExplainedLog
     if classes == "all":
         return ExplainedLogits(signs, tuple(range(logits)))
     if isinstance(classes, str):
-        number = classes.removeprefix("top:")
-        if not classes.startswith("top:") or not number.isdecimal() or not 1 <= int(number) <= logits:
-            raise UsageError(f"classes is 'all', 'top:K' with K from 1 to {logits}, or indices; given {classes!r}")
-        return ExplainedLogits(signs, top_k=int(number))
+        if (top_k := parse_top_k(classes, logits)) is None:
+            raise UsageError(f"classes is 'all', 'top:K' or indices of logits; given {classes!r}")
+        return ExplainedLogits(signs, top_k=top_k)
     indices = tuple(dict.fromkeys(classes))
     if not indices or not all(0 <= index < logits for index in indices):
         raise UsageError(f"classes are indices from 0 to {logits - 1}; given {list(classes)}")

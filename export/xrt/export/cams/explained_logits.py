@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xrt.runtime.errors import UsageError
+
 
 @dataclass(frozen=True)
 class ExplainedLogits:
@@ -16,3 +18,13 @@ class ExplainedLogits:
     signs: tuple[float, ...]
     classes: tuple[int, ...] | None = None
     top_k: int | None = None
+
+
+def parse_top_k(classes: str, logits: int) -> int | None:
+    """K of `top:K`; None for other text. Raises UsageError for a K that is no number from 1 to `logits`."""
+    if not classes.startswith("top:"):
+        return None
+    number = classes.removeprefix("top:")
+    if not number.isdecimal() or not 1 <= int(number) <= logits:
+        raise UsageError(f"--classes top:K takes K from 1 to {logits}, the number of logits; given {classes!r}")
+    return int(number)

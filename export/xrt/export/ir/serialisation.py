@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from xrt.export.ir.limits import check_weights
+from xrt.export.ir.limits import MAX_IR_VERSION, check_weights
 from xrt.runtime._io import first_line
 from xrt.runtime.errors import ModelError
+
+_LEAST_IR_VERSION = 4
+"""Before it, initialisers must be listed as inputs."""
 
 
 def serialise(model: ir.Model) -> bytes:
@@ -21,6 +25,39 @@ def serialise(model: ir.Model) -> bytes:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the emitted graph is invalid: {first_line(error)}") from error
     return proto.SerializeToString()
+
+
+def image_input(proto: onnx.ModelProto) -> onnx.ValueInfoProto:
+    """The one input of a file. Initialisers that are listed as inputs, as before IR version 4, are none.
+
+    Raises ModelError when there is another number of inputs.
+    """
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    images = [value for value in proto.graph.input if value.name not in weights]
+    if len(images) != 1:
+        names = ", ".join(value.name for value in images) or "none"
+        raise ModelError(f"the model must have one image input, it has {len(images)} ({names})")
+    return images[0]
+
+
+def read_graph(proto: onnx.ModelProto) -> ir.Model:
+    """Any file as a graph: its image the only input, its functions inlined, an IR version that runtimes read.
+
+    Changes `proto`. Raises ModelError when the graph is invalid.
+    """
+    image = image_input(proto)
+    del proto.graph.input[:]
+    proto.graph.input.append(image)
+    proto.ir_version = min(max(proto.ir_version, _LEAST_IR_VERSION), MAX_IR_VERSION)
+    for opset in proto.opset_import:
+        if opset.domain == "ai.onnx":
+            opset.domain = ""
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    try:
+        return ir.from_proto(proto)
+    except Exception as error:  # onnx-ir's errors have no common base
+        raise ModelError(f"the graph is invalid: {first_line(error.__cause__ or error)}") from error
 
 
 def parse(data: bytes) -> ir.Model:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx_ir as ir
 
 from xrt.export.cams.explained_logits import ExplainedLogits
-from xrt.export.ir.limits import MAX_IR_VERSION, check_weights
+from xrt.export.ir.limits import check_weights
 from xrt.export.ir.operators import VALUE_KEEPING
+from xrt.export.ir.serialisation import image_input, read_graph
 from xrt.export.passes.base import run_passes
 from xrt.export.passes.expose_logits import ExposeLogits, final_activation
 from xrt.export.passes.input_size import FixInputSize
@@ -30,8 +30,6 @@ from xrt.runtime.bundle.manifest import CamSpec, Task
 from xrt.runtime.errors import ModelError, UsageError
 from xrt.train.models import Normalisation
 
-_IR_VERSIONS = (4, MAX_IR_VERSION)
-"""Below 4 initialisers must be listed as inputs; above, older runtimes refuse the file."""
 _TASKS: dict[str, Task] = {"softmax": "multiclass", "sigmoid": "multilabel"}
 
 
@@ -92,24 +90,12 @@ def open_graph(data: bytes, output: str | None) -> ir.Model:
     file has several outputs. Raises ModelError or UsageError.
     """
     proto = onnx.load_from_string(data)
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    images = [value for value in proto.graph.input if value.name not in weights]
-    if len(images) != 1:
-        names = ", ".join(value.name for value in images) or "none"
-        raise ModelError(f"the model must have one image input, it has {len(images)} ({names})")
-    del proto.graph.input[:]
-    proto.graph.input.append(images[0])
+    image = image_input(proto)
     _choose_output(proto, output)
-    _check_image(images[0])
+    _check_image(image)
     if bad := [t.name for t in proto.graph.initializer if not _is_finite(t)]:
         raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
-    proto.ir_version = min(max(proto.ir_version, _IR_VERSIONS[0]), _IR_VERSIONS[1])
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
-    try:
-        model = ir.from_proto(proto)
-    except Exception as error:  # onnx-ir's errors have no common base
-        raise ModelError(f"the graph is invalid: {first_line(error.__cause__ or error)}") from error
+    model = read_graph(proto)
     run_passes(model, file_passes())
     return model
 
