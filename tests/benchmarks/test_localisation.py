@@ -126,9 +126,10 @@ def test_contrasts_of_phantoms(tmp_path, phantom_folder):
     assert read_contrasts(tmp_path) == {}
     (tmp_path / "phantoms.csv").write_text("image,label,contrast\na.png,Mass,3\na.png,Mass,9\n")
     assert read_contrasts(tmp_path) == {("a", "Mass"): 9.0}
-    (tmp_path / "phantoms.csv").write_text("image,label,contrast\na.png,Mass,high\n")
-    with pytest.raises(DataError, match="line 2: expected columns image, label and contrast"):
-        read_contrasts(tmp_path)
+    for contrast in ("high", "nan", "inf", "-1"):
+        (tmp_path / "phantoms.csv").write_text(f"image,label,contrast\na.png,Mass,{contrast}\n")
+        with pytest.raises(DataError, match="line 2: expected columns image, label and contrast"):
+            read_contrasts(tmp_path)
 
 
 class _Table:

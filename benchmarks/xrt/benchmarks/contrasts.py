@@ -1,4 +1,4 @@
-"""How visible phantoms' lesions are, from `phantoms.csv` beside the images."""
+"""The visibility of phantoms' lesions: their contrast-to-noise ratio, from `phantoms.csv` beside the images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from xrt.runtime.errors import DataError
+from xrt.runtime.phantoms.files import LESION_TABLE
 
-CONTRASTS = "phantoms.csv"
 _BANDS = ((0.0, 40.0, "under 40"), (40.0, 70.0, "40 to 70"), (70.0, np.inf, "70 and over"))
 """Contrast-to-noise ratios: phantoms are drawn with 18 (hardly visible) to 110 (obvious)."""
 BANDS = tuple(name for _, _, name in _BANDS)
@@ -21,7 +21,7 @@ def read_contrasts(root: Path) -> dict[tuple[str, str], float]:
 
     Raises DataError for a `phantoms.csv` that is no table of lesions.
     """
-    file = root / CONTRASTS
+    file = root / LESION_TABLE
     if not file.is_file():
         return {}
     contrasts: dict[tuple[str, str], float] = {}
@@ -29,17 +29,19 @@ def read_contrasts(root: Path) -> dict[tuple[str, str], float]:
         for number, row in enumerate(csv.DictReader(stream), 2):
             try:
                 key, contrast = (PurePosixPath(row["image"]).stem, row["label"]), float(row["contrast"])
+                if not 0 <= contrast < np.inf:
+                    raise ValueError(contrast)
             except (KeyError, TypeError, ValueError):
                 raise DataError(
-                    f"{file}, line {number}: expected columns image, label and contrast; write the phantoms again, or"
-                    " remove the file"
+                    f"{file}, line {number}: expected columns image, label and contrast, a number of 0 or more; write"
+                    " the phantoms again, or remove the file"
                 ) from None
             contrasts[key] = max(contrast, contrasts.get(key, contrast))
     return contrasts
 
 
 def contrast_of(contrasts: Mapping[tuple[str, str], float], key: str, label: str) -> float | None:
-    """That of a case's lesion, by the case's key."""
+    """The contrast of the lesion of this label in the case `key`; None where there is none."""
     return contrasts.get((PurePosixPath(key).stem, label))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xrt.benchmarks.evaluation import Evaluation, evaluate_session, select_part, write_evaluation
-from xrt.benchmarks.speed.measure import EXPLAINED, SpeedOptions, SpeedRow, measure_speed
+from xrt.benchmarks.speed.measure import EXPLAINED, GRAD_CAM, SpeedOptions, SpeedRow, measure_speed
 from xrt.export.publish import publish_source
 from xrt.export.sources import open_source
 from xrt.runtime._io import require_empty
@@ -20,8 +20,8 @@ from xrt.runtime.session import open_session
 from xrt.train.recipes.loader import load_recipe
 from xrt.train.training.fit import fit
 
-PHANTOM_SIZE = 256
-CONTRAST = (40.0, 110.0)
+PHANTOM_SIZE = 256  # pixels a side
+CONTRAST_RANGE = (40.0, 110.0)
 """Contrast-to-noise ratios from subtle to obvious: learning the hardly visible takes longer than a demonstration."""
 _SPEED = SpeedOptions(batch_sizes=(8,), budget_s=4)
 
@@ -36,12 +36,12 @@ class DemoResult:
 
     @property
     def speedup_sentence(self) -> str:
-        """The ratio to pytorch-grad-cam for all classes, and to the eager forward pass."""
+        """One sentence: the ratio to pytorch-grad-cam for all classes, and to the eager forward pass."""
         eager = next(row for row in self.speed if row.contender == "eager")
-        slowest = self.speed[-1]
+        *_, grad_cam = (row for row in self.speed if GRAD_CAM in row.contender)
         bundle = next(row for row in self.speed if row.contender == EXPLAINED)
         return (
-            f"{bundle.ms_per_image:.2f} ms per image with all heatmaps; {slowest.contender} takes {slowest.ratio} "
+            f"{bundle.ms_per_image:.2f} ms per image with all heatmaps; {grad_cam.contender} takes {grad_cam.ratio} "
             f"times as long, the eager forward pass alone {eager.ratio} times"
         )
 
@@ -60,7 +60,9 @@ def run_demo(out: Path, *, count: int, seed: int, progress: Progress = SILENT) -
     out.mkdir(parents=True, exist_ok=True)
     data, run, path = out / "phantoms", out / "run", out / "phantoms.xrt"
     progress.step(f"1/6 drawing {count} phantoms (synthetic radiographs)")
-    write_phantoms(data, layout="nih", count=count, seed=seed, size=PHANTOM_SIZE, contrast=CONTRAST, progress=progress)
+    write_phantoms(
+        data, layout="nih", count=count, seed=seed, size=PHANTOM_SIZE, contrast=CONTRAST_RANGE, progress=progress
+    )
     progress.step("2/6 training a small network")
     fit(load_recipe("phantoms", [f"training.seed={seed}"]), data, run, progress=progress)
     progress.step("3/6 exporting it with its heatmaps, and certifying the graph")

@@ -169,7 +169,7 @@ def _files(model: ExplainedModel, calibration: ValidationInputs) -> Iterator[_Fi
     for built in build_variants(model.data, model.graph, VariantRequest(("fp32", "fp16"))):
         yield _File(f"({built.variant.precision})", "any", built.variant.precision, built.data)
     for quantiser in QUANTISERS.values():
-        for target in quantiser.targets:
+        for target in quantiser.families:
             data = quantised_file(model.data, model.graph, quantiser, target, calibration)
             yield _File(quantiser.name, target, "int8", data)
 

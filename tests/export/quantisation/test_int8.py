@@ -32,7 +32,7 @@ def images(compact_source):
     return phantom_inputs(32, 6, compact_source.preprocessing)
 
 
-FILES = [(name, target) for name, quantiser in QUANTISERS.items() for target in quantiser.targets]
+FILES = [(name, target) for name, quantiser in QUANTISERS.items() for target in quantiser.families]
 
 
 @pytest.mark.parametrize(("name", "target"), FILES)

@@ -150,7 +150,7 @@ def variants(request):
     source = source_of(randomise(module, 224, channels=3), 224, channels=3, classes=14)
     model = compile_source(source)
     calibration = phantom_inputs(8, 1, source.preprocessing)
-    variant_request = VariantRequest(("fp32", "fp16", "int8"), calibration, targets=("gpu",))
+    variant_request = VariantRequest(("fp32", "fp16", "int8"), calibration, families=("gpu",))
     builds = build_variants(model.data, model.graph, variant_request)
     return request.param, {m.variant.precision: m.data for m in builds}, model.graph
 

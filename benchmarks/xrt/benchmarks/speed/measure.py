@@ -18,6 +18,7 @@ from xrt.runtime.session import OpenedSession
 if TYPE_CHECKING:
     from xrt.export.sources import Source
 
+GRAD_CAM = "eager + pytorch-grad-cam"
 EXPLAINED, CONTROL, LOGITS_ONLY = "bundle, explained", "bundle, explained (A/A)", "bundle, logits only"
 
 
@@ -88,8 +89,8 @@ def _races(
         races += [{name: forward} for name, forward in eager(torch_source, images).items()]
         classes = graph.explained or (0,)
         layer = graph.cams[0].module or ""
-        races.append({"eager + pytorch-grad-cam, 1 class": grad_cam(torch_source, layer, images, classes[:1])})
+        races.append({f"{GRAD_CAM}, 1 class": grad_cam(torch_source, layer, images, classes[:1])})
         if len(classes) > 1:
-            name = f"eager + pytorch-grad-cam, {len(classes)} classes"
+            name = f"{GRAD_CAM}, {len(classes)} classes"
             races.append({name: grad_cam(torch_source, layer, images, classes)})
     return races

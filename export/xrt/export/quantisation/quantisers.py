@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 from xrt.export.silence import silence
 from xrt.runtime.errors import MissingDependency
 
-Target = Literal["cpu", "gpu"]
+DeviceFamily = Literal["cpu", "gpu"]
 Images = UInt8[np.ndarray, "n 1 height width"]
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _BATCH = 4
@@ -36,7 +36,7 @@ class Quantiser(ABC):
     """One way to make an int8 file. `targets` are the kinds of processors that its files are for."""
 
     name: str
-    targets: tuple[Target, ...]
+    families: tuple[DeviceFamily, ...]
 
     @abstractmethod
     def quantise(
@@ -44,7 +44,7 @@ class Quantiser(ABC):
         model: onnx.ModelProto,
         trunk: Sequence[str],
         images: Images,
-        target: Target,
+        family: DeviceFamily,
     ) -> onnx.ModelProto:
         """Quantise the products among the nodes called `trunk`, with ranges from `images`."""
 
@@ -56,7 +56,7 @@ class Quantiser(ABC):
 class OnnxRuntimeStatic(Quantiser):
     """ONNX Runtime's static quantisation; `ranges` is how it turns observed values into a range."""
 
-    targets = ("cpu", "gpu")
+    families = ("cpu", "gpu")
 
     def __init__(self, ranges: Literal["MinMax", "Entropy", "Percentile"]) -> None:
         self.name = ranges.lower()
@@ -70,7 +70,7 @@ class OnnxRuntimeStatic(Quantiser):
         model: onnx.ModelProto,
         trunk: Sequence[str],
         images: Images,
-        target: Target,
+        family: DeviceFamily,
     ) -> onnx.ModelProto:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -87,7 +87,7 @@ class OnnxRuntimeStatic(Quantiser):
             "QuantizeBias": False,
             "CalibStridedMinMax": stride,
         }
-        if target == "gpu":
+        if family == "gpu":
             options |= {"ActivationSymmetric": True, "WeightSymmetric": True}
         with tempfile.TemporaryDirectory() as folder, silence(_terminal()):
             out = Path(folder) / "quantised.onnx"
@@ -97,7 +97,7 @@ class OnnxRuntimeStatic(Quantiser):
                 _reader(model.graph.input[0].name, images),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QInt8 if target == "gpu" else QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if family == "gpu" else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 nodes_to_quantize=products,
                 calibrate_method=CalibrationMethod[self._ranges],
@@ -110,7 +110,7 @@ class Nncf(Quantiser):
     """NNCF's post-training quantisation with fast bias correction. Its telemetry is switched off."""
 
     name = "nncf"
-    targets = ("cpu",)
+    families = ("cpu",)
 
     def version(self) -> str:  # noqa: D102
         return f"nncf {version('nncf')}"
@@ -120,7 +120,7 @@ class Nncf(Quantiser):
         model: onnx.ModelProto,
         trunk: Sequence[str],
         images: Images,
-        target: Target,
+        family: DeviceFamily,
     ) -> onnx.ModelProto:
         if importlib.util.find_spec("nncf") is None:
             raise MissingDependency("this quantiser is not installed: pip install 'xrt-export[nncf]'")

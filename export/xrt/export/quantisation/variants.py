@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import onnx
 import onnx_ir as ir
@@ -16,7 +17,7 @@ from xrt.export.passes.float16 import half_nodes
 from xrt.export.passes.order import float16_passes, scale_passes
 from xrt.export.quantisation.activation_range import peaks
 from xrt.export.quantisation.calibration import load_or_make
-from xrt.export.quantisation.quantisers import QUANTISERS, Quantiser, Target
+from xrt.export.quantisation.quantisers import QUANTISERS, DeviceFamily, Quantiser
 from xrt.export.quantisation.subgraph import extract, insert
 from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.manifest import GraphSpec, Precision, Variant
@@ -25,7 +26,7 @@ from xrt.runtime.certification.inputs import ValidationInputs
 from xrt.runtime.errors import UsageError
 from xrt.runtime.progress import SILENT, Progress
 
-DEFAULT_QUANTISERS: dict[Target, str] = {"cpu": "percentile", "gpu": "percentile"}
+DEFAULT_QUANTISERS: dict[DeviceFamily, str] = {"cpu": "percentile", "gpu": "percentile"}
 """The quantiser of each kind of processor, chosen by the measurements in docs/precision.md."""
 
 _SCHEME = "2"
@@ -36,14 +37,14 @@ _SCHEME = "2"
 class VariantRequest:
     """Which variants a bundle will have.
 
-    int8 needs `calibration` and gives a file for each of `targets`. fp16 is scanned for large numbers on `inputs`, by
-    default on none.
+    int8 needs `calibration` and gives a file for each of `families`. Where there are `inputs`, the largest number that
+    fp16 has to hold is measured on them.
     """
 
     precisions: Sequence[Precision] = ("fp32",)
     calibration: ValidationInputs | None = None
     inputs: ValidationInputs | None = None
-    targets: Sequence[Target] = tuple(DEFAULT_QUANTISERS)
+    families: Sequence[DeviceFamily] = tuple(DEFAULT_QUANTISERS)
 
 
 def build_variants(
@@ -62,15 +63,15 @@ def build_variants(
         elif request.calibration is None:
             raise UsageError("int8 is calibrated on radiographs: give some")
         else:
-            for target in request.targets:
-                quantiser, count = QUANTISERS[DEFAULT_QUANTISERS[target]], len(request.calibration.images)
-                progress.step(f"calibrating int8 for a {target} on {count} images ({quantiser.name})")
-                file = quantised_file(data, spec, quantiser, target, request.calibration)
-                yield BuiltVariant(_variant(file, "int8", target), file)
+            for family in request.families:
+                quantiser, count = QUANTISERS[DEFAULT_QUANTISERS[family]], len(request.calibration.images)
+                progress.step(f"calibrating int8 for {family.upper()}s on {count} images ({quantiser.name})")
+                file = quantised_file(data, spec, quantiser, family, request.calibration)
+                yield BuiltVariant(_variant(file, "int8", family), file)
 
 
 def quantised_file(
-    data: bytes, spec: GraphSpec, quantiser: Quantiser, target: Target, calibration: ValidationInputs
+    data: bytes, spec: GraphSpec, quantiser: Quantiser, family: DeviceFamily, calibration: ValidationInputs
 ) -> bytes:
     """The int8 file of a graph, from the cache or calibrated now."""
 
@@ -78,17 +79,18 @@ def quantised_file(
         model = parse(data)
         trunk = [str(node.name) for node in trunk_of(model, spec)]
         proto = ir.to_proto(model)
-        result = insert(proto, trunk, quantiser.quantise(extract(proto, trunk), trunk, calibration.images, target))
+        result = insert(proto, trunk, quantiser.quantise(extract(proto, trunk), trunk, calibration.images, family))
         result.ir_version = min(result.ir_version, MAX_IR_VERSION)
         onnx.checker.check_model(result, full_check=True)
         return result.SerializeToString()
 
     return load_or_make(
-        [sha256_of(data), _SCHEME, quantiser.version(), target, onnx.__version__, *calibration.digests], make
+        [sha256_of(data), _SCHEME, quantiser.version(), family, onnx.__version__, *calibration.digests], make
     )
 
 
 def _float16(data: bytes, spec: GraphSpec, inputs: ValidationInputs | None, progress: Progress) -> BuiltVariant:
+    """The fp16 file; its peak is measured in float32, because a CPU cannot show an overflow of fp16."""
     model = parse(data)
     run_passes(model, scale_passes(spec))
     half_model = model.clone()
@@ -99,11 +101,11 @@ def _float16(data: bytes, spec: GraphSpec, inputs: ValidationInputs | None, prog
         return BuiltVariant(variant, cast)
     magnitudes = peaks(model, half_nodes(model, spec), inputs.images)
     # A NaN counts as the largest.
-    name, peak = max(magnitudes.items(), key=lambda item: (item[1] != item[1], item[1]))
+    name, peak = max(magnitudes.items(), key=lambda item: (isnan(item[1]), item[1]))
     progress.note(f"range scan: the largest number that {variant.file} computes in fp16 is {peak:.4g}, at {name}")
     return BuiltVariant(variant, cast, peak)
 
 
-def _variant(data: bytes, precision: Precision, target: Target | None = None) -> Variant:
-    name = f"model.{target}.{precision}.onnx" if target else f"model.{precision}.onnx"
-    return Variant(file=name, sha256=sha256_of(data), precision=precision, target=target or "any")
+def _variant(data: bytes, precision: Precision, family: DeviceFamily | None = None) -> Variant:
+    name = f"model.{family}.{precision}.onnx" if family else f"model.{precision}.onnx"
+    return Variant(file=name, sha256=sha256_of(data), precision=precision, target=family or "any")

@@ -14,8 +14,8 @@ from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.errors import ModelError, UsageError
 from xrt.train.models.state_dict import read_state_dict
 
-_CHECKPOINT = {".json", ".safetensors"}
-_WEIGHTS = {".pt", ".pth", ".bin", ".ckpt"}
+_CHECKPOINT_SUFFIXES = {".json", ".safetensors"}
+_WEIGHTS_SUFFIXES = {".pt", ".pth", ".bin", ".ckpt"}
 
 
 def open_source(spec: str, description: Description | None = None) -> Source:
@@ -29,21 +29,21 @@ def open_source(spec: str, description: Description | None = None) -> Source:
     if path.suffix.lower() == ".onnx":
         return from_onnx(path, description)
     if _has_weights_alone(path):
-        read_state_dict(path)
+        read_state_dict(path)  # what cannot be read is said first
         raise UsageError(
             f"{path} holds weights but no architecture: give MODULE:FACTORY, torchvision:NAME or timm:NAME, and "
             f"--weights {path}"
         )
-    if path.exists() and (path.is_dir() or path.suffix in _CHECKPOINT):
+    if path.exists() and (path.is_dir() or path.suffix.lower() in _CHECKPOINT_SUFFIXES):
         names = [name for name, value in vars(description).items() if value is not None]
         if names:
             options = ", ".join("--" + name.replace("_", "-") for name in names)
-            raise UsageError(f"a checkpoint of `xrt train` says everything about itself: leave out {options}")
+            raise UsageError(f"a checkpoint of `xrt train` has its own description: leave out {options}")
         return from_checkpoint(path)
     module, colon, factory = spec.partition(":")
     if colon and module and factory:
         return from_factory(spec, description)
-    problem = "no model" if path.exists() else "not there"
+    problem = "not a model" if path.exists() else "not there"
     raise ModelError(
         f"{spec} is {problem}; a model is a run of `xrt train`, an .onnx file, MODULE:FACTORY, torchvision:NAME, "
         "timm:NAME or torchxrayvision:NAME"
@@ -51,15 +51,18 @@ def open_source(spec: str, description: Description | None = None) -> Source:
 
 
 def reopen_source(spec: str, weights: str | None, manifest: Manifest) -> Source:
-    """The source of a bundle again, described by its manifest. Raises as `open_source` does."""
+    """The source that a bundle was exported from, described by the bundle's manifest.
+
+    A checkpoint has its own description, and its own weights. Raises what `open_source` raises.
+    """
     path = Path(spec)
-    if path.exists() and path.suffix.lower() != ".onnx":
+    if path.exists() and path.suffix.lower() != ".onnx" and not _has_weights_alone(path):
         return from_checkpoint(path)
-    normalisation, size = manifest.provenance.normalisation, manifest.preprocessing
+    normalisation, preprocessing = manifest.provenance.normalisation, manifest.preprocessing
     description = Description(
-        labels=tuple(spec.name for spec in manifest.classes),
+        labels=tuple(c.name for c in manifest.classes),
         task=manifest.task,
-        input_size=(size.height, size.width),
+        input_size=(preprocessing.height, preprocessing.width),
         mean=normalisation.get("mean"),
         std=normalisation.get("std"),
         weights=weights,
@@ -68,14 +71,16 @@ def reopen_source(spec: str, weights: str | None, manifest: Manifest) -> Source:
     return replace(open_source(spec, description), explained_class=manifest.explained_class)
 
 
-def _has_weights_alone(path: Path) -> bool:
-    """Whether a file holds weights without the description that `xrt train` puts beside them."""
-    kind = path.suffix.lower()
-    return path.is_file() and (kind in _WEIGHTS or (kind == ".safetensors" and not path.with_suffix(".json").exists()))
-
-
 def require_torch(source: Source) -> TorchSource:
     """A source that is a PyTorch model. Raises UsageError for an ONNX file."""
     if isinstance(source, TorchSource):
         return source
     raise UsageError(f"{source.origin} is an ONNX file: this needs the PyTorch model")
+
+
+def _has_weights_alone(path: Path) -> bool:
+    """Whether a file holds weights without the description that `xrt train` puts beside them."""
+    suffix = path.suffix.lower()
+    return path.is_file() and (
+        suffix in _WEIGHTS_SUFFIXES or (suffix == ".safetensors" and not path.with_suffix(".json").exists())
+    )

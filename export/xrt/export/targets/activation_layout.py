@@ -47,18 +47,18 @@ class ActivationLayout:
         return fixed_size(self.shape[self.channel_axis])
 
     @property
-    def grid(self) -> tuple[int, int, int]:
+    def map_shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         return self.channels, self.height, self.width
 
     @property
-    def tokens_first(self) -> bool:
-        """Whether it is a map or has tokens at axis 1, and is not a map flattened to [n, K, h·w] for a pooling."""
-        return len(self.shape) == 4 or self.channel_axis == 2
+    def is_flattened_map(self) -> bool:
+        """Whether it is [n, channels, h·w]: a map whose positions were joined for a pooling."""
+        return len(self.shape) == 3 and self.channel_axis == 1
 
     @property
-    def grid_axes(self) -> frozenset[int]:
-        """The axes of the positions."""
+    def spatial_axes(self) -> frozenset[int]:
+        """The axes that hold positions, by the layout; `spatial_axes.py` follows them through the graph."""
         return frozenset(range(1, len(self.shape))) - {self.channel_axis}
 
     def as_map(self, emit: Emitter, tensor: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class ActivationLayout:
         return emit.reshape(tensor, (*tensor.shape[:-1], *grid))
 
 
-def activation_layout(value: ir.Value, graph: ir.Graph, channel_axis: int | None) -> ActivationLayout | None:
+def find_layout(value: ir.Value, graph: ir.Graph, channel_axis: int | None) -> ActivationLayout | None:
     """The layout of an activation; None where it is not a map of the image, which is the first input of the graph."""
     try:
         shape, image = shape_of(value), shape_of(graph.inputs[0])

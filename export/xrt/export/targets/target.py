@@ -21,7 +21,7 @@ from xrt.export.ir.emitter import Emitter
 from xrt.export.ir.operators import MIXING, REARRANGING
 from xrt.export.ir.plain_graph import PlainGraph
 from xrt.export.ir.shapes import fixed_size, shape_of
-from xrt.export.targets.activation_layout import ActivationLayout, activation_layout, channel_axes
+from xrt.export.targets.activation_layout import ActivationLayout, channel_axes, find_layout
 from xrt.export.targets.cut_vertices import cut_vertices, values_on_paths
 from xrt.export.targets.layer_names import find_layer, layer_name, scopes
 from xrt.export.targets.spatial_axes import spatial_axes
@@ -51,11 +51,11 @@ def default_target(model: ir.Model) -> Target:
     minimum, axes, after_weights = minimum_side(graph), channel_axes(graph), _values_after_weights(graph)
     positions = spatial_axes(graph)
     for value in reversed(cut_vertices(graph)):
-        layout = activation_layout(value, graph, axes.get(value)) if value in after_weights else None
+        layout = find_layout(value, graph, axes.get(value)) if value in after_weights else None
         if (
             layout is None
             or min(layout.height, layout.width) < minimum
-            or not layout.grid_axes <= positions.get(value, frozenset())
+            or not layout.spatial_axes <= positions.get(value, frozenset())
         ):
             continue
         if _is_step(value, layout, graph, axes):
@@ -76,7 +76,7 @@ def named_target(model: ir.Model, name: str) -> Target:
     """
     graph = model.graph
     value = find_layer(graph, name)
-    layout = activation_layout(value, graph, channel_axes(graph).get(value))
+    layout = find_layout(value, graph, channel_axes(graph).get(value))
     if layout is None:
         raise ModelError(
             f"layer {name!r} gives {value.shape}, which is no map of the image: neither [n, channels, height, width] "
@@ -110,7 +110,7 @@ def probe(model: ir.Model, value: ir.Value, layout: ActivationLayout) -> tuple[b
     (gradient,) = backward(emit, graph.outputs[0], [target], seed)
     strength = emit.reduce("ReduceMax", emit("Abs", layout.as_map(emit, gradient)), [1])
     strengths = strength.array if strength.array is not None else _run(copy, emit.materialise(strength))
-    strengths = np.broadcast_to(strengths[:, 0], (count, *layout.grid))
+    strengths = np.broadcast_to(strengths[:, 0], (count, *layout.map_shape))
     by_channel = strengths.max(axis=(2, 3))
     # A gradient at a single position is like that of a class token: it is where a recurrence ends.
     has_gradient = bool(np.count_nonzero(strengths.max(axis=(0, 1))) > 1)
@@ -140,10 +140,10 @@ def _is_step(value: ir.Value, layout: ActivationLayout, graph: ir.Graph, axes: d
     if (
         node.op_type in REARRANGING | {"Pad", "Slice"}
         and source is not None
-        and not (is_module_output and layout.tokens_first)
+        and not (is_module_output and not layout.is_flattened_map)
     ):
-        before = activation_layout(source, graph, axes.get(source))
-        return before is not None and before.grid == layout.grid
+        before = find_layout(source, graph, axes.get(source))
+        return before is not None and before.map_shape == layout.map_shape
     if is_module_output:
         return False
     constants = [array for v in node.inputs[1:] if v is not None and (array := array_of(v)) is not None]
@@ -190,7 +190,7 @@ def _suggestions(graph: ir.Graph, axes: dict[ir.Value, int], minimum: int) -> st
     names: list[str] = []
     for node in reversed(list(graph)):
         name = layer_name(node.outputs[0])
-        layout = activation_layout(node.outputs[0], graph, axes.get(node.outputs[0])) if name in scopes(node) else None
+        layout = find_layout(node.outputs[0], graph, axes.get(node.outputs[0])) if name in scopes(node) else None
         if layout and min(layout.height, layout.width) >= minimum and name not in names:
             names.append(name)
     return f"; the last ones are {', '.join(names[:5])}" if names else ""

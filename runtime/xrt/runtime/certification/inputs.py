@@ -31,7 +31,7 @@ InputImage = UInt8[np.ndarray, "height width"]
 
 @dataclass(frozen=True)
 class ValidationInputs:
-    """Preprocessed inputs and where they come from.
+    """Preprocessed inputs and where they come from: those that validate a variant, or that int8 is calibrated on.
 
     `names` says which image is which, `labels` the truth where it is known: 0 or 1 for each logit.
     """

@@ -13,8 +13,8 @@ from xrt.runtime.datasets.labelled_set import LabelledSet
 from xrt.runtime.datasets.options import ReadOptions
 from xrt.runtime.datasets.table import CaseTable
 from xrt.runtime.errors import DataError
+from xrt.runtime.phantoms.files import LESION_TABLE
 
-PHANTOMS = "phantoms.csv"
 _SYNTHETIC = (
     "These are synthetic phantoms in the layout of the data set, not patients; figures say nothing about people."
 )
@@ -126,7 +126,7 @@ def _require_known_labels(dataset: LabelledSet, accepted: set[str]) -> None:
 
 
 def _notes(dataset: LabelledSet, cases: Sequence[Case], options: ReadOptions) -> tuple[str, ...]:
-    notes = [_SYNTHETIC] if (dataset.root / PHANTOMS).is_file() else list(dataset.notes)
+    notes = [_SYNTHETIC] if (dataset.root / LESION_TABLE).is_file() else list(dataset.notes)
     if all(case.patient == case.key for case in cases):
         notes.append(_NO_PATIENTS)
     known = {*dataset.labels, *count_labels(dataset.cases)}

@@ -13,6 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from xrt.runtime.phantoms.records import DESCRIPTION, Phantom
 
+LESION_TABLE = "phantoms.csv"
+"""The table of lesions, whatever the layout: it marks a folder as phantoms."""
 Row = tuple[str, Phantom]  # a file's stem and its phantom, whose image has been dropped once it is written
 
 
@@ -38,7 +40,7 @@ def save_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]
 def save_contrasts(folder: Path, rows: Iterable[Row]) -> None:
     """Write `phantoms.csv`: one row per lesion, with its contrast, which no public layout has."""
     save_csv(
-        folder / "phantoms.csv",
+        folder / LESION_TABLE,
         ("image", "label", "x", "y", "width", "height", "contrast"),
         ((stem, b.label, *b.box, b.contrast) for stem, radiograph in rows for b in radiograph.lesions),
     )

@@ -22,11 +22,12 @@ from xrt.benchmarks.statistics.wilson import score_interval
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 """Okabe & Ito (2008), told apart under every common colour blindness; yellow is left out, it fades on white."""
 _DASHES = ("-", "--", ":")
+_MARKERS = ("o", "s")
 _GREY = "#6b7480"
 
 
 def roc_png(predictions: Predictions, evaluation: Evaluation) -> bytes:
-    """ROC curves of all classes that have both kinds of case, and their operating points."""
+    """ROC curves of all classes with positive and negative cases, and their operating points."""
     figure, axes = _with_legend(len(predictions.names))
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (1, 3)))
     for j, c in enumerate(evaluation.classes):
@@ -43,7 +44,7 @@ def roc_png(predictions: Predictions, evaluation: Evaluation) -> bytes:
 
 
 def pr_png(predictions: Predictions, evaluation: Evaluation) -> bytes:
-    """Precision against recall of all classes that have both kinds of case; the dots on the right are prevalences."""
+    """Precision against recall of all classes with positive and negative cases; dashes at recall 1 are prevalences."""
     figure, axes = _with_legend(len(predictions.names))
     for j, c in enumerate(evaluation.classes):
         if c.figures.average_precision.value is None:
@@ -59,7 +60,7 @@ def pr_png(predictions: Predictions, evaluation: Evaluation) -> bytes:
 
 
 def models_png(predictions: Predictions, others: Sequence[Predictions]) -> bytes:
-    """ROC curves of several models, a panel a class."""
+    """ROC curves of several models, one panel per class."""
     figure, panels = _panels(len(predictions.names), side=3.6)
     for name, axes in zip(predictions.names, panels, strict=True):
         axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (1, 3)))
@@ -79,28 +80,28 @@ def models_png(predictions: Predictions, others: Sequence[Predictions]) -> bytes
 
 
 def reliability_png(before: Predictions, after: Predictions | None) -> bytes:
-    """Reliability diagrams in bins of equal mass, a panel a class; for a multiclass model, of the highest class."""
+    """Reliability diagrams in bins of equally many cases: one panel per class, or one of the highest class."""
     multiclass = before.task == "multiclass"
     names = ("highest class",) if multiclass else before.names
     figure, panels = _panels(len(names), side=3.3)
     for j, (name, axes) in enumerate(zip(names, panels, strict=True)):
         axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (1, 3)))
-        reach = []
+        highest = []
         for m, (label, each) in enumerate((("as the model gives it", before), ("temperature fitted", after))):
             if each is None:
                 continue
-            yes, p = confidence(each) if multiclass else (each.truth[:, j], each.probability[:, j])
-            rows = reliability(yes, p, equal_mass(p, BINS))
+            positive, probability = confidence(each) if multiclass else (each.truth[:, j], each.probability[:, j])
+            rows = reliability(positive, probability, equal_mass(probability, BINS))
             mean, fraction = np.array([row[0] for row in rows]), np.array([row[1] / row[2] for row in rows])
             spread = np.array([_wilson_error(row[1], row[2]) for row in rows]).T
             style = _style(m)
-            reach += [float(mean.max()), float((fraction + spread[1]).max())]
+            highest += [float(mean.max()), float((fraction + spread[1]).max())]
             axes.errorbar(
-                mean, fraction, yerr=spread, fmt="os"[m], markersize=4, linewidth=1, capsize=0, color=style["color"],
-                linestyle=style["linestyle"], label=label,
+                mean, fraction, yerr=spread, fmt=_MARKERS[m], markersize=4, linewidth=1, capsize=0,
+                color=style["color"], linestyle=style["linestyle"], label=label,
             )  # fmt: skip
-        # A rare class lives in a corner of the square: show that corner.
-        _unit_square(axes, "mean probability", "fraction of positives", min(1.01, 1.1 * max(reach)))
+        # The points of a rare class lie near 0: show that corner.
+        _unit_square(axes, "mean probability", "fraction of positives", min(1.01, 1.1 * max(highest)))
         axes.set_title(_short(name), fontsize=10)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
@@ -130,7 +131,7 @@ def confusion_png(matrices: Sequence[Confusion]) -> bytes:
 
 
 def subgroups_png(rows: Sequence[Subgroup]) -> bytes:
-    """AUROC with its interval in every group, a panel a class; a hollow dot has no interval."""
+    """AUROC with its interval in every group, one panel per class; a hollow dot has no interval."""
     names = list(dict.fromkeys(row.name for row in rows))
     groups = list(dict.fromkeys((row.by, row.group) for row in rows))
     figure, panels = _panels(len(names), side=3.2, height=0.9 + 0.24 * len(groups), columns=3)
@@ -207,7 +208,7 @@ def _short(name: str, limit: int = 28) -> str:
 
 
 def _wilson_error(positives: int, images: int) -> tuple[float, float]:
-    """How far the interval of a bin reaches below and above its fraction."""
+    """How far the interval of a bin highestes below and above its fraction."""
     fraction = positives / images
     low, high = score_interval(fraction, images)
     return max(0.0, fraction - low), max(0.0, high - fraction)

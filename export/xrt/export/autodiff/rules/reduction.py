@@ -94,7 +94,7 @@ def _global_max_pool(call: Call) -> Sequence[Tensor | None]:
 
 
 def _axes(call: Call) -> list[int]:
-    """The reduced axes of the forward input; an attribute up to opset 17, an input since 18."""
+    """The reduced axes of the forward input; an attribute up to opset 17 (12 for ReduceSum), an input since."""
     rank = len(call.input_shape())
     axes = call.integers("axes", 1)
     if not axes:
