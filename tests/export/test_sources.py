@@ -150,7 +150,7 @@ def test_what_a_factory_may_be(spec):
         ("torchxrayvision:densenet", UsageError, "has no weights 'densenet'; it has densenet121-res224-all, "),
         ("runs/none", ModelError, r"runs/none is not there; a model is a run of `xrt train`, an \.onnx file, MODULE"),
         ("best.pth", ModelError, r"best\.pth is not there"),
-        ("chestmodels.py", ModelError, r"chestmodels\.py is no model; a model is a run of"),
+        ("chestmodels.py", ModelError, r"chestmodels\.py is not a model; a model is a run of"),
         ("none.safetensors", ModelError, r"none\.safetensors is not there"),
         ("lost.onnx", ModelError, r"lost\.onnx is not there"),
     ],
@@ -222,7 +222,7 @@ def test_weights_and_what_is_left_of_them(here):
 
 def test_a_checkpoint_needs_no_description(here):
     (here / "run").mkdir()
-    with pytest.raises(UsageError, match="says everything about itself: leave out --mean, --std"):
+    with pytest.raises(UsageError, match="has its own description: leave out --mean, --std"):
         open_source("run", Description(mean=(0.5,), std=(0.5,)))
 
 
