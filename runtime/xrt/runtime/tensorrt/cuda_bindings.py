@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xrt.runtime.errors import BackendError
-from xrt.runtime.tensorrt.cuda import Cuda, Pinned
+from xrt.runtime.tensorrt.cuda_base import Cuda, Pinned
 
 
 class CudaBindings(Cuda):

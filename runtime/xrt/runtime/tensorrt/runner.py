@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from xrt.runtime.errors import BackendError
-from xrt.runtime.tensorrt.cuda import Cuda, Pinned
+from xrt.runtime.tensorrt.cuda_base import Cuda, Pinned
 from xrt.runtime.tensorrt.distributions import Library
 from xrt.runtime.tensorrt.engine_cache import StoredEngine
 
