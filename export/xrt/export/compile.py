@@ -70,7 +70,7 @@ def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> Explai
     reference = graph.reference(targets, spec.cams, explained)
     before = model.graph.num_nodes()
     add_heatmaps(model, targets, explained, spec.cams)
-    log.info("%-16s %5d -> %5d nodes", "heatmaps", before, model.graph.num_nodes())
+    log.info("%-18s %5d -> %5d nodes", "heatmaps", before, model.graph.num_nodes())
     return ExplainedModel(serialise(model), spec, reference)
 
 

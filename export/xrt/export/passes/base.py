@@ -20,6 +20,17 @@ class GraphPass(InPlacePass):
     ModelError for what the user can correct.
     """
 
+    @classmethod
+    def conditions(cls) -> str:
+        """What the pass requires and ensures, in its own words; empty for a pass without conditions."""
+        parts = []
+        for name in ("requires", "ensures"):
+            method = getattr(cls, name)
+            if method is not getattr(InPlacePass, name) and method.__doc__:
+                sentence = method.__doc__.strip().splitlines()[0].partition(". Raises")[0].rstrip(".")
+                parts.append(f"{name}: {sentence}")
+        return "; ".join(parts)
+
     def __call__(self, model_or_result: ir.Model | PassResult, /) -> PassResult:
         """Check, change, check. Raises ModelError, or onnx_ir's InvariantError when the pass itself has a fault."""
         try:
@@ -31,8 +42,9 @@ class GraphPass(InPlacePass):
 
 
 def run_passes(model: ir.Model, passes: Sequence[GraphPass]) -> None:
-    """Run passes one after another, in place; the log has the number of nodes before and after each."""
+    """Run passes one after another, in place; the log has the nodes before and after each, and its conditions."""
     for graph_pass in passes:
         before = model.graph.num_nodes()
         graph_pass(model)
-        log.info("%-16s %5d -> %5d nodes", type(graph_pass).__name__, before, model.graph.num_nodes())
+        name, after, conditions = type(graph_pass).__name__, model.graph.num_nodes(), graph_pass.conditions()
+        log.info("%-18s %5d -> %5d nodes%s", name, before, after, f"   {conditions}" if conditions else "")
