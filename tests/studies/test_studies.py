@@ -1,7 +1,7 @@
 """Every study that xrt must be able to reproduce: trained, exported, evaluated, explained and reported.
 
-Phantoms stand in for patients, and one short epoch for a training: what is proved is that the road is whole, from the
-data set's own layout to its tables and figures, not how good a model is.
+Phantoms replace patients, and one short epoch a training: the tests prove that every step works, from the data set's
+own layout to its tables and figures, not how good a model is.
 """
 
 from __future__ import annotations
