@@ -14,6 +14,7 @@ from xrt.export.compile import compile_source
 from xrt.export.ir import limits
 from xrt.export.publish import publish_source
 from xrt.export.sources import Description, factory, open_source
+from xrt.export.sources.stated_preprocessing import StatedPreprocessing
 from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.errors import ModelError, UsageError
 
@@ -199,7 +200,9 @@ def test_what_is_taken_for_granted_is_said():
     assert "images are taken to be 224 x 224" in notes
     assert "normalisation is taken to be mean 0.485,0.456,0.406" in notes
     assert "the classes are taken to be multilabel" in notes
-    description = Description(input_size=(64, 64), mean=(0.5,), std=(0.25,), task="multilabel")
+    assert "assumed: interpolation bilinear, antialias true, fit stretch, equalisation none" in notes
+    stated = StatedPreprocessing("bilinear", True, "stretch", equalisation="none")
+    description = Description(input_size=(64, 64), mean=(0.5,), std=(0.25,), task="multilabel", preprocessing=stated)
     assert open_source("chestmodels:make", description).notes == ()
     assert "divide by 255" in open_source("chestmodels:make", replace(description, mean=(123.7,), std=(58.4,))).notes[0]
 

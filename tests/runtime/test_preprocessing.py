@@ -69,3 +69,36 @@ def test_padding_keeps_the_whole_image():
 def test_an_image_of_the_right_size_passes_through():
     image = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
     assert np.array_equal(preprocess(image, Preprocessing(height=28, width=28))[0], image)
+
+
+def test_area_is_the_mean_of_what_a_pixel_covers():
+    image = np.random.default_rng(0).integers(0, 256, (96, 64), dtype=np.uint8)
+    ours, _ = preprocess(image, Preprocessing(height=24, width=16, interpolation="area"))
+    means = image.reshape(24, 4, 16, 4).mean(axis=(1, 3))
+    assert np.abs(ours - means).max() <= 1  # Pillow rounds once in each direction
+
+
+def test_a_crop_to_a_fraction_keeps_the_centre():
+    image = np.zeros((100, 100), dtype=np.uint8)
+    image[25:75, 25:75] = 200
+    ours, placement = preprocess(image, Preprocessing(height=50, width=50, fit="crop", crop=0.5))
+    assert (ours == 200).all()
+    assert placement.offset == (25.0, 25.0)
+
+
+def test_inverting_comes_before_equalising():
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    spec = Preprocessing(height=16, width=16, invert=True)
+    assert (preprocess(image, spec)[0] == 255 - image).all()
+
+
+def test_later_fields_leave_the_digest_of_earlier_bundles_alone():
+    earlier = {"height", "width", "fit", "interpolation", "antialias", "equalisation", "border_crop", "unwindowed"}
+    assert Preprocessing(height=64, width=64).rules().keys() == earlier
+    assert "invert" in Preprocessing(height=64, width=64, invert=True).rules()
+
+
+@pytest.mark.parametrize("fields", [{"crop": 0.5}, {"interpolation": "area", "antialias": False}])
+def test_what_contradicts_itself_is_refused(fields):
+    with pytest.raises(ValueError, match="crop to|area averages"):
+        Preprocessing(height=64, width=64, **fields)

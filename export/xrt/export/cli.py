@@ -63,6 +63,36 @@ def export(
         str | None,
         typer.Option(metavar="S,…", help="Standard deviation of each input channel, in the same units."),
     ] = None,
+    interpolation: Annotated[
+        Literal["nearest", "bilinear", "bicubic", "lanczos", "area"] | None,
+        typer.Option(help="The filter with which images were resized for training."),
+    ] = None,
+    antialias: Annotated[
+        bool | None, typer.Option("--antialias/--no-antialias", help="Whether that filter was widened when shrinking.")
+    ] = None,
+    fit: Annotated[
+        Literal["stretch", "crop", "pad"] | None,
+        typer.Option(help="How the input was filled: the whole image stretched, its centre, or black borders."),
+    ] = None,
+    crop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1", help="With --fit crop: the fraction of the resized image that was cut out, such as 0.875."
+        ),
+    ] = None,
+    equalisation: Annotated[
+        Literal["none", "histogram"] | None, typer.Option(help="Whether the histogram was equalised first.")
+    ] = None,
+    border_crop: Annotated[
+        float | None, typer.Option(metavar="0..0.5", help="The fraction of every side that was cut away first.")
+    ] = None,
+    invert: Annotated[
+        bool | None, typer.Option("--invert/--no-invert", help="Whether it was trained on bright air and dark bone.")
+    ] = None,
+    population: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="For whom the model was made, as 'adults, frontal chest radiographs'."),
+    ] = None,
     output: Annotated[
         str | None, typer.Option(metavar="NAME", help="The logits of an ONNX file that has several outputs.")
     ] = None,
@@ -158,6 +188,7 @@ def export(
     from xrt.export.compile import Request
     from xrt.export.publish import ExportOptions, publish_source
     from xrt.export.sources import Description, open_source
+    from xrt.export.sources.stated_preprocessing import StatedPreprocessing
     from xrt.runtime.bundle.writer import check_destination
 
     check_destination(out)
@@ -170,6 +201,8 @@ def export(
         std=None if std is None else numbers("--std", std, "0.229,0.224,0.225"),
         weights=weights,
         output=output,
+        preprocessing=StatedPreprocessing(interpolation, antialias, fit, crop, equalisation, border_crop, invert),
+        population=population,
     )
     request = Request(tuple(target_layer or ()), _methods(method), classes)
     options = ExportOptions(request, _precisions(precision), calibrate, certify, report, force)

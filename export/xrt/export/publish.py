@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from xrt.export.compile import DEFAULT_REQUEST, Request, compile_source
 from xrt.export.quantisation.calibration import MIN_IMAGES, calibration_images, require_disjoint
 from xrt.export.quantisation.variants import VariantRequest, build_variants
@@ -15,6 +17,8 @@ from xrt.runtime.bundle.known_answers import KnownAnswers
 from xrt.runtime.bundle.manifest import (
     PRECISIONS,
     GraphSpec,
+    InputStatistics,
+    IntendedUse,
     KnownAnswersSpec,
     Manifest,
     Precision,
@@ -33,6 +37,7 @@ from xrt.runtime.certification.inputs import (
     CERTIFICATION_SEED,
     KNOWN_ANSWERS_COUNT,
     KNOWN_ANSWERS_SEED,
+    SYNTHETIC,
     ValidationInputs,
     images_needed,
     phantom_inputs,
@@ -40,6 +45,7 @@ from xrt.runtime.certification.inputs import (
 )
 from xrt.runtime.certification.report import write_gate_report
 from xrt.runtime.errors import RefusedByGate, UsageError
+from xrt.runtime.preprocessing import input_statistics
 from xrt.runtime.progress import SILENT, Progress
 
 KNOWN_ANSWERS_FILE = "known-answers.npz"
@@ -78,6 +84,8 @@ def publish_source(
     if options.report is not None:
         require_writable(options.report, options.report)
     variant_request, inputs = _images(source, options, progress)
+    if source.input_statistics is None:
+        source = replace(source, input_statistics=_statistics(variant_request.calibration, inputs))
     progress.step("tracing the model and compiling its gradients")
     model = compile_source(source, options.request)
     if source.task == "binary":
@@ -135,6 +143,15 @@ def _images(source: Source, options: ExportOptions, progress: Progress) -> tuple
     return VariantRequest(precisions, calibration, inputs), inputs
 
 
+def _statistics(calibration: ValidationInputs | None, inputs: ValidationInputs) -> InputStatistics | None:
+    """Those of the radiographs that were given for calibrating or certifying; None where only phantoms were used."""
+    radiographs = calibration or (inputs if inputs.source != SYNTHETIC else None)
+    if radiographs is None:
+        return None
+    pixels = radiographs.images.astype(np.float64)
+    return input_statistics(pixels.mean(axis=(1, 2, 3)), pixels.std(axis=(1, 2, 3)))
+
+
 def _manifest(
     source: Source, out: Path, graph: GraphSpec, variants: tuple[Variant, ...], known_answers_file: bytes
 ) -> Manifest:
@@ -163,4 +180,6 @@ def _manifest(
             versions={**source.versions, **{name: version(name) for name in packages}},
             created=utc_now(),
         ),
+        intended_use=IntendedUse(population=source.population),
+        assumed=source.assumed,
     )

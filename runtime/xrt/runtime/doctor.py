@@ -99,7 +99,14 @@ def _bundle(path: Path) -> Iterator[Check]:
     except XrtError as error:
         yield Check(path.name, "broken", str(error))
         return
-    yield Check(path.name, "ok", f"{bundle.manifest.task}, {len(bundle.manifest.classes)} classes")
+    manifest = bundle.manifest
+    yield Check(path.name, "ok", f"{manifest.task}, {len(manifest.classes)} classes")
+    finding = manifest.assumption or "stated, or of an earlier bundle"
+    yield Check("preprocessing", "missing" if manifest.assumption else "ok", finding)
+    if manifest.input_statistics is None:
+        yield Check("input statistics", "missing", "not stated: images unlike those of training are not noted")
+    if manifest.intended_use.population is None:
+        yield Check("population", "missing", "it is not stated for whom the model was made (xrt export --population)")
     for backend in available_backends():
         for variant in bundle.manifest.variants:
             name = f"{variant.file} on {backend.name}"

@@ -7,10 +7,10 @@ graph.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
-from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.bundle.manifest import InputStatistics, Preprocessing
 from xrt.runtime.geometry import Placement
 
 _FILTERS = {
@@ -18,19 +18,22 @@ _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+    "area": Image.Resampling.BOX,
 }
 
 
 def preprocess(
     image: UInt8[np.ndarray, "stored_height stored_width"], spec: Preprocessing
 ) -> tuple[UInt8[np.ndarray, "height width"], Placement]:
-    """Crop the border, equalise and resize one grey image as `spec` says.
+    """Crop the border, invert, equalise and resize one grey image as `spec` says.
 
     Returns the uint8 input [spec.height, spec.width] and its placement in the stored image. Deterministic.
     """
     stored_height, stored_width = image.shape
     left, top = round(stored_width * spec.border_crop), round(stored_height * spec.border_crop)
     image = image[top : stored_height - top, left : stored_width - left]
+    if spec.invert:
+        image = 255 - image
     if spec.equalisation == "histogram":
         image = equalise(image)
     window = _source_window(image.shape[1], image.shape[0], spec)
@@ -38,6 +41,12 @@ def preprocess(
     scale = (x1 - x0) / spec.width, (y1 - y0) / spec.height
     placement = Placement((left + x0, top + y0), scale)
     return _resample(image, window, spec), placement
+
+
+def input_statistics(mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"]) -> InputStatistics:
+    """The 0.5th and 99.5th percentiles, over images, of each input's mean and deviation, in grey levels 0..255."""
+    ranges = [tuple(float(v) for v in np.percentile(values, [0.5, 99.5])) for values in (mean, std)]
+    return InputStatistics(mean=(ranges[0][0], ranges[0][1]), std=(ranges[1][0], ranges[1][1]))
 
 
 def equalise(image: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
@@ -62,8 +71,8 @@ def _source_window(width: int, height: int, spec: Preprocessing) -> tuple[float,
     factor = choose(width / spec.width, height / spec.height)
     across, down = factor * spec.width, factor * spec.height
     if spec.fit == "crop":
-        # One of the two equals the image's side, and rounding must not push it outside.
-        across, down = min(across, float(width)), min(down, float(height))
+        # Without a fraction, one of the two equals the image's side, and rounding must not push it outside.
+        across, down = min(across, float(width)) * spec.crop, min(down, float(height)) * spec.crop
     x0, y0 = (width - across) / 2, (height - down) / 2
     return x0, y0, x0 + across, y0 + down
 

@@ -78,12 +78,13 @@ class OpenedSession:
 
     @property
     def warning(self) -> str | None:
-        """What every report must repeat about this session's proof, if anything."""
-        if self.certificate.verdict == "passed" and not self.from_this_machine:
-            return None
-        if self.refusals:
-            return f"this variant was published against its certificate: {'; '.join(self.refusals)}"
-        return None
+        """What every report must repeat about this session's proof and preprocessing, if anything."""
+        warnings = []
+        if self.refusals and (self.certificate.verdict != "passed" or self.from_this_machine):
+            warnings.append(f"this variant was published against its certificate: {'; '.join(self.refusals)}")
+        if self.manifest.assumption:
+            warnings.append(self.manifest.assumption)
+        return "; ".join(warnings) or None
 
 
 def open_session(

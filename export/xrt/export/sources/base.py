@@ -12,6 +12,7 @@ import onnx_ir as ir
 from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.export.passes.expose_logits import Activation
 from xrt.export.references.reference import Reference
+from xrt.export.sources.stated_preprocessing import NOTHING_STATED, StatedPreprocessing
 from xrt.export.targets.target import Target
 from xrt.runtime.bundle.manifest import CamSpec, ClassSpec, InputStatistics, Preprocessing, Task
 from xrt.train.models import Normalisation
@@ -22,7 +23,8 @@ class Description:
     """What the user states about a model that does not describe itself. None means the source's default.
 
     `labels` are the classes in the order of the logits; `input_size` is (height, width); `mean` and `std` are in
-    units of full scale, one entry for each channel; `weights` is a file, or the word `pretrained`.
+    units of full scale, one entry for each channel, or one for all; `weights` is a file, or the word `pretrained`;
+    `population` says for whom the model was made.
     """
 
     labels: tuple[str, ...] | None = None
@@ -32,6 +34,16 @@ class Description:
     std: tuple[float, ...] | None = None
     weights: str | None = None
     output: str | None = None
+    preprocessing: StatedPreprocessing = NOTHING_STATED
+    population: str | None = None
+
+    def stated_options(self) -> list[str]:
+        """The options of the command line that state something about the model, but for the population."""
+        names = [name for name, value in vars(self).items() if value is not None and name not in _GROUPS]
+        return [f"--{name.replace('_', '-')}" for name in (*names, *self.preprocessing.stated())]
+
+
+_GROUPS = ("preprocessing", "population")
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,8 @@ class SourceFields(TypedDict):
     sha256: str | None
     weights: str | None
     notes: tuple[str, ...]
+    assumed: dict[str, str]
+    population: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +104,8 @@ class Source(ABC):
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     output: str | None = None
+    assumed: dict[str, str] = field(default_factory=dict)
+    population: str | None = None
 
     @abstractmethod
     def graph(self) -> SourceGraph:

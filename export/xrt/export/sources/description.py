@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from math import isfinite
 
 import torch
+from pydantic import ValidationError
 
 from xrt.export.sources.base import Description, SourceFields
+from xrt.export.sources.stated_preprocessing import NOTHING_STATED, StatedPreprocessing
 from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing, Task
 from xrt.runtime.errors import ModelError, UsageError
 from xrt.train.models import Normalisation
 
 _SIDES = (8, 4096)
+_ANNOUNCED = ("interpolation", "antialias", "fit", "equalisation")
+"""What is assumed where nobody states it; no border crop and no inversion are what nearly every model has."""
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 Size = tuple[int, int]
 
@@ -35,6 +39,7 @@ class ModelFacts:
     count_logits: Callable[[Size], tuple[int | None, Task | None]]
     normalisation: Normalisation | None = None
     normalisation_is_known: bool = False
+    preprocessing: StatedPreprocessing = NOTHING_STATED
     task: Task | None = None
     notes: tuple[str, ...] = ()
 
@@ -48,9 +53,11 @@ def describe(description: Description, facts: ModelFacts) -> SourceFields:
     size = description.input_size or facts.size
     if size is None:
         raise UsageError(f"{facts.origin} takes images of any size: say which with --input-size")
-    normalisation = _normalisation(description, facts, notes)
+    assumed: dict[str, str] = {}
+    normalisation = _normalisation(description, facts, notes, assumed)
     if not all(_SIDES[0] <= side <= _SIDES[1] for side in size):
         raise UsageError(f"--input-size takes sides of {_SIDES[0]} to {_SIDES[1]} pixels; given {size[0]} × {size[1]}")
+    preprocessing = _preprocessing(description, facts, size, assumed)
     logits, output_task = facts.count_logits(size)
     own_task = facts.task or output_task
     if logits is None:
@@ -59,32 +66,72 @@ def describe(description: Description, facts: ModelFacts) -> SourceFields:
     task = _task(description, own_task, logits)
     if description.task is None and own_task is None and task != "binary":
         notes.append(f"the classes are taken to be {task}: --task says otherwise")
+    if resize := {name: value for name, value in assumed.items() if name != "normalisation"}:
+        notes.append(_announcement(resize))
     return SourceFields(
         name=facts.name,
         task=task,
         classes=tuple(ClassSpec(name=label) for label in _labels(description, task, logits)),
         explained_class=1 if task == "binary" else None,
-        preprocessing=Preprocessing(height=size[0], width=size[1]),
+        preprocessing=preprocessing,
         normalisation=normalisation,
         origin=facts.origin,
         sha256=facts.sha256,
         weights=description.weights,
         notes=tuple(notes),
+        assumed=assumed,
+        population=description.population,
     )
 
 
-def _normalisation(description: Description, facts: ModelFacts, notes: list[str]) -> Normalisation:
+def _preprocessing(description: Description, facts: ModelFacts, size: Size, assumed: dict[str, str]) -> Preprocessing:
+    """What the user states, else what the model carries, else defaults, which are entered in `assumed`."""
+    statement = description.preprocessing.over(facts.preprocessing)
+    stated = statement.stated()
+    if statement.interpolation in ("area", "nearest"):
+        stated.setdefault("antialias", True)  # the one is by definition, the other has no filter to widen
+    if statement.fit is not None and statement.fit != "crop":
+        stated.pop("crop", None)
+    try:
+        preprocessing = Preprocessing(height=size[0], width=size[1], **stated)
+    except ValidationError as error:
+        raise UsageError(f"the preprocessing cannot be so: {_reason(error)}") from error
+    assumed.update((name, str(getattr(preprocessing, name)).lower()) for name in _ANNOUNCED if name not in stated)
+    return preprocessing
+
+
+def _reason(error: ValidationError) -> str:
+    """The first fault that pydantic found: the option, and what it must be."""
+    fault = error.errors()[0]
+    option = "".join(f"--{str(name).replace('_', '-')}: " for name in fault["loc"])
+    return option + fault["msg"].removeprefix("Value error, ")
+
+
+def _announcement(assumed: dict[str, str]) -> str:
+    values = ", ".join(f"{name} {value}" for name, value in assumed.items())
+    options = ", ".join(f"--{name}" for name in assumed)
+    return (
+        f"how images were prepared for training is assumed: {values}; a model that was trained otherwise decides "
+        f"otherwise, and nothing in the graph shows it: state it with {options}"
+    )
+
+
+def _normalisation(
+    description: Description, facts: ModelFacts, notes: list[str], assumed: dict[str, str]
+) -> Normalisation:
     """The normalisation of the description, the model's own, or a default, which is noted."""
     channels = facts.channels
     if (description.mean is None) != (description.std is None):
         raise UsageError("--mean and --std belong together: give both")
     if description.mean is not None and description.std is not None:
-        mean, std = description.mean, description.std
+        # One value is meant for every channel.
+        mean, std = (v * channels if len(v) == 1 else v for v in (description.mean, description.std))
     elif facts.normalisation is not None:
         mean, std = facts.normalisation.mean, facts.normalisation.std
     else:
         mean, std = (IMAGENET.mean, IMAGENET.std) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
     if description.mean is None and not facts.normalisation_is_known:
+        assumed["normalisation"] = f"mean {_numbers(mean)}, std {_numbers(std)}"
         notes.append(
             f"normalisation is taken to be mean {_numbers(mean)}, std {_numbers(std)} (pixels scaled to 0..1): if the "
             "model was trained with another, every result is wrong; give --mean and --std"

@@ -15,6 +15,15 @@ from xrt.export.ir.limits import check_weights
 from xrt.export.sources import torchxrayvision
 from xrt.export.sources.base import Description
 from xrt.export.sources.description import IMAGENET, ModelFacts, describe, input_channels, run_once
+from xrt.export.sources.stated_preprocessing import (
+    NOTHING_STATED,
+    PreprocessorConfig,
+    StatedPreprocessing,
+    normalisation_of,
+    of_compose,
+    of_timm,
+    of_torchvision,
+)
 from xrt.export.sources.torch_source import TorchSource
 from xrt.runtime._io import first_line, sha256_of
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
@@ -59,24 +68,51 @@ def from_factory(spec: str, description: Description) -> TorchSource:
     defaults = getattr(module, "default_cfg", None)
     defaults = defaults if isinstance(defaults, Mapping) else {}
     channels = input_channels(module)
-    size = defaults.get("input_size")
+    pipeline = None if maker else _pipeline(collection)
+    size = pipeline.size if pipeline else None
+    if size is None and (own := defaults.get("input_size")) is not None:
+        size = int(own[1]), int(own[2])
     if size is None:
-        size = (channels, 224, 224)
+        size = (224, 224)
         if description.input_size is None:
             notes.append("images are taken to be 224 x 224: --input-size says otherwise")
     normalisation = _default_normalisation(defaults) if channels == 3 else None
+    if pipeline is not None:
+        normalisation = normalisation_of(pipeline, channels)
     facts = ModelFacts(
         name=name,
         origin=spec,
         sha256=sha256,
         channels=channels,
-        size=(int(size[1]), int(size[2])),
+        size=size,
         count_logits=lambda sides: run_once(module, channels, sides),
         normalisation=normalisation,
-        normalisation_is_known=bool(maker) and (normalisation is not None or channels != 3),
+        normalisation_is_known=(bool(maker) or pipeline is not None) and (normalisation is not None or channels != 3),
+        preprocessing=pipeline.preprocessing if pipeline else _carried(collection, name, description, defaults),
         notes=tuple(notes),
     )
     return TorchSource(module=module, **describe(description, facts))
+
+
+def _pipeline(module_name: str) -> PreprocessorConfig | None:
+    """The torchvision `Compose` in the module of a factory, by one of the usual names; None without one."""
+    module = sys.modules.get(module_name)
+    for name in ("preprocess", "transform", "transforms", "eval_transform"):
+        candidate = getattr(module, name, None)
+        if type(candidate).__name__ == "Compose" and hasattr(candidate, "transforms"):
+            return of_compose(candidate, f"{module_name}.{name}")
+    return None
+
+
+def _carried(collection: str, name: str, description: Description, defaults: Mapping[str, Any]) -> StatedPreprocessing:
+    """The preprocessing that the model's library states for it."""
+    if "crop_pct" in defaults:
+        return of_timm(defaults)
+    if collection == "torchvision" and description.weights == "pretrained":
+        import torchvision
+
+        return of_torchvision(torchvision.models.get_model_weights(name).DEFAULT.transforms())  # type: ignore[attr-defined]
+    return NOTHING_STATED
 
 
 def _default_normalisation(defaults: Mapping[str, Any]) -> Normalisation | None:

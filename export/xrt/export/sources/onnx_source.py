@@ -24,6 +24,12 @@ from xrt.export.references.onnx_reference import OnnxReference
 from xrt.export.references.reference import Reference
 from xrt.export.sources.base import Description, Source, SourceGraph
 from xrt.export.sources.description import ModelFacts, Size, describe
+from xrt.export.sources.stated_preprocessing import (
+    NOTHING_STATED,
+    PreprocessorConfig,
+    normalisation_of,
+    read_preprocessor_config,
+)
 from xrt.export.targets.target import Target
 from xrt.runtime._io import first_line, sha256_of
 from xrt.runtime.bundle.manifest import CamSpec, Task
@@ -71,16 +77,27 @@ def from_onnx(path: Path, description: Description) -> OnnxSource:
     model = open_graph(data, description.output)
     _, channels, *sides = list(model.graph.inputs[0].shape or ())
     _, activation = final_activation(model.graph)
+    config = _config_beside(path)
+    size = (config.size if config else None) if description.input_size is None else description.input_size
     facts = ModelFacts(
         name=path.stem,
         origin=str(path),
         sha256=sha256_of(path.read_bytes()),
         channels=int(str(channels)),
-        size=_size(path, sides, description.input_size),
+        size=_size(path, sides, size),
+        normalisation=normalisation_of(config, int(str(channels))) if config else None,
+        normalisation_is_known=config is not None,
+        preprocessing=config.preprocessing if config else NOTHING_STATED,
         count_logits=lambda size: (_count_logits(model, size), None),
         task=_TASKS.get(activation or ""),
     )
     return OnnxSource(data=data, output=description.output, **describe(description, facts))
+
+
+def _config_beside(path: Path) -> PreprocessorConfig | None:
+    """The `preprocessor_config.json` in the folder of a file, where there is one."""
+    config = path.with_name("preprocessor_config.json")
+    return read_preprocessor_config(config) if config.is_file() else None
 
 
 def open_graph(data: bytes, output: str | None) -> ir.Model:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from xrt.export.sources.base import Description, Source
 from xrt.export.sources.checkpoint import from_checkpoint
 from xrt.export.sources.factory import from_factory
 from xrt.export.sources.onnx_source import from_onnx
+from xrt.export.sources.stated_preprocessing import StatedPreprocessing
 from xrt.export.sources.torch_source import TorchSource
-from xrt.runtime.bundle.manifest import Manifest
+from xrt.runtime.bundle.manifest import Manifest, Preprocessing
 from xrt.runtime.errors import ModelError, UsageError
 from xrt.train.models.state_dict import read_state_dict
 
@@ -35,11 +36,9 @@ def open_source(spec: str, description: Description | None = None) -> Source:
             f"--weights {path}"
         )
     if path.exists() and (path.is_dir() or path.suffix.lower() in _CHECKPOINT_SUFFIXES):
-        names = [name for name, value in vars(description).items() if value is not None]
-        if names:
-            options = ", ".join("--" + name.replace("_", "-") for name in names)
-            raise UsageError(f"a checkpoint of `xrt train` has its own description: leave out {options}")
-        return from_checkpoint(path)
+        if options := description.stated_options():
+            raise UsageError(f"a checkpoint of `xrt train` has its own description: leave out {', '.join(options)}")
+        return replace(from_checkpoint(path), population=description.population)
     module, colon, factory = spec.partition(":")
     if colon and module and factory:
         return from_factory(spec, description)
@@ -67,8 +66,16 @@ def reopen_source(spec: str, weights: str | None, manifest: Manifest) -> Source:
         std=normalisation.get("std"),
         weights=weights,
         output=manifest.provenance.output,
+        preprocessing=_statement_of(preprocessing),
+        population=manifest.intended_use.population,
     )
     return replace(open_source(spec, description), explained_class=manifest.explained_class)
+
+
+def _statement_of(preprocessing: Preprocessing) -> StatedPreprocessing:
+    """All of a bundle's preprocessing as stated: what it was exported with is what it runs with."""
+    names = [f.name for f in fields(StatedPreprocessing)]
+    return StatedPreprocessing(**{name: getattr(preprocessing, name) for name in names})
 
 
 def require_torch(source: Source) -> TorchSource:

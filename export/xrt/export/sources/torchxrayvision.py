@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from xrt.export.sources.base import Description
 from xrt.export.sources.description import ModelFacts, describe, input_channels, run_once
+from xrt.export.sources.stated_preprocessing import StatedPreprocessing
 from xrt.export.sources.torch_source import TorchSource
 from xrt.runtime._io import first_line
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
@@ -118,6 +119,8 @@ def source_of(
         count_logits=lambda sides: (len(indices), None),
         normalisation=Normalisation(mean=_MEAN * channels, std=_STD * channels),
         normalisation_is_known=True,
+        # XRayCenterCrop, then XRayResizer with skimage, which antialiases.
+        preprocessing=StatedPreprocessing("bilinear", True, "crop", 1.0, "none"),
         task="multilabel",
         notes=notes,
     )
@@ -129,7 +132,6 @@ def source_of(
         fields["notes"] += (f"no operating threshold, so never a finding: {', '.join(names_without)}",)
     specs = [c.model_copy(update={"threshold": t}) for c, t in zip(classes, thresholds, strict=True)]
     fields["classes"] = (*fields["classes"][: -len(indices)], *specs)
-    fields["preprocessing"] = fields["preprocessing"].model_copy(update={"fit": "crop"})
     return TorchSource(module=module, **fields)
 
 

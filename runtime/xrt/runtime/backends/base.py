@@ -148,6 +148,8 @@ class Session(ABC, Generic[Opened]):
 
     def _assemble(self, results: dict[str, np.ndarray], images: int, cams: bool) -> ModelOutputs:
         graph = self.interface.graph
+        if missing := [name for name in (self.interface.outputs if cams else (graph.logits,)) if name not in results]:
+            raise BackendError(f"the graph gives no output {missing[0]!r}: export the bundle again")
         logits = results[graph.logits]
         if logits.ndim != 2 or len(logits) != images:
             raise BackendError(f"{images} images went in, logits {list(logits.shape)} came out")

@@ -77,8 +77,10 @@ class _OpenVinoSession(Session[Any]):
     ) -> dict[str, np.ndarray]:
         with openvino_errors("failed while running"):
             results = opened.infer({self.interface.graph.image: images})
-        # A copy: the request writes its next results into the same memory.
-        return {port.any_name: np.array(value) for port, value in results.items()}
+        # Copies, because the request writes its next results into the same memory. A port has all the names that its
+        # tensor has in the graph: an identity gives it a second one.
+        arrays = [(port.get_names(), np.array(value)) for port, value in results.items()]
+        return {name: array for names, array in arrays for name in names}
 
 
 @contextmanager

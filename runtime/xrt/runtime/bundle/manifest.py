@@ -12,15 +12,21 @@ from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.part import FileName, Part, Sha256
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """2: certificates name the decision rules that they were measured under, and the worst cases.
 
 3: classes may name the labels of data sets that count as them.
+4: preprocessing may average areas, crop to a fraction and invert; what nobody stated is listed; the population may be
+not stated.
 """
+
+_SINCE_SCHEMA_4 = {"crop": 1.0, "invert": False}
+"""Fields of `Preprocessing` with the values that earlier bundles mean: as such they are no part of the digest."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 Task = Literal["multilabel", "multiclass", "binary"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
 WithoutWindow = Literal["minmax", "bits"]
 CamMethod = Literal["gradcam", "hirescam", "gradcam++", "xgradcam", "layercam"]
 
@@ -44,7 +50,10 @@ class ClassSpec(Part):
 class Preprocessing(Part):
     """How a decoded radiograph becomes the graph's uint8 input (see `xrt.runtime.preprocessing`).
 
-    `border_crop` is the fraction of each side cut away first; `equalisation` is applied at stored resolution;
+    `border_crop` is the fraction of each side cut away first; `invert` then exchanges black and white, for models that
+    were trained on bright air; `equalisation` is applied at stored resolution. `fit` is how the input is filled: by
+    the whole image, `stretch`ed; by its centre, a fraction `crop` of the largest rectangle in the input's proportions;
+    or by the whole image with black borders (`pad`). `area` is the mean of the pixels that an output pixel covers.
     `without_window` (`unwindowed` in files) says how more than 8 bits become 8 when neither a window nor a VOI LUT is
     given: `minmax` over the image, or the `bits` that are stored. Without `antialias` there is no lanczos: recipes that
     ask for it are refused, and bundles of earlier versions that say so were, and are, made with bicubic.
@@ -53,15 +62,30 @@ class Preprocessing(Part):
     height: int = Field(ge=8, le=4096)
     width: int = Field(ge=8, le=4096)
     fit: Literal["stretch", "crop", "pad"] = "stretch"
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    crop: float = Field(default=1.0, gt=0, le=1)
+    interpolation: Interpolation = "bilinear"
     antialias: bool = True
     equalisation: Literal["none", "histogram"] = "none"
     border_crop: float = Field(default=0.0, ge=0, lt=0.5)
+    invert: bool = False
     without_window: WithoutWindow = Field(
         default="minmax",
         validation_alias=AliasChoices("without_window", "unwindowed"),
         serialization_alias="unwindowed",
     )
+
+    @model_validator(mode="after")
+    def _obeyed(self) -> Preprocessing:
+        if self.crop < 1 and self.fit != "crop":
+            raise ValueError(f"a crop to {self.crop:g} of the image is for fit crop, not {self.fit}")
+        if self.interpolation == "area" and not self.antialias:
+            raise ValueError("interpolation area averages what an output pixel covers: it is antialiased by definition")
+        return self
+
+    def rules(self) -> dict[str, object]:
+        """All fields that turn pixels into the input, as the digest of decision rules covers them."""
+        fields = self.model_dump()
+        return {name: value for name, value in fields.items() if _SINCE_SCHEMA_4.get(name, ...) != value}
 
 
 class CamSpec(Part):
@@ -175,9 +199,9 @@ class Provenance(Part):
 
 
 class IntendedUse(Part):
-    """The limits that every report repeats."""
+    """The limits that every report repeats. `population` is None where nobody stated whom the model is for."""
 
-    population: str = "adult frontal chest radiographs"
+    population: str | None = None
     notice: str = "Not a medical device. For research and evaluation; every result needs a radiologist's reading."
 
 
@@ -185,7 +209,8 @@ class Manifest(Part):
     """The whole of `bundle.json`.
 
     `binary` is a one-logit model: it has two `classes`, negative first, and `explained_class` says which of them
-    the maps explain. Otherwise there is one logit per class.
+    the maps explain. Otherwise there is one logit per class. `assumed` names what nobody stated of the preprocessing,
+    with the value that was taken: every report repeats it.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -202,6 +227,15 @@ class Manifest(Part):
     known_answers: KnownAnswersSpec
     provenance: Provenance
     intended_use: IntendedUse = IntendedUse()
+    assumed: dict[str, str] = {}
+
+    @property
+    def assumption(self) -> str | None:
+        """What nobody stated, in one line; None when everything was."""
+        if not self.assumed:
+            return None
+        values = ", ".join(f"{name} {value}" for name, value in self.assumed.items())
+        return f"nobody stated how images were prepared for training; assumed: {values}"
 
     @property
     def logit_classes(self) -> tuple[ClassSpec, ...]:
@@ -212,7 +246,7 @@ class Manifest(Part):
     def decisions_sha256(self) -> str:
         """The digest of all that turns pixels into decisions around the graph; certificates hold for it alone."""
         classes = [(c.name, c.threshold, c.temperature) for c in self.classes]
-        rules = [self.task, classes, self.explained_class, self.preprocessing.model_dump(), self.graph.model_dump()]
+        rules = [self.task, classes, self.explained_class, self.preprocessing.rules(), self.graph.model_dump()]
         return sha256_of(json.dumps(rules, sort_keys=True))
 
     @property

@@ -22,6 +22,8 @@ from xrt.runtime.progress import SILENT, Progress
 
 KNOWN_ANSWERS_SEED, CERTIFICATION_SEED = 20_101, 20_102
 KNOWN_ANSWERS_COUNT = 24
+SYNTHETIC = "synthetic"
+"""The source of phantoms."""
 MIN_IMAGES = 32
 _PARTS = {"train": ("train", "train_val"), "test": ("test",)}
 """Some publishers leave it to the user to split validation off the training part."""
@@ -55,7 +57,7 @@ def images_needed(decisions_per_image: int) -> int:
 def phantom_inputs(count: int, seed: int, spec: Preprocessing) -> ValidationInputs:
     """Phantoms as validation inputs."""
     names = tuple(f"phantom {i} of seed {seed}" for i in range(count))
-    return ValidationInputs(phantom_images(count, seed, spec), "synthetic", names)
+    return ValidationInputs(phantom_images(count, seed, spec), SYNTHETIC, names)
 
 
 def read_inputs(

@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 from xrt.runtime.bundle.manifest import InputStatistics, Preprocessing
 from xrt.runtime.datasets import CaseTable
 from xrt.runtime.errors import DataError, ImageError
+from xrt.runtime.preprocessing import input_statistics
 from xrt.train.data.augmentation import augment, mixed_seed
 from xrt.train.data.sampling import Draw, EpochSampler
 from xrt.train.models.spec import Normalisation
@@ -193,7 +194,7 @@ def measure(dataset: CaseDataset, channels: int) -> tuple[Normalisation, InputSt
     if spread == 0:
         raise DataError(f"{dataset.table.root}: all training images are one flat grey; check the files")
     normalisation = Normalisation(mean=(float(overall / 255),) * channels, std=(spread / 255,) * channels)
-    return normalisation, InputStatistics(mean=_range(mean), std=_range(std))
+    return normalisation, input_statistics(mean, std)
 
 
 def normalise(images: UInt8[Tensor, "n 1 h w"], normalisation: Normalisation) -> Float[Tensor, "n c h w"]:
@@ -201,11 +202,6 @@ def normalise(images: UInt8[Tensor, "n 1 h w"], normalisation: Normalisation) ->
     mean = torch.tensor(normalisation.mean, device=images.device).view(1, -1, 1, 1)
     std = torch.tensor(normalisation.std, device=images.device).view(1, -1, 1, 1)
     return (images.float() / 255 - mean) / std
-
-
-def _range(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    low, high = np.percentile(values, [0.5, 99.5])
-    return float(low), float(high)
 
 
 def warn_about_absent_classes(table: CaseTable) -> None:

@@ -88,6 +88,7 @@ class RunFolder:
         file = self.path / SETTINGS
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
+            before["recipe"] = _with_defaults(before["recipe"])
             changes = [key for key in settings if before[key] != settings[key]]
             old, new = (_flat(each["recipe"]) for each in (before, settings))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -159,6 +160,14 @@ def position(state: dict[str, Any] | None) -> tuple[int, int]:
         return 0, 0
     fit = state["loops"]["fit_loop"]
     return fit["epoch_progress"]["current"]["processed"], fit["epoch_loop.batch_progress"]["current"]["ready"]
+
+
+def _with_defaults(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with the keys that came later, at the values that earlier runs mean."""
+    try:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    except ValueError:  # of no recipe that is valid today: it differs from any that is
+        return recipe
 
 
 def _table(splits: Splits) -> bytes:

@@ -84,7 +84,7 @@ def model_card(predictions: Predictions) -> Section:
         ("Made", f"{provenance.created}, with {', '.join(f'{k} {v}' for k, v in provenance.versions.items())}"),
         *(("Note", note) for note in provenance.notes),
         ("Certificate of this execution", f"{certificate.verdict}, {origin}"),
-        ("Population", manifest.intended_use.population),
+        ("Population", manifest.intended_use.population or "not stated"),
         ("Notice", manifest.intended_use.notice),
     ]
     return Section(
