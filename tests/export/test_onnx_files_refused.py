@@ -121,10 +121,22 @@ def test_weights_that_are_not_finite(tmp_path):
     model = graph(BODY + "y = Identity (l)")
     tensor = next(t for t in model.graph.initializer if t.name == "h")
     values = numpy_helper.to_array(tensor).copy()
-    values[0, 0] = np.inf
+    values[0, 0] = np.nan
     tensor.CopyFrom(numpy_helper.from_array(values, "h"))
     with pytest.raises(ModelError, match="weights are not finite: h"):
         open_file(model, tmp_path)
+    values[0, 0] = np.inf
+    tensor.CopyFrom(numpy_helper.from_array(values, "h"))
+    with pytest.raises(ModelError, match="the output is not finite"):
+        compile_source(open_file(model, tmp_path))
+
+
+def test_an_infinity_that_is_meant(tmp_path):
+    """The bound of a clamp, and a value that nothing reads."""
+    model = graph(BODY + "y = Max (l, low)")
+    for name in ("low", "best_loss"):
+        model.graph.initializer.append(numpy_helper.from_array(np.array([-np.inf], np.float32), name))
+    compile_and_compare(model, tmp_path)
 
 
 def test_an_output_that_is_not_finite(tmp_path):

@@ -171,12 +171,25 @@ def run_once(module: torch.nn.Module, channels: int, size: Size) -> tuple[int | 
     return rows.shape[1], "multiclass" if sum_to_one and rows.shape[1] > 1 else None
 
 
-def input_channels(module: torch.nn.Module) -> int:
-    """The number of input channels: that of the first convolution."""
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            return layer.in_channels
-    return 3
+def input_channels(module: torch.nn.Module, size: Size, first: tuple[int, ...] = ()) -> int:
+    """The number of input channels: the first that the module runs with of `first`, 1, its first convolution's, 3.
+
+    One comes before: a module that runs with it repeats grey itself, whatever its first convolution takes. The first
+    registered convolution need not be the first layer. Where the module runs with none of them, it is the first
+    convolution's, and the tracer reports the fault.
+    """
+    own = next((layer.in_channels for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)), 3)
+    candidates = dict.fromkeys((*first, 1, own, 3))
+    return next((channels for channels in candidates if _runs(module, channels, size)), own)
+
+
+def _runs(module: torch.nn.Module, channels: int, size: Size) -> bool:
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(2, channels, *size))
+    except Exception:
+        return False
+    return True
 
 
 def _task(description: Description, task: Task | None, logits: int) -> Task:

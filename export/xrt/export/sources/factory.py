@@ -67,15 +67,16 @@ def from_factory(spec: str, description: Description) -> TorchSource:
         return torchxrayvision.source_of(module, spec, sha256, description, tuple(notes))
     defaults = getattr(module, "default_cfg", None)
     defaults = defaults if isinstance(defaults, Mapping) else {}
-    channels = input_channels(module)
     pipeline = None if maker else _pipeline(collection)
     size = pipeline.size if pipeline else None
-    if size is None and (own := defaults.get("input_size")) is not None:
+    own = defaults.get("input_size")
+    if size is None and own is not None:
         size = int(own[1]), int(own[2])
     if size is None:
         size = (224, 224)
         if description.input_size is None:
             notes.append("images are taken to be 224 x 224: --input-size says otherwise")
+    channels = _channels(module, description, own, description.input_size or size)
     normalisation = _default_normalisation(defaults) if channels == 3 else None
     if pipeline is not None:
         normalisation = normalisation_of(pipeline, channels)
@@ -92,6 +93,13 @@ def from_factory(spec: str, description: Description) -> TorchSource:
         notes=tuple(notes),
     )
     return TorchSource(module=module, **describe(description, facts))
+
+
+def _channels(module: torch.nn.Module, description: Description, own: Any, size: tuple[int, int]) -> int:
+    """As many as `--mean` has values, else as the library says, else others: the first with which the module runs."""
+    stated = (len(description.mean),) if description.mean is not None and len(description.mean) > 1 else ()
+    carried = () if own is None else (int(own[0]),)
+    return input_channels(module, size, first=(*stated, *carried))
 
 
 def _pipeline(module_name: str) -> PreprocessorConfig | None:

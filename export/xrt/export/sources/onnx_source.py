@@ -110,7 +110,7 @@ def open_graph(data: bytes, output: str | None) -> ir.Model:
     image = image_input(proto)
     _choose_output(proto, output)
     _check_image(image)
-    if bad := [t.name for t in proto.graph.initializer if not _is_finite(t)]:
+    if bad := [t.name for t in proto.graph.initializer if not _has_no_nan(t)]:
         raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
     model = read_graph(proto)
     run_passes(model, file_passes())
@@ -171,10 +171,11 @@ def _check_image(value: onnx.ValueInfoProto) -> None:
         raise ModelError(f"input {value.name!r} has the shape {dims}, channels last: export it with channels first")
 
 
-def _is_finite(tensor: onnx.TensorProto) -> bool:
+def _has_no_nan(tensor: onnx.TensorProto) -> bool:
+    """Infinities may be meant, as in the mask of causal attention; what they do is seen in the output."""
     if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
         return True
-    return bool(np.isfinite(onnx.numpy_helper.to_array(tensor)).all())
+    return not bool(np.isnan(onnx.numpy_helper.to_array(tensor)).any())
 
 
 def _size(path: Path, sides: Sequence[object], choice: Size | None) -> Size:

@@ -100,7 +100,8 @@ def source_of(
 ) -> TorchSource:
     """The source of a model of the library. Raises UsageError when its labels do not fit its logits."""
     side = int(getattr(model, "input_resolution", 224))
-    size, channels = description.input_size or (side, side), input_channels(model)
+    size = description.input_size or (side, side)
+    channels = input_channels(Logits(model), size)
     names, notes = _names(model, run_once(Logits(model), channels, size)[0], notes)
     indices = [i for i, name in enumerate(names) if name]
     if not indices:
