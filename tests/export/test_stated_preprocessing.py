@@ -75,6 +75,8 @@ def test_the_command_line_states_everything(file, xrt, tmp_path, capsys):
 def test_contradictions_are_refused(file):
     for statement, message in (
         (StatedPreprocessing("area", False), "area averages what an output pixel covers"),
+        (StatedPreprocessing(fit="stretch", crop=0.5), "a crop to 0.5 of the image is for fit crop, not stretch"),
+        (StatedPreprocessing(crop=0.5), "a crop to 0.5 of the image is for fit crop, not stretch"),
         (StatedPreprocessing(crop=0.5, fit="crop", border_crop=0.7), "--border-crop: Input should be less than 0.5"),
     ):
         with pytest.raises(UsageError, match=message):

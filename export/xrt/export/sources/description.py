@@ -90,8 +90,8 @@ def _preprocessing(description: Description, facts: ModelFacts, size: Size, assu
     stated = statement.stated()
     if statement.interpolation in ("area", "nearest"):
         stated.setdefault("antialias", True)  # the one is by definition, the other has no filter to widen
-    if statement.fit is not None and statement.fit != "crop":
-        stated.pop("crop", None)
+    if description.preprocessing.crop is None and statement.fit != "crop":
+        stated.pop("crop", None)  # the library's, which the user's own fit replaces
     try:
         preprocessing = Preprocessing(height=size[0], width=size[1], **stated)
     except ValidationError as error:
