@@ -36,6 +36,9 @@ def copy(tmp_path):
     return of
 
 
+LATER_EVIDENCE = ("synthetic", "different_images", "auroc", "accepted")
+
+
 @pytest.fixture
 def bundle():
     from xrt.runtime import Bundle
@@ -52,9 +55,18 @@ def test_a_bundle_is_opened_with_its_own_certificate(bundle):
     from xrt.runtime import open_session
 
     with open_session(bundle) as opened:
-        assert opened.certificate.verdict == "passed"
-        assert opened.warning is None
+        assert opened.certificate.passed
+        assert (
+            opened.warning == "this variant was compared with its model on synthetic phantoms only, not on radiographs"
+        )
         assert not opened.refusals
+
+
+def test_a_certificate_says_what_it_did_not_measure(bundle):
+    unmeasured = bundle.manifest.certificates[0].unmeasured
+    assert "radiographs: only synthetic phantoms were asked" in unmeasured
+    assert "how many of the images differ in fact" in unmeasured
+    assert any(gap.startswith("preprocessing: it was not compared") for gap in unmeasured)
 
 
 def test_a_bundle_says_the_same_when_it_is_written_again(bundle):
@@ -66,6 +78,13 @@ def test_a_bundle_says_the_same_when_it_is_written_again(bundle):
     later = after["preprocessing"].keys() - before["preprocessing"].keys()
     assert {name: after["preprocessing"].pop(name) for name in later} == {"crop": 1.0, "invert": False}
     assert after.pop("assumed") == {}
+    for certificate in after["certificates"]:
+        # What it does not say is at what it means: nothing was counted, and phantoms are phantoms.
+        assert (certificate.pop("known_answers"), certificate.pop("unproved")) == ({}, [])
+        later = {name: certificate["evidence"].pop(name) for name in LATER_EVIDENCE}
+        assert later == {"synthetic": True, "different_images": None, "auroc": {}, "accepted": []}
+        assert certificate.pop("verdict") == "passed (synthetic only)"
+        certificate["verdict"] = "passed"
     assert after == before
 
 

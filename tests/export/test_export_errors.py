@@ -109,4 +109,4 @@ def test_a_forced_bundle_says_so(compact_source, tmp_path, monkeypatch):
     assert bundle.manifest.certificates[0].forced
     opened = open_session(bundle)
     opened.session.close()
-    assert "12 decisions are insufficient evidence" in (opened.warning or "")
+    assert "12 decisions on different images are insufficient evidence" in (opened.warning or "")

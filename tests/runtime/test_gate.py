@@ -14,7 +14,7 @@ from xrt.runtime.backends import Execution, Session, SessionOptions
 from xrt.runtime.backends.onnxruntime import OnnxRuntimeCpu
 from xrt.runtime.bundle import KnownAnswers
 from xrt.runtime.bundle.manifest import Manifest
-from xrt.runtime.certification.certify import certify_known_answers
+from xrt.runtime.certification.known_answers import certify_known_answers
 from xrt.runtime.gate import LIMITS, judge, measure
 from xrt.runtime.gate.figures import upper_bound
 from xrt.runtime.outputs import ModelOutputs
@@ -95,7 +95,9 @@ def test_too_few_decisions_are_no_evidence(truth, bundle):
     few = ModelOutputs(truth.logits[:99], {"cams": truth.cams["cams"][:99]})
     result, reasons = verdict(few, few, bundle)
     assert result == "insufficient"
-    assert reasons == ("297 decisions are insufficient evidence, 300 are needed",)
+    assert reasons == (
+        "297 decisions on different images that could be another are insufficient evidence, 300 are needed",
+    )
 
 
 @pytest.mark.parametrize(("events", "trials"), [(0, 300), (1, 50), (7, 300), (3, 3)])

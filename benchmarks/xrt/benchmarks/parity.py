@@ -89,7 +89,7 @@ def compare(
         candidate = opened.session.infer_all(images, batch_size)
         for name, expected in references.items():
             figures = measure(expected, candidate, opened.manifest)
-            verdict, reasons = judge(figures, limits, min_decisions=0)
+            verdict, reasons = judge(figures, limits, enough=False)
             if figures.maps_nonzero < MIN_NONZERO:
                 verdict = "failed"
                 reasons += (f"vacuous: {figures.maps_nonzero:.0%} of the reference's maps are non-zero",)

@@ -143,6 +143,21 @@ def export(
             "part, and with its labels AUROCs are compared. By default synthetic phantoms.",
         ),
     ] = None,
+    require_radiographs: Annotated[
+        bool,
+        typer.Option(
+            "--require-radiographs",
+            help="Refuse to certify on synthetic phantoms: --certify must name radiographs.",
+        ),
+    ] = False,
+    accept_labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help="Classes whose labels are right although the gate objects: the model ranks the class worse than "
+            "chance, or the data set does not name its labels as the classes are named.",
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -205,7 +220,16 @@ def export(
         population=population,
     )
     request = Request(tuple(target_layer or ()), _methods(method), classes)
-    options = ExportOptions(request, _precisions(precision), calibrate, certify, report, force)
+    options = ExportOptions(
+        request=request,
+        precisions=_precisions(precision),
+        calibrate=calibrate,
+        certify=certify,
+        accept_labels=tuple(comma_separated("--accept-labels", accept_labels, "Mass,Nodule")) if accept_labels else (),
+        require_radiographs=require_radiographs,
+        report=report,
+        force=force,
+    )
     if verbose:
         logging.getLogger("xrt.export").setLevel(logging.INFO)
     # As `python -m` does: a factory may be in a module of this folder, and import others when it is called.
@@ -253,6 +277,8 @@ def _print_summary(manifest: Manifest) -> None:
             f"{file} on {certificate.backend} {certificate.backend_version}: "
             f"{certificate.verdict} on {evidence.images} images ({evidence.source})"
         )
+        for name, (area, low, high) in evidence.auroc.items():
+            print(f"  the model's own AUROC of {name}: {area:.3f} [{low:.3f}, {high:.3f}]")
         for reason in certificate.reasons:
             print(f"  refused: {reason}")
         for name, limit in certificate.limits.items():

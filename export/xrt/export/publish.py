@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xrt.export.compile import DEFAULT_REQUEST, Request, compile_source
-from xrt.export.quantisation.calibration import MIN_IMAGES, calibration_images, require_disjoint
+from xrt.export.quantisation.calibration import MIN_IMAGES, calibration_images
 from xrt.export.quantisation.variants import VariantRequest, build_variants
 from xrt.export.sources.base import Source
 from xrt.runtime._io import on_one_line, require_writable, sha256_of, utc_now
@@ -26,18 +26,12 @@ from xrt.runtime.bundle.manifest import (
     Variant,
 )
 from xrt.runtime.bundle.writer import check_destination, write_bundle
-from xrt.runtime.certification.certify import (
-    Certification,
-    Publication,
-    ReferenceOutputs,
-    against_reference,
-    certify_variant,
-)
+from xrt.runtime.certification.certify import Certification, Publication, against_reference, certify_variant
+from xrt.runtime.certification.comparison import ReferenceOutputs
 from xrt.runtime.certification.inputs import (
     CERTIFICATION_SEED,
     KNOWN_ANSWERS_COUNT,
     KNOWN_ANSWERS_SEED,
-    SYNTHETIC,
     ValidationInputs,
     images_needed,
     phantom_inputs,
@@ -56,14 +50,18 @@ class ExportOptions:
     """What a bundle will contain, and how it is certified.
 
     `precisions` are its variants, fp32 always among them; int8 needs `calibrate`, a folder or data set of
-    radiographs. `certify` names one for the gate instead of phantoms, with labels if it has them; `report` is a folder
-    for the gate's report. With `force`, variants that the gate refuses are published, with the refusal on record.
+    radiographs. `certify` names one for the gate instead of phantoms, with labels if it has them; `accept_labels` the
+    classes whose labels are accepted although the model ranks them worse than chance, or they were matched by place.
+    `require_radiographs` refuses to certify on phantoms. `report` is a folder for the gate's report. With `force`,
+    variants that the gate refuses are published, with the refusal on record.
     """
 
     request: Request = field(default=DEFAULT_REQUEST)
     precisions: tuple[Precision, ...] = ("fp32",)
     calibrate: Path | None = None
     certify: Path | None = None
+    accept_labels: tuple[str, ...] = ()
+    require_radiographs: bool = False
     report: Path | None = None
     force: bool = False
 
@@ -96,7 +94,8 @@ def publish_source(
     known_answers = KnownAnswers(phantoms.images, answers.logits, answers.cams)
     known_answers_file = known_answers.to_bytes()
     progress.step(f"computing {len(inputs.images)} images ({inputs.source}) with the reference")
-    reference = ReferenceOutputs(inputs, model.reference.outputs(inputs.images), model.reference.name)
+    outputs = model.reference.outputs(inputs.images)
+    reference = ReferenceOutputs(inputs, outputs, model.reference.name, options.accept_labels)
     variants = list(build_variants(model.data, model.graph, variant_request, progress=progress))
     manifest = _manifest(source, out, model.graph, tuple(built.variant for built in variants), known_answers_file)
     certification = Certification.of(
@@ -117,8 +116,14 @@ def publish_source(
         raise RefusedByGate(
             f"nothing is published, the gate refuses {refusals[0]}; --force publishes it with this verdict on record"
         )
-    if not certification.accepted[0].certificates[0].figures["reference_varies"]:
-        progress.note("the model's own heatmaps do not change with the image, so nothing is proved of them")
+    certificate = certification.accepted[0].certificates[0]
+    for output in certificate.unproved:
+        progress.note(f"nothing is proved of the {output}")
+    if certificate.evidence.synthetic:
+        progress.note(
+            "passed on synthetic phantoms only, which are not radiographs: every report says so; name a folder of "
+            "radiographs with --certify"
+        )
     files = {**certification.files, KNOWN_ANSWERS_FILE: known_answers_file}
     return Publication(write_bundle(out, certification.entered_in(manifest), files), certification)
 
@@ -133,19 +138,21 @@ def _images(source: Source, options: ExportOptions, progress: Progress) -> tuple
         calibration = calibration_images(options.calibrate, source, progress)
     elif options.calibrate is not None:
         raise UsageError("--calibrate is for int8: ask for it with --precision fp32,int8")
+    if options.certify is None and options.require_radiographs:
+        raise UsageError("radiographs are required to certify: name a folder or data set of them with --certify")
     if options.certify is None:
         count = images_needed(1 if source.task == "multiclass" else source.logits)
         inputs = phantom_inputs(count, CERTIFICATION_SEED, spec)
     else:
         inputs = read_inputs(options.certify, spec, source, "test", progress=progress)
     if calibration is not None:
-        require_disjoint(calibration, inputs)
+        inputs = inputs.without(calibration, progress=progress)
     return VariantRequest(precisions, calibration, inputs), inputs
 
 
 def _statistics(calibration: ValidationInputs | None, inputs: ValidationInputs) -> InputStatistics | None:
     """Those of the radiographs that were given for calibrating or certifying; None where only phantoms were used."""
-    radiographs = calibration or (inputs if inputs.source != SYNTHETIC else None)
+    radiographs = calibration or (inputs if not inputs.synthetic else None)
     if radiographs is None:
         return None
     pixels = radiographs.images.astype(np.float64)

@@ -120,6 +120,8 @@ def _bundle(path: Path) -> Iterator[Check]:
             opened.close()
             origin = "this machine's" if opened.from_this_machine else "the bundle's"
             yield Check(name, "ok", f"reproduces its known answers; {origin} certificate: {opened.certificate.verdict}")
+            if unmeasured := opened.certificate.unmeasured:
+                yield Check(name, "missing", f"not measured: {'; '.join(unmeasured)}")
 
 
 def installed(name: str) -> str | None:

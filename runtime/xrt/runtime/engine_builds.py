@@ -13,7 +13,7 @@ from xrt.runtime.backends import Execution, SessionOptions
 from xrt.runtime.backends.tensorrt import TensorRtBackend
 from xrt.runtime.bundle.manifest import Variant
 from xrt.runtime.bundle.reader import Bundle
-from xrt.runtime.certification.certify import verify_known_answers
+from xrt.runtime.certification.known_answers import verify_known_answers
 from xrt.runtime.errors import BackendError, UsageError, XrtError
 from xrt.runtime.progress import SILENT, Progress
 from xrt.runtime.tensorrt.builder import Batches, build_engine, check_target

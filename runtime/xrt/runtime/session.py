@@ -16,7 +16,8 @@ from xrt.runtime.certification.cache import (
     certificate_for,
     require_certified,
 )
-from xrt.runtime.certification.certify import certify_known_answers, verify_known_answers
+from xrt.runtime.certification.known_answers import certify_known_answers, verify_known_answers
+from xrt.runtime.errors import Uncertified
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,11 @@ class OpenedSession:
     def warning(self) -> str | None:
         """What every report must repeat about this session's proof and preprocessing, if anything."""
         warnings = []
-        if self.refusals and (self.certificate.verdict != "passed" or self.from_this_machine):
+        if self.refusals and (self.from_this_machine or not self.certificate.passed):
             warnings.append(f"this variant was published against its certificate: {'; '.join(self.refusals)}")
+        certificates = [c for c in self.manifest.certificates if c.file_sha256 == self.variant.sha256]
+        if all(c.evidence.synthetic for c in certificates):
+            warnings.append("this variant was compared with its model on synthetic phantoms only, not on radiographs")
         if self.manifest.assumption:
             warnings.append(self.manifest.assumption)
         return "; ".join(warnings) or None
@@ -93,8 +97,11 @@ def open_session(
     backend: str | Backend = "auto",
     precision: str = "auto",
     options: SessionOptions = DEFAULT_SESSION,
+    require_radiographs: bool = False,
 ) -> OpenedSession:
     """Open a variant of the bundle on a back end.
+
+    With `require_radiographs`, one that passed on synthetic phantoms only is refused.
 
     Raises CorruptBundle, Uncertified, BackendError, UsageError or KnownAnswersFailed; then nothing may be scored.
     """
@@ -102,11 +109,15 @@ def open_session(
     variant = bundle.variant(precision, chosen.family)
     execution, manifest = Execution(variant, chosen), bundle.manifest
     certificates = require_certified(manifest, variant)
+    if require_radiographs and not bundle.passed_on_radiographs(variant):
+        raise Uncertified(
+            f"{variant.file} was not certified on radiographs: export it with --certify and a folder of them"
+        )
     certificate = certificate_for(certificates, execution)
     model, known = bundle.read(variant), bundle.known_answers()
     session = chosen.open(model, manifest.interface, options)
     # What passed nowhere and was published by force misses its limits here as well, which every report says.
-    check = verify_known_answers if any(c.verdict == "passed" for c in certificates) else certify_known_answers
+    check = verify_known_answers if any(c.passed for c in certificates) else certify_known_answers
     try:
         checked = check(session, execution, known, manifest)
     except BaseException:
@@ -116,7 +127,7 @@ def open_session(
     if certificate is None and (certificate := cached_certificate(bundle, execution)) is None:
         cache_certificate(checked, bundle, execution)
         certificate = checked
-    refusals = tuple(reason for c in certificates if c.verdict != "passed" for reason in c.reasons)
+    refusals = tuple(reason for c in certificates if not c.passed for reason in c.reasons)
     opened = OpenedSession(bundle, session, execution, certificate, from_this_machine, refusals)
     if opened.warning:
         log.warning("%s: %s", bundle.path.name, opened.warning)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 from export.parity import interface_of, manifest_of
 from onnx import numpy_helper
+from PIL import Image
 
 from xrt.export.compile import compile_source
 from xrt.export.publish import ExportOptions, publish_source
 from xrt.export.quantisation import calibration
-from xrt.export.quantisation.calibration import calibration_images, load_or_make, require_disjoint
+from xrt.export.quantisation.calibration import calibration_images, load_or_make
 from xrt.export.quantisation.quantisers import PRODUCTS, QUANTISERS
 from xrt.export.quantisation.variants import DEFAULT_QUANTISERS, quantised_file
 from xrt.runtime.backends import BACKENDS, SessionOptions
 from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.errors import DataError, UsageError
 from xrt.runtime.gate import measure
+from xrt.runtime.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +111,6 @@ def test_too_few_images(compact_source, tmp_path, radiographs):
 @pytest.fixture
 def radiographs(tmp_path):
     """A folder with so many phantoms, one of them twice, and a file that is no image."""
-    from PIL import Image
-
     from xrt.runtime.phantoms import generate
 
     def write(count: int):
@@ -124,9 +126,40 @@ def radiographs(tmp_path):
 
 
 def test_images_that_would_certify_what_they_made(compact_source, images):
+    """Whatever their bytes: these are saved as JPEG again. What only some of them show is left out, and noted."""
     evidence = phantom_inputs(4, 6, compact_source.preprocessing)
-    with pytest.raises(UsageError, match=r"4 of the images to calibrate on also certify .*--certify other images"):
-        require_disjoint(images, evidence)
+    saved_again = replace(evidence, images=np.stack([as_jpeg(image[0])[None] for image in evidence.images]))
+    assert not set(saved_again.digests) & set(images.digests)
+    with pytest.raises(UsageError, match=r"images to calibrate on also certify, all 4 of them .*--certify"):
+        saved_again.without(images)
+    others = phantom_inputs(3, 8, compact_source.preprocessing)
+    mixed = replace(
+        evidence,
+        images=np.concatenate([saved_again.images[:1], others.images]),
+        names=("again", *others.names),
+        labels=np.eye(4, 3, dtype=np.float32),
+    )
+    progress = Notes()
+    kept = mixed.without(images, progress=progress)
+    assert kept.names == others.names
+    np.testing.assert_array_equal(kept.labels, np.eye(4, 3, dtype=np.float32)[1:])
+    assert progress.notes == ["1 of 4 images to certify are left out, int8 is calibrated on the same: again"]
+
+
+class Notes(Progress):
+    """Keeps what was noted."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def as_jpeg(image: np.ndarray) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=85)
+    return np.asarray(Image.open(file))
 
 
 def test_int8_without_images(compact_source, tmp_path):

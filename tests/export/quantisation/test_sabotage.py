@@ -21,6 +21,6 @@ def test_heatmaps_of_the_wrong_layer(precision):
     images = phantom_inputs(6, 3, source.preprocessing).images
     figures = measure(right.reference.outputs(images), run(wrong, source, images), manifest_of(source, right.graph))
     limits = {name: limit for name, limit in LIMITS[precision].items() if name != "peak"}
-    verdict, reasons = judge(figures, limits, min_decisions=0)
+    verdict, reasons = judge(figures, limits, enough=False)
     assert verdict == "failed"
     assert all(reason.startswith("map_") for reason in reasons)

@@ -12,6 +12,7 @@ from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing, Task
 from xrt.runtime.cache import cache_folder
 from xrt.runtime.certification.inputs import ValidationInputs, read_inputs
 from xrt.runtime.errors import UsageError
+from xrt.runtime.gate import distinct_images
 from xrt.runtime.progress import SILENT, Progress
 
 MIN_IMAGES = 32
@@ -39,23 +40,12 @@ def calibration_images(path: Path, source: ModelDescription, progress: Progress 
     Raises UsageError when there are too few, DataError when there is none.
     """
     inputs = read_inputs(path, source.preprocessing, source, "train", limit=MAX_IMAGES, progress=progress)
-    if len(set(inputs.digests)) < MIN_IMAGES:
+    if (different := int(distinct_images(inputs.images).sum())) < MIN_IMAGES:
         raise UsageError(
-            f"{path} has {len(set(inputs.digests))} different readable radiographs; int8 is calibrated on {MIN_IMAGES} "
+            f"{path} has {different} different readable radiographs; int8 is calibrated on {MIN_IMAGES} "
             "at least, better on a few hundred: give a larger folder with --calibrate"
         )
     return inputs
-
-
-def require_disjoint(calibration: ValidationInputs, inputs: ValidationInputs) -> None:
-    """Raise UsageError when an image is in both: a calibration image must not certify."""
-    names = dict(zip(calibration.digests, calibration.names, strict=True))
-    duplicates = [(names[d], name) for d, name in zip(inputs.digests, inputs.names, strict=True) if d in names]
-    if duplicates:
-        raise UsageError(
-            f"{len(duplicates)} of the images to calibrate on also certify (for example {duplicates[0][1]}): give "
-            "--certify other images than --calibrate"
-        )
 
 
 def load_or_make(key: Sequence[str], make: Callable[[], bytes]) -> bytes:

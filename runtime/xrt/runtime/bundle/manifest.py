@@ -12,7 +12,7 @@ from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.part import FileName, Part, Sha256
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """2: certificates name the decision rules that they were measured under, and the worst cases.
 
 3: classes may name the labels of data sets that count as them.

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.known_answers import KnownAnswers
-from xrt.runtime.bundle.manifest import SCHEMA_VERSION, KnownAnswersSpec, Manifest, Variant
+from xrt.runtime.bundle.manifest import PRECISIONS, SCHEMA_VERSION, KnownAnswersSpec, Manifest, Variant
 from xrt.runtime.errors import BundleError, CorruptBundle, UnsupportedSchema
 
 MANIFEST_NAME = "bundle.json"
@@ -66,10 +66,13 @@ class Bundle:
     def variant(self, precision: str = "auto", family: str = "cpu") -> Variant:
         """The variant of that precision for a family of devices, `cpu` or `gpu`.
 
-        `auto` is the bundle's fp32 file. Raises BundleError when the bundle has none.
+        `auto` is the first, of fp32, fp16 and int8, that passed on radiographs; where none did, the fp32 file. Raises
+        BundleError when the bundle has none.
         """
-        precision = "fp32" if precision == "auto" else precision
         fitting = [v for v in self.manifest.variants if v.target in (family, "any")]
+        if precision == "auto":
+            by_precision = sorted(fitting, key=lambda v: PRECISIONS.index(v.precision))
+            precision = next((v.precision for v in by_precision if self.passed_on_radiographs(v)), "fp32")
         for variant in fitting:
             if variant.precision == precision:
                 return variant
@@ -78,6 +81,10 @@ class Bundle:
             f"{self.path} has no {precision} variant for a {family}, only {precisions}: "
             f"export it with --precision {precision}"
         )
+
+    def passed_on_radiographs(self, variant: Variant) -> bool:
+        """Whether one of the file's certificates at least passed on more than synthetic phantoms."""
+        return any(c.verdict == "passed" for c in self.manifest.certificates if c.file_sha256 == variant.sha256)
 
     def _verified(self, name: str, sha256: str) -> bytes:
         path = self.path / name

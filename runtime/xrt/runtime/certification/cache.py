@@ -35,7 +35,7 @@ def require_certified(manifest: Manifest, variant: Variant) -> tuple[Certificate
             f"bundle.json was changed after {variant.file} was certified (its classes, thresholds, temperatures, "
             "preprocessing or outputs): new ones make a new bundle; copy this one again, or export it again"
         )
-    if not any(c.verdict == "passed" or c.forced for c in certificates):
+    if not any(c.passed or c.forced for c in certificates):
         raise Uncertified(
             f"{variant.file} failed its certification ({_reasons(certificates[0])}): use another precision"
         )
@@ -49,7 +49,7 @@ def certificate_for(certificates: tuple[Certificate, ...], execution: Execution)
     """
     for c in certificates:
         if _execution_key(c) == execution.key:
-            if c.verdict != "passed" and not c.forced:
+            if not c.passed and not c.forced:
                 raise Uncertified(
                     f"{execution.variant.file} failed its certification on {execution.backend.name} ({_reasons(c)}): "
                     "use another back end or precision"
@@ -66,7 +66,7 @@ def cached_certificate(bundle: Bundle, execution: Execution) -> Certificate | No
         return None
     certificate_key = (*_execution_key(certificate), certificate.decisions_sha256)
     execution_key = (*execution.key, bundle.manifest.decisions_sha256)
-    return certificate if certificate.verdict == "passed" and certificate_key == execution_key else None
+    return certificate if certificate.passed and certificate_key == execution_key else None
 
 
 def cache_certificate(certificate: Certificate, bundle: Bundle, execution: Execution) -> None:

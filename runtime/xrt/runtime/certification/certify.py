@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-
-from xrt.runtime._io import utc_now
-from xrt.runtime.backends import Execution, Session, SessionOptions, cpu_backends
-from xrt.runtime.bundle.certificate import Certificate, Evidence, WorstCase
+from xrt.runtime.backends import Execution, SessionOptions, cpu_backends
+from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.known_answers import KnownAnswers
 from xrt.runtime.bundle.manifest import Manifest, Variant
 from xrt.runtime.bundle.reader import Bundle
+from xrt.runtime.certification.comparison import ReferenceOutputs, certificate_of
 from xrt.runtime.certification.inputs import ValidationInputs
-from xrt.runtime.errors import BackendError, KnownAnswersFailed
-from xrt.runtime.gate import LIMITS, MIN_DECISIONS, compare, judge
+from xrt.runtime.certification.known_answers import certify_known_answers, reproduced
+from xrt.runtime.errors import BackendError
 from xrt.runtime.outputs import ModelOutputs
 from xrt.runtime.progress import SILENT, Progress
-
-
-@dataclass(frozen=True)
-class ReferenceOutputs:
-    """What variants are compared with: inputs, the reference's outputs for them, and which reference it was."""
-
-    inputs: ValidationInputs
-    outputs: ModelOutputs
-    name: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ class CertifiedVariant:
     @property
     def accepted(self) -> bool:
         """Whether it passed on one back end at least, or is published by force."""
-        return any(c.verdict == "passed" or c.forced for c in self.certificates)
+        return any(c.passed or c.forced for c in self.certificates)
 
     @property
     def refusal(self) -> str:
@@ -148,7 +136,7 @@ def certify_variant(
             refusals.append(error)
             continue
         certificate = make_certificate(execution, outputs, checked)
-        if certificate.verdict != "passed" and force:
+        if force and not certificate.passed:
             certificate = certificate.model_copy(update={"forced": True})
         results.append(BackendResult(built.variant, certificate, outputs))
     if not results:
@@ -157,122 +145,18 @@ def certify_variant(
 
 
 def against_reference(built: BuiltVariant, reference: ReferenceOutputs, manifest: Manifest) -> CertificateMaker:
-    """Certificates by comparison with a reference, which must reproduce the known answers as well.
+    """Certificates by comparison with a reference. The figures of the known answers are what sessions must reproduce.
 
-    Every session checks them: a file that cannot reproduce them would be published and never open.
+    They are too few, and phantoms, to judge a variant by the limits of its precision; but what they show must be
+    finite, and fp32 keeps its limits on any image.
     """
 
     def certificate(execution: Execution, outputs: ModelOutputs, checked: Certificate) -> Certificate:
         result = certificate_of(execution, reference, outputs, manifest, peak=built.peak)
-        if checked.verdict == "passed":
+        result = result.model_copy(update={"known_answers": reproduced(checked)})
+        if checked.passed or (execution.variant.precision != "fp32" and checked.figures["finite"]):
             return result
         reasons = (*result.reasons, *(f"on the known answers {reason}" for reason in checked.reasons))
         return result.model_copy(update={"verdict": "failed", "reasons": reasons})
 
     return certificate
-
-
-def certificate_of(
-    execution: Execution,
-    reference: ReferenceOutputs,
-    outputs: ModelOutputs,
-    manifest: Manifest,
-    *,
-    peak: float | None = None,
-    limits: Mapping[str, float] | None = None,
-    min_decisions: int = MIN_DECISIONS,
-) -> Certificate:
-    """Measure `outputs` against the reference, judge and record.
-
-    `peak` is the figure of that name; `limits` are the precision's own by default. Raises ValueError when shapes
-    differ.
-    """
-    inputs, variant, backend = reference.inputs, execution.variant, execution.backend
-    comparison = compare(reference.outputs, outputs, manifest, labels=inputs.labels, peak=peak)
-    figures, limits = comparison.figures, LIMITS[variant.precision] if limits is None else dict(limits)
-    # The same image again proves nothing more.
-    different = len(set(inputs.digests)) / len(inputs.images)
-    verdict, reasons = judge(figures, limits, min_decisions=min_decisions, different=different)
-    worst = tuple(
-        WorstCase(
-            figure=w.figure,
-            image=inputs.names[w.image],
-            class_name=manifest.map_class(w.logit) if w.output else manifest.logit_classes[w.logit].name,
-            value=w.value if np.isfinite(w.value) else -1.0,
-        )
-        for w in comparison.worst
-    )
-    return Certificate(
-        file_sha256=variant.sha256,
-        decisions_sha256=manifest.decisions_sha256,
-        backend=backend.name,
-        backend_version=backend.version(),
-        execution_precision=execution.precision,
-        device_class=backend.device_class(),
-        verdict=verdict,
-        figures={name: _recorded(value) for name, value in figures.as_dict().items()},
-        limits=limits,
-        reasons=reasons,
-        worst=worst,
-        evidence=Evidence(
-            source=inputs.source,
-            images=figures.images,
-            decisions=figures.decisions,
-            reference=reference.name,
-            labelled=figures.auroc_drop is not None,
-        ),
-        created=utc_now(),
-    )
-
-
-def certify_known_answers(
-    session: Session[Any], execution: Execution, known: KnownAnswers, manifest: Manifest
-) -> Certificate:
-    """Run the known answers and compare them with the variant's limits; the certificate says whether they passed.
-
-    There are too few decisions here to certify a file; what they prove is that this machine computes what was
-    certified. Raises KnownAnswersFailed when they do not fit the graph.
-    """
-    names = tuple(f"known answer {i}" for i in range(len(known.images)))
-    limits = dict(LIMITS[execution.variant.precision])
-    if limits["flips"]:
-        # The least that so few decisions can show: a precision that may flip some may flip one of these.
-        limits["flips"] = max(limits["flips"], 1 / (len(known.images) * manifest.decisions_per_image))
-    reference = ReferenceOutputs(
-        ValidationInputs(known.images, "known answers", names), known.outputs, _reference_of(manifest)
-    )
-    try:
-        return certificate_of(
-            execution, reference, session.infer_all(known.images), manifest, limits=limits, min_decisions=0
-        )
-    except ValueError as error:
-        raise KnownAnswersFailed(
-            f"{execution.variant.file} does not fit its manifest: {error}; export the bundle again"
-        ) from error
-
-
-def verify_known_answers(
-    session: Session[Any], execution: Execution, known: KnownAnswers, manifest: Manifest
-) -> Certificate:
-    """Run the known answers, and require that the session reproduces them.
-
-    Raises KnownAnswersFailed with the figures that missed their limits.
-    """
-    certificate = certify_known_answers(session, execution, known, manifest)
-    if certificate.verdict != "passed":
-        raise KnownAnswersFailed(
-            f"{execution.variant.file} does not reproduce its known answers on this machine "
-            f"({'; '.join(certificate.reasons)}): nothing was scored; run `xrt doctor` with this bundle, or export it "
-            "again"
-        )
-    return certificate
-
-
-def _reference_of(manifest: Manifest) -> str:
-    """The reference that gave the known answers: the one that the bundle's own certificates name."""
-    return next((c.evidence.reference for c in manifest.certificates), manifest.known_answers.source)
-
-
-def _recorded(value: Any) -> Any:
-    """JSON knows no infinity: a figure that is none is recorded as absent, and the reasons name it."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value

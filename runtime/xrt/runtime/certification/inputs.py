@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from xrt.runtime._io import image_files, on_one_line, sha256_of
+from xrt.runtime._io import comma_list, image_files, on_one_line, sha256_of
+from xrt.runtime.bundle.certificate import SYNTHETIC
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.datasets import CaseTable, Classifier, is_dataset, open_dataset_for
-from xrt.runtime.errors import DataError, ImageError
-from xrt.runtime.gate import MIN_DECISIONS
+from xrt.runtime.errors import DataError, ImageError, UsageError
+from xrt.runtime.gate import MIN_DECISIONS, MIN_IMAGES, shown_in
 from xrt.runtime.imaging import DecodeOptions, read_radiograph
 from xrt.runtime.phantoms import phantom_images
+from xrt.runtime.phantoms.files import are_phantoms
 from xrt.runtime.preprocessing import preprocess
 from xrt.runtime.progress import SILENT, Progress
 
 KNOWN_ANSWERS_SEED, CERTIFICATION_SEED = 20_101, 20_102
 KNOWN_ANSWERS_COUNT = 24
-SYNTHETIC = "synthetic"
-"""The source of phantoms."""
-MIN_IMAGES = 32
 _PARTS = {"train": ("train", "train_val"), "test": ("test",)}
 """Some publishers leave it to the user to split validation off the training part."""
 Item = TypeVar("Item")
@@ -35,13 +34,38 @@ InputImage = UInt8[np.ndarray, "height width"]
 class ValidationInputs:
     """Preprocessed inputs and where they come from: those that validate a variant, or that int8 is calibrated on.
 
-    `names` says which image is which, `labels` the truth where it is known: 0 or 1 for each logit.
+    `names` says which image is which, `labels` the truth where it is known: 0 or 1 for each logit. `named_by_place`
+    says that the labels have no names, or others than the classes', and were matched by their order alone. `synthetic`
+    says that these are phantoms.
     """
 
     images: UInt8[np.ndarray, "n 1 height width"]
     source: str
     names: tuple[str, ...]
     labels: Float32[np.ndarray, "n logits"] | None = None
+    named_by_place: bool = False
+    synthetic: bool = False
+
+    def without(self, others: ValidationInputs, *, progress: Progress = SILENT) -> ValidationInputs:
+        """These inputs but those that show what one of `others` shows, which are noted to `progress`.
+
+        Raises UsageError when none remains.
+        """
+        shown = shown_in(self.images, others.images)
+        if not shown.any():
+            return self
+        names = comma_list([name for name, same in zip(self.names, shown, strict=True) if same])
+        if shown.all():
+            raise UsageError(
+                f"the images to calibrate on also certify, all {len(shown)} of them ({names}): give --certify other "
+                "images than --calibrate"
+            )
+        progress.note(
+            f"{shown.sum()} of {len(shown)} images to certify are left out, int8 is calibrated on the same: {names}"
+        )
+        kept = tuple(name for name, same in zip(self.names, shown, strict=True) if not same)
+        labels = None if self.labels is None else self.labels[~shown]
+        return replace(self, images=self.images[~shown], names=kept, labels=labels)
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -57,7 +81,7 @@ def images_needed(decisions_per_image: int) -> int:
 def phantom_inputs(count: int, seed: int, spec: Preprocessing) -> ValidationInputs:
     """Phantoms as validation inputs."""
     names = tuple(f"phantom {i} of seed {seed}" for i in range(count))
-    return ValidationInputs(phantom_images(count, seed, spec), SYNTHETIC, names)
+    return ValidationInputs(phantom_images(count, seed, spec), SYNTHETIC, names, synthetic=True)
 
 
 def read_inputs(
@@ -102,7 +126,12 @@ def folder_inputs(
     if not loaded:
         raise DataError(f"{folder} holds no readable chest radiograph")
     names = tuple(on_one_line(path.relative_to(folder)) for path, _ in loaded)
-    return ValidationInputs(np.stack([image for _, image in loaded])[:, None], on_one_line(folder.name), names)
+    return ValidationInputs(
+        np.stack([image for _, image in loaded])[:, None],
+        on_one_line(folder.name),
+        names,
+        synthetic=are_phantoms(folder),
+    )
 
 
 def _dataset_inputs(
@@ -122,6 +151,8 @@ def _dataset_inputs(
         on_one_line(f"{table.name}, {part} part" if official else table.name),
         tuple(on_one_line(table.cases[i].key) for i in indices),
         table.labels[indices],
+        table.named_by_place,
+        are_phantoms(table.root),
     )
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from xrt.runtime._io import data_url, png_bytes, render_page, write_atomically
 from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.manifest import Manifest
-from xrt.runtime.certification.certify import BackendResult, Certification, ReferenceOutputs
+from xrt.runtime.certification.certify import BackendResult, Certification
+from xrt.runtime.certification.comparison import ReferenceOutputs
 from xrt.runtime.decisions import probabilities
 from xrt.runtime.gate import Worst, compare, highest
 from xrt.runtime.geometry import Placement
@@ -34,6 +35,7 @@ def write_gate_report(
         "gate.html.j2",
         manifest=manifest,
         evidence=results[0].certificate.evidence,
+        unmeasured=results[0].certificate.unmeasured,
         results=[
             {"result": result, "figures": _rows(result.certificate), "cases": _cases(result, manifest, reference)}
             for result in results

@@ -8,7 +8,9 @@ from jaxtyping import Float32
 from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.certification.inputs import ValidationInputs
-from xrt.runtime.gate import MIN_DECISIONS, upper_bound
+from xrt.runtime.certification.known_answers import reproduced
+from xrt.runtime.gate import MIN_DECISIONS, SYNTHETIC_ONLY, distinct_images, open_decisions, upper_bound
+from xrt.runtime.gate.evidence import deciding_classes, threshold_logits
 
 
 def transfer_certificate(
@@ -26,7 +28,12 @@ def transfer_certificate(
     strongest = max(before, key=lambda c: c.evidence.decisions)
     errors = [float(c.figures["logit_error"] or 0.0) for c in (*before, checked)]
     wrong = undecided(logits, max(errors) * (1 + float(np.abs(logits).max())), manifest)
-    count, decisions = int(wrong.sum()), wrong.size
+    distinct = distinct_images(inputs.images)
+    counted = (open_decisions(logits, manifest).T & distinct).T | wrong
+    synthetic = inputs.synthetic or strongest.evidence.synthetic
+    count, decisions = int(wrong.sum()), int(counted.sum())
+    enough = int(distinct.sum()) * deciding_classes(manifest) if synthetic else decisions
+    trials, events = (int(a.reshape(len(a), -1).any(axis=1).sum()) for a in (counted, wrong))
     verdict, reasons = checked.verdict, list(checked.reasons)
     if count:
         verdict = "failed"
@@ -34,21 +41,36 @@ def transfer_certificate(
             f"{count} of {decisions} decisions lie within the certified logit error of a threshold and could flip, the "
             "limit is 0"
         )
-    elif verdict == "passed" and decisions < MIN_DECISIONS:
+    elif checked.passed and enough < MIN_DECISIONS:
         verdict = "insufficient"
-        reasons.append(f"{decisions} decisions are insufficient evidence, {MIN_DECISIONS} are needed")
-    flips = {"decisions": decisions, "flips": count / decisions, "flips_upper": upper_bound(count, decisions)}
+        reasons.append(f"{enough} decisions on different images are insufficient evidence, {MIN_DECISIONS} are needed")
+    elif checked.passed and synthetic:
+        verdict = SYNTHETIC_ONLY
+    flips = {
+        "decisions": decisions,
+        "different_images": int(distinct.sum()),
+        "flips": count / max(decisions, 1),
+        "flips_upper": upper_bound(events, trials),
+    }
     source = (
         f"known answers under new decision rules, and how near {inputs.source} comes to the thresholds; logits "
         f"and maps passed before on {strongest.evidence.source} ({strongest.evidence.decisions} decisions)"
     )
     rests_on = strongest.evidence.model_copy(
-        update={"source": source, "images": len(logits), "decisions": decisions, "labelled": False}
+        update={
+            "source": source,
+            "synthetic": synthetic,
+            "images": len(logits),
+            "different_images": int(distinct.sum()),
+            "decisions": decisions,
+            "labelled": False,
+        }
     )
     return checked.model_copy(
         update={
             "verdict": verdict,
             "reasons": tuple(reasons),
+            "known_answers": reproduced(checked),
             # The certified error goes along, or a chain of bundles would forget all but the known answers'.
             "figures": {**checked.figures, **flips, "images": len(logits), "logit_error": max(errors)},
             "evidence": rests_on,
@@ -64,9 +86,5 @@ def undecided(logits: Float32[np.ndarray, "n logits"], error: float, manifest: M
     if manifest.task == "multiclass":
         highest = np.sort(logits, axis=1)[:, -2:]
         return highest[:, -1] - highest[:, 0] <= 2 * error if logits.shape[1] > 1 else np.zeros(len(logits), dtype=bool)
-    thresholds = np.array([c.threshold for c in manifest.logit_classes], dtype=np.float64)
-    temperatures = np.array([c.temperature for c in manifest.logit_classes])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # A class without a threshold (NaN), or with one at 0 or 1, cannot flip.
-        places = temperatures * np.log(thresholds / (1 - thresholds))
-        return np.abs(logits - places) <= error
+    # A class without a threshold (NaN), or with one at 0 or 1, cannot flip.
+    return np.abs(logits - threshold_logits(manifest)) <= error

@@ -31,10 +31,10 @@ from xrt.runtime.certification.certify import (
     Certification,
     CertifiedVariant,
     Publication,
-    ReferenceOutputs,
     against_reference,
     certify_variant,
 )
+from xrt.runtime.certification.comparison import ReferenceOutputs
 from xrt.runtime.certification.inputs import ValidationInputs
 from xrt.runtime.certification.transfer import transfer_certificate
 from xrt.runtime.errors import BundleError, RefusedByGate, UsageError
@@ -154,14 +154,14 @@ def _certify_other(
 
 def _reference(plain: CertifiedVariant, inputs: ValidationInputs) -> ReferenceOutputs:
     """What the fp32 file gave on the first back end on which it passed."""
-    result = next(r for r in plain.results if r.certificate.verdict == "passed")
+    result = next(r for r in plain.results if r.certificate.passed)
     c = result.certificate
     return ReferenceOutputs(inputs, result.outputs, f"{result.variant.file} on {c.backend} {c.backend_version}, fp32")
 
 
 def _passed_certificates(bundle: Bundle, variant: Variant) -> tuple[Certificate, ...]:
     """The certificates that a file has passed with. Raises RefusedByGate when there is none."""
-    certificates = tuple(c for c in require_certified(bundle.manifest, variant) if c.verdict == "passed")
+    certificates = tuple(c for c in require_certified(bundle.manifest, variant) if c.passed)
     if not certificates:
         raise RefusedByGate(
             f"{variant.file} passed the gate nowhere and was published by force: there is no proof to build on, export "

@@ -26,6 +26,13 @@ def triage(
     ],
     backend: Annotated[str, typer.Option(help="Back end: auto, or one that `xrt doctor` lists.")] = "auto",
     precision: Annotated[str, typer.Option(help="Variant: auto, fp32, fp16 or int8.")] = "auto",
+    require_radiographs: Annotated[
+        bool,
+        typer.Option(
+            "--require-radiographs",
+            help="Refuse a variant that was compared with its model on synthetic phantoms only.",
+        ),
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Images per run of the graph.")] = 8,
     workers: Annotated[
         int | None, typer.Option(min=0, max=64, help="Decoding processes; by default one per core, at most 8.")
@@ -71,6 +78,7 @@ def triage(
     options = TriageOptions(
         backend=backend,
         precision=precision,
+        require_radiographs=require_radiographs,
         screening=ScreeningOptions(batch_size, workers, threads, skip_body_part_check),
         heatmaps=heatmaps,
         study_by=study_by,

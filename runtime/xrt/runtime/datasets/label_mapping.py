@@ -13,7 +13,7 @@ from xrt.runtime.datasets.labelled_set import LabelledSet
 from xrt.runtime.datasets.options import ReadOptions
 from xrt.runtime.datasets.table import CaseTable
 from xrt.runtime.errors import DataError
-from xrt.runtime.phantoms.files import LESION_TABLE
+from xrt.runtime.phantoms.files import are_phantoms
 
 _SYNTHETIC = (
     "These are synthetic phantoms in the layout of the data set, not patients; figures say nothing about people."
@@ -54,7 +54,16 @@ def map_labels(dataset: LabelledSet, options: ReadOptions, task: Task | None = N
     left_out = len(dataset.cases) - len(cases)
     notes = _notes(dataset, cases, options)
     return CaseTable(
-        dataset.name, dataset.root, task, tuple(groups), tuple(cases), dataset.images, dataset.missing, left_out, notes
+        dataset.name,
+        dataset.root,
+        task,
+        tuple(groups),
+        tuple(cases),
+        dataset.images,
+        dataset.missing,
+        left_out,
+        notes,
+        dataset.named_by_place,
     )
 
 
@@ -126,7 +135,7 @@ def _require_known_labels(dataset: LabelledSet, accepted: set[str]) -> None:
 
 
 def _notes(dataset: LabelledSet, cases: Sequence[Case], options: ReadOptions) -> tuple[str, ...]:
-    notes = [_SYNTHETIC] if (dataset.root / LESION_TABLE).is_file() else list(dataset.notes)
+    notes = [_SYNTHETIC] if are_phantoms(dataset.root) else list(dataset.notes)
     if all(case.patient == case.key for case in cases):
         notes.append(_NO_PATIENTS)
     known = {*dataset.labels, *count_labels(dataset.cases)}

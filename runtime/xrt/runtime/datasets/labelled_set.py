@@ -20,7 +20,8 @@ class LabelledSet:
     `labels` are those that become classes unless the caller names others, in order; `exclusive` says that an image
     has exactly one. `groups` are the exclusive classes that are usually made of them, None where labels are classes.
     `missing` names listed images that are not on disk, `notes` the set's caveats. `listed_in` is the file or folder
-    that messages blame.
+    that messages blame. `named_by_place` says that the set does not name its labels, or otherwise than the classes
+    asked for, so that they were matched by their order alone.
     """
 
     name: str
@@ -33,6 +34,7 @@ class LabelledSet:
     groups: Groups | None = None
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    named_by_place: bool = False
 
 
 def occurring(cases: Iterable[Case], order: Sequence[str] = ()) -> tuple[str, ...]:

@@ -69,7 +69,14 @@ def read(path: Path, classes: tuple[str, ...] | None) -> LabelledSet:
         labels=names,
         exclusive=width == 1,
         listed_in=path,
+        named_by_place=not _known_by(path, names),
     )
+
+
+def _known_by(path: Path, names: tuple[str, ...]) -> bool:
+    """Whether these are the names that the publisher gives the labels of this file, whatever their capitals."""
+    known = LABELS.get(path.stem.lower().split("_")[0], ())
+    return {name.casefold() for name in names} <= {name.casefold() for name in known}
 
 
 def _names(path: Path, count: int, classes: tuple[str, ...] | None, *, exclusive: bool) -> tuple[str, ...]:

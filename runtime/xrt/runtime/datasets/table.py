@@ -29,7 +29,8 @@ class CaseTable:
 
     `classes` gives the order; an image may have several in a `multilabel` table and has exactly one in the others. A
     `binary` table has two, negative first. `missing` names the listed images that are not on disk, `left_out` counts
-    those that belong to no class. `notes` are caveats of the data set that every report repeats.
+    those that belong to no class. `notes` are caveats of the data set that every report repeats. `named_by_place` says
+    that labels were matched to classes by their order alone.
     """
 
     name: str
@@ -41,6 +42,7 @@ class CaseTable:
     missing: tuple[str, ...] = ()
     left_out: int = 0
     notes: tuple[str, ...] = ()
+    named_by_place: bool = False
 
     def __len__(self) -> int:
         """The number of cases."""

@@ -1,9 +1,11 @@
-"""The area under the receiver operating characteristic, by ranks (Hanley & McNeil 1982)."""
+"""The area under the receiver operating characteristic, by ranks, and its interval (Hanley & McNeil 1982)."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
+
+_NORMAL_95 = 1.959964
 
 
 def auroc(labels: Float[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
@@ -22,3 +24,16 @@ def mean_auroc(labels: Float[np.ndarray, "n logits"], scores: Float[np.ndarray, 
     areas = [auroc(labels[:, i], scores[:, i]) for i in range(labels.shape[1])]
     defined = [value for value in areas if value is not None]
     return float(np.mean(defined)) if defined else None
+
+
+def auroc_interval(area: float, positives: int, negatives: int) -> tuple[float, float]:
+    """The 95 % interval of an area by the normal approximation, within 0..1.
+
+    Its standard error is Hanley & McNeil's, or that of a score that tells nothing if this is larger: near 0 and 1
+    theirs vanishes, however few the cases.
+    """
+    above, below = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (positives - 1) * (above - area**2) + (negatives - 1) * (below - area**2)
+    variance = max(variance, (positives + negatives + 1) / 12) / (positives * negatives)
+    half = _NORMAL_95 * float(np.sqrt(variance))
+    return max(0.0, area - half), min(1.0, area + half)

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 MIN_DECISIONS = 300
 """Under this many decisions, zero flips still allow 1 % at 95 % confidence: that is no evidence."""
 
+MIN_IMAGES = 32
+"""However many classes a model has: the decisions of one image are not independent of each other."""
+
 HALF_PEAK = 65504 / 4
 """A quarter of the largest fp16 number. Execution on a CPU, which computes in fp32, cannot show an overflow."""
 
@@ -32,6 +35,8 @@ LIMITS: dict[Precision, dict[str, float]] = {
         "peak": HALF_PEAK,
     },
     "int8": {
+        "logit_error": 0.25,
+        "logit_error_p95": 0.10,
         "probability_change_p95": 0.03,
         "probability_change_max": 0.10,
         "flips": 0.01,

@@ -18,6 +18,11 @@ LESION_TABLE = "phantoms.csv"
 Row = tuple[str, Phantom]  # a file's stem and its phantom, whose image has been dropped once it is written
 
 
+def are_phantoms(path: Path) -> bool:
+    """Whether a folder or file lies in a data set of phantoms: it, or one of the two folders above, has their table."""
+    return any((folder / LESION_TABLE).is_file() for folder in (path, *path.absolute().parents[:2]))
+
+
 def save_png(path: Path, image: np.ndarray, *, seed: int, index: int) -> None:
     """Write uint8 [H, W] as grey PNG whose text chunks say what it is and how to make it again."""
     info = PngInfo()

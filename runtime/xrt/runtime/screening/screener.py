@@ -66,11 +66,12 @@ class Screener:
         *,
         backend: str = "auto",
         precision: str = "auto",
+        require_radiographs: bool = False,
         options: ScreeningOptions = ScreeningOptions(),
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.options = options
-        self._backend, self._precision = backend, precision
+        self._backend, self._precision, self._require_radiographs = backend, precision, require_radiographs
         load = LoadOptions(self.bundle.manifest.preprocessing, options.skip_body_part_check, options.limits)
         self._pool = DecodingPool(load, options.workers)
         self._stack = ExitStack()
@@ -82,6 +83,7 @@ class Screener:
             backend=self._backend,
             precision=self._precision,
             options=SessionOptions(threads=self.options.threads),
+            require_radiographs=self._require_radiographs,
         )
         self._stack.enter_context(opened)
         self._stack.enter_context(self._pool)

@@ -29,12 +29,15 @@ StudyRule = Literal["uid", "folder", "stem", "image"]
 class TriageOptions:
     """How a triage run works. `heatmaps` says for which classes overlays are written.
 
+    With `require_radiographs`, a variant that was certified on synthetic phantoms only is refused.
+
     `study_by`: images of a study share the StudyInstanceUID (`uid`; files without one count as a study each), the
     `folder`, the file name up to its last underscore or dash (`stem`), or nothing (`image`).
     """
 
     backend: str = "auto"
     precision: str = "auto"
+    require_radiographs: bool = False
     screening: ScreeningOptions = ScreeningOptions()
     heatmaps: Heatmaps = "positive"
     study_by: StudyRule = "uid"
@@ -91,7 +94,13 @@ def triage(
     if not files:
         raise UsageError(f"no files under {', '.join(map(str, paths))}")
     summary = TriageSummary(out)
-    screener = Screener(bundle, backend=options.backend, precision=options.precision, options=options.screening)
+    screener = Screener(
+        bundle,
+        backend=options.backend,
+        precision=options.precision,
+        require_radiographs=options.require_radiographs,
+        options=options.screening,
+    )
     with screener, ResultsStore(out) as store:
         summary.warning = screener.opened.warning
         run = store.start_run(screener.opened, options.as_dict())

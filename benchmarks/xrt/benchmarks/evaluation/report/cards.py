@@ -84,6 +84,7 @@ def model_card(predictions: Predictions) -> Section:
         ("Made", f"{provenance.created}, with {', '.join(f'{k} {v}' for k, v in provenance.versions.items())}"),
         *(("Note", note) for note in provenance.notes),
         ("Certificate of this execution", f"{certificate.verdict}, {origin}"),
+        ("Not measured by it", "; ".join(certificate.unmeasured) or "nothing that the gate knows"),
         ("Population", manifest.intended_use.population or "not stated"),
         ("Notice", manifest.intended_use.notice),
     ]

@@ -1,0 +1,85 @@
+"""Replaying the known answers: what a session must reproduce before anything is scored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xrt.runtime.backends import Execution, Session
+from xrt.runtime.bundle.certificate import Certificate
+from xrt.runtime.bundle.known_answers import KnownAnswers
+from xrt.runtime.bundle.manifest import Manifest, Variant
+from xrt.runtime.certification.comparison import ReferenceOutputs, certificate_of
+from xrt.runtime.certification.inputs import ValidationInputs
+from xrt.runtime.errors import KnownAnswersFailed
+from xrt.runtime.gate import AT_LEAST, LIMITS, open_decisions
+
+
+def certify_known_answers(
+    session: Session[Any], execution: Execution, known: KnownAnswers, manifest: Manifest
+) -> Certificate:
+    """Run the known answers and compare them with the variant's limits; the certificate says whether they passed.
+
+    There are too few decisions here to certify a file; what they prove is that this machine computes what was
+    certified. Raises KnownAnswersFailed when they do not fit the graph.
+    """
+    names = tuple(f"known answer {i}" for i in range(len(known.images)))
+    limits = known_answer_limits(execution.variant, known, manifest)
+    reference = ReferenceOutputs(
+        ValidationInputs(known.images, "known answers", names), known.outputs, _reference_of(manifest)
+    )
+    try:
+        return certificate_of(
+            execution, reference, session.infer_all(known.images), manifest, limits=limits, enough=False
+        )
+    except ValueError as error:
+        raise KnownAnswersFailed(
+            f"{execution.variant.file} does not fit its manifest: {error}; export the bundle again"
+        ) from error
+
+
+def verify_known_answers(
+    session: Session[Any], execution: Execution, known: KnownAnswers, manifest: Manifest
+) -> Certificate:
+    """Run the known answers, and require that the session reproduces them.
+
+    Raises KnownAnswersFailed with the figures that missed their limits.
+    """
+    certificate = certify_known_answers(session, execution, known, manifest)
+    if not certificate.passed:
+        raise KnownAnswersFailed(
+            f"{execution.variant.file} does not reproduce its known answers on this machine "
+            f"({'; '.join(certificate.reasons)}): nothing was scored; run `xrt doctor` with this bundle, or export it "
+            "again"
+        )
+    return certificate
+
+
+def known_answer_limits(variant: Variant, known: KnownAnswers, manifest: Manifest) -> dict[str, float]:
+    """The limits of a replay: the figures that the certified executions of this very file had, and some room.
+
+    What a file says of 24 phantoms is known when it is certified; another machine must say the same, and not just
+    stay within what its precision may do to radiographs. The room for the rounding of other kernels is half the limit
+    of the precision; the value is free. Without certificates of that kind the limits are the precision's own.
+    """
+    limits = dict(LIMITS[variant.precision])
+    certified = [c.known_answers for c in manifest.certificates if c.file_sha256 == variant.sha256 and c.known_answers]
+    for name, limit in limits.items():
+        values = [figures[name] for figures in certified if name in figures]
+        if not values:
+            continue
+        limits[name] = min(values) - (1 - limit) / 2 if name in AT_LEAST else max(values) + limit / 2
+    if limits["flips"]:
+        # The least that so few decisions can show: a precision that may flip some may flip one more of these.
+        one = 1 / max(1, int(open_decisions(known.logits, manifest).sum()))
+        limits["flips"] = max(limits["flips"], one + max((f.get("flips", 0.0) for f in certified), default=0.0))
+    return limits
+
+
+def reproduced(checked: Certificate) -> dict[str, float]:
+    """The figures of the known answers that a replay is compared with."""
+    return {name: float(v) for name in checked.limits if (v := checked.figures.get(name)) is not None}
+
+
+def _reference_of(manifest: Manifest) -> str:
+    """The reference that gave the known answers: the one that the bundle's own certificates name."""
+    return next((c.evidence.reference for c in manifest.certificates), manifest.known_answers.source)
