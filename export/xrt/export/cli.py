@@ -143,6 +143,19 @@ def export(
             "part, and with its labels AUROCs are compared. By default synthetic phantoms.",
         ),
     ] = None,
+    verify_inputs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz|DIR",
+            help="What the original pipeline made of radiographs, so that inputs, probabilities and decisions are "
+            "compared with it: an .npz with 'files' and 'inputs' (float, as the network takes them) or "
+            "'probabilities'; or a folder with one .npy for each image, of its stem.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the radiographs of --verify-inputs are; by default beside it."),
+    ] = None,
     require_radiographs: Annotated[
         bool,
         typer.Option(
@@ -198,6 +211,8 @@ def export(
 
       xrt export runs/pm --precision fp32,fp16,int8 --calibrate pm.npz --certify pm.npz --report gate/ --out pm.xrt
 
+      xrt export tb.onnx --interpolation nearest --mean 0.5 --std 0.5 --verify-inputs made.npz --out tb.xrt
+
       xrt export lost_source.onnx --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes top:5 --out lost.xrt
     """
     from xrt.export.compile import Request
@@ -227,6 +242,8 @@ def export(
         certify=certify,
         accept_labels=tuple(comma_separated("--accept-labels", accept_labels, "Mass,Nodule")) if accept_labels else (),
         require_radiographs=require_radiographs,
+        verify_inputs=verify_inputs,
+        images=images,
         report=report,
         force=force,
     )
@@ -282,7 +299,7 @@ def _print_summary(manifest: Manifest) -> None:
         for reason in certificate.reasons:
             print(f"  refused: {reason}")
         for name, limit in certificate.limits.items():
-            if (value := certificate.figures[name]) is not None:
+            if (value := certificate.figures.get(name)) is not None:
                 bound = "at least" if name in AT_LEAST else "at most"
                 print(f"  {name:24} {value:10.4g}   {bound} {limit:g}")
         for worst in certificate.worst:

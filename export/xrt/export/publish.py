@@ -28,6 +28,7 @@ from xrt.runtime.bundle.manifest import (
 from xrt.runtime.bundle.writer import check_destination, write_bundle
 from xrt.runtime.certification.certify import Certification, Publication, against_reference, certify_variant
 from xrt.runtime.certification.comparison import ReferenceOutputs
+from xrt.runtime.certification.drift import PipelineComparison
 from xrt.runtime.certification.inputs import (
     CERTIFICATION_SEED,
     KNOWN_ANSWERS_COUNT,
@@ -37,6 +38,7 @@ from xrt.runtime.certification.inputs import (
     phantom_inputs,
     read_inputs,
 )
+from xrt.runtime.certification.original import read_original
 from xrt.runtime.certification.report import write_gate_report
 from xrt.runtime.errors import RefusedByGate, UsageError
 from xrt.runtime.preprocessing import input_statistics
@@ -52,7 +54,8 @@ class ExportOptions:
     `precisions` are its variants, fp32 always among them; int8 needs `calibrate`, a folder or data set of
     radiographs. `certify` names one for the gate instead of phantoms, with labels if it has them; `accept_labels` the
     classes whose labels are accepted although the model ranks them worse than chance, or they were matched by place.
-    `require_radiographs` refuses to certify on phantoms. `report` is a folder for the gate's report. With `force`,
+    `require_radiographs` refuses to certify on phantoms. `verify_inputs` is an archive or folder of what the original
+    pipeline made, `images` where its radiographs are. `report` is a folder for the gate's report. With `force`,
     variants that the gate refuses are published, with the refusal on record.
     """
 
@@ -62,6 +65,8 @@ class ExportOptions:
     certify: Path | None = None
     accept_labels: tuple[str, ...] = ()
     require_radiographs: bool = False
+    verify_inputs: Path | None = None
+    images: Path | None = None
     report: Path | None = None
     force: bool = False
 
@@ -81,6 +86,7 @@ def publish_source(
     check_destination(out)
     if options.report is not None:
         require_writable(options.report, options.report)
+    pipeline = _original_pipeline(source, options, progress)
     variant_request, inputs = _images(source, options, progress)
     if source.input_statistics is None:
         source = replace(source, input_statistics=_statistics(variant_request.calibration, inputs))
@@ -95,9 +101,15 @@ def publish_source(
     known_answers_file = known_answers.to_bytes()
     progress.step(f"computing {len(inputs.images)} images ({inputs.source}) with the reference")
     outputs = model.reference.outputs(inputs.images)
-    reference = ReferenceOutputs(inputs, outputs, model.reference.name, options.accept_labels)
     variants = list(build_variants(model.data, model.graph, variant_request, progress=progress))
     manifest = _manifest(source, out, model.graph, tuple(built.variant for built in variants), known_answers_file)
+    drift = pipeline and pipeline.whole(lambda images: model.reference.outputs(images).logits, manifest)
+    if drift is not None and not drift.reasons:
+        progress.note(
+            f"inputs and decisions are those of the original pipeline ({drift.source}, {drift.images} images)"
+        )
+        manifest = manifest.model_copy(update={"assumed": {}})
+    reference = ReferenceOutputs(inputs, outputs, model.reference.name, options.accept_labels, drift)
     certification = Certification.of(
         certify_variant(
             built,
@@ -126,6 +138,29 @@ def publish_source(
         )
     files = {**certification.files, KNOWN_ANSWERS_FILE: known_answers_file}
     return Publication(write_bundle(out, certification.entered_in(manifest), files), certification)
+
+
+def _original_pipeline(source: Source, options: ExportOptions, progress: Progress) -> PipelineComparison | None:
+    """The inputs of the original pipeline beside the bundle's, where they are given or the model can make them.
+
+    Raises RefusedByGate when they differ and it is not forced: no graph can mend that.
+    """
+    if options.verify_inputs is not None:
+        original = read_original(options.verify_inputs, options.images)
+    elif options.images is not None:
+        raise UsageError("--images is where the radiographs of --verify-inputs are: give that, or leave it out")
+    elif (own := source.original()) is not None:
+        original = own
+    else:
+        return None
+    progress.step(f"preparing {len(original.files)} images as the original pipeline did ({original.name})")
+    normalisation = source.normalisation.mean, source.normalisation.std
+    pipeline = PipelineComparison.of(original, source.preprocessing, normalisation)
+    if (reasons := pipeline.inputs().reasons) and not options.force:
+        raise RefusedByGate(
+            f"nothing is published, the gate refuses {'; '.join(reasons)}; --force publishes it with this on record"
+        )
+    return pipeline
 
 
 def _images(source: Source, options: ExportOptions, progress: Progress) -> tuple[VariantRequest, ValidationInputs]:

@@ -15,6 +15,7 @@ from xrt.export.references.reference import Reference
 from xrt.export.sources.stated_preprocessing import NOTHING_STATED, StatedPreprocessing
 from xrt.export.targets.target import Target
 from xrt.runtime.bundle.manifest import CamSpec, ClassSpec, InputStatistics, Preprocessing, Task
+from xrt.runtime.certification.original import Original
 from xrt.train.models import Normalisation
 
 
@@ -110,6 +111,10 @@ class Source(ABC):
     @abstractmethod
     def graph(self) -> SourceGraph:
         """The classifier as a graph. Raises ModelError when it cannot be converted."""
+
+    def original(self) -> Original | None:
+        """What the model's own pipeline makes of radiographs, where it comes with one that can be asked."""
+        return None
 
     @property
     def channels(self) -> int:

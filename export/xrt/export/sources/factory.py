@@ -92,7 +92,14 @@ def from_factory(spec: str, description: Description) -> TorchSource:
         preprocessing=pipeline.preprocessing if pipeline else _carried(collection, name, description, defaults),
         notes=tuple(notes),
     )
-    return TorchSource(module=module, **describe(description, facts))
+    own_function = None if maker or pipeline else _own_function(collection)
+    return TorchSource(module=module, preprocess=own_function, **describe(description, facts))
+
+
+def _own_function(module_name: str) -> Callable[[Any], Any] | None:
+    """The function `preprocess` in the module of a factory, which makes the network's input of a Pillow image."""
+    candidate = getattr(sys.modules.get(module_name), "preprocess", None)
+    return candidate if callable(candidate) and type(candidate).__name__ != "Compose" else None
 
 
 def _channels(module: torch.nn.Module, description: Description, own: Any, size: tuple[int, int]) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -17,19 +18,26 @@ from xrt.export.references.reference import Reference
 from xrt.export.references.torch_reference import TorchReference
 from xrt.export.silence import silence
 from xrt.export.sources.base import Source, SourceGraph
+from xrt.export.sources.own_pipeline import ask
 from xrt.export.sources.torch_attention import translations
 from xrt.export.targets.target import Target
 from xrt.runtime._io import first_line
 from xrt.runtime.bundle.manifest import CamSpec
+from xrt.runtime.certification.original import Original
 from xrt.runtime.errors import ModelError
 from xrt.train.models import Normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchSource(Source):
-    """A classifier in PyTorch."""
+    """A classifier in PyTorch. `preprocess` is the function that makes its inputs, where its module names one."""
 
     module: torch.nn.Module
+    preprocess: Callable[[Any], Any] | None = None
+
+    def original(self) -> Original | None:
+        """What `preprocess` makes of phantoms. Raises ModelError when it fails."""
+        return None if self.preprocess is None else ask(self.preprocess, "preprocess")
 
     def graph(self) -> TorchGraph:
         """The module's graph. Raises ModelError as `trace` does."""

@@ -21,7 +21,8 @@ class Evidence(Part):
     `synthetic` says that all of them are phantoms. `different_images` is how many show something of their own;
     certificates before schema 5 counted every one. `labelled` says whether the truth was known, so that AUROCs could be
     compared: `auroc` has the reference's own by class, with the 95 % interval. `accepted` names the classes whose
-    labels the user accepted although the gate objected to them.
+    labels the user accepted although the gate objected to them. `original` says which images were compared with what
+    the pipeline made of them that the model comes from.
     """
 
     source: str
@@ -33,6 +34,7 @@ class Evidence(Part):
     different_images: int | None = None
     auroc: dict[str, tuple[float, float, float]] = {}
     accepted: tuple[str, ...] = ()
+    original: str | None = None
 
 
 class WorstCase(Part):

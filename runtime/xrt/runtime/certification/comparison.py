@@ -12,6 +12,7 @@ from xrt.runtime._io import utc_now
 from xrt.runtime.backends import Execution
 from xrt.runtime.bundle.certificate import Certificate, Evidence, WorstCase
 from xrt.runtime.bundle.manifest import Manifest
+from xrt.runtime.certification.drift import Drift
 from xrt.runtime.certification.inputs import ValidationInputs
 from xrt.runtime.gate import LIMITS, Comparison, compare, judge
 from xrt.runtime.outputs import ModelOutputs
@@ -21,13 +22,15 @@ from xrt.runtime.outputs import ModelOutputs
 class ReferenceOutputs:
     """What variants are compared with: inputs, the reference's outputs for them, and which reference it was.
 
-    `accepted` names the classes whose labels the user accepts although the gate objects to them.
+    `accepted` names the classes whose labels the user accepts although the gate objects to them. `drift` is what the
+    comparison with the original pipeline gave, where there was one.
     """
 
     inputs: ValidationInputs
     outputs: ModelOutputs
     name: str
     accepted: tuple[str, ...] = ()
+    drift: Drift | None = None
 
 
 def certificate_of(
@@ -49,7 +52,8 @@ def certificate_of(
     comparison = compare(reference.outputs, outputs, manifest, images=inputs.images, labels=inputs.labels, peak=peak)
     figures, limits = comparison.figures, LIMITS[variant.precision] if limits is None else dict(limits)
     auroc = {manifest.logit_classes[i].name: area for i, area in comparison.aurocs.items()}
-    objections = label_objections(auroc, reference, manifest)
+    drift = reference.drift
+    objections = [*label_objections(auroc, reference, manifest), *(drift.reasons if drift else ())]
     verdict, reasons = judge(figures, limits, enough=enough, synthetic=inputs.synthetic, objections=objections)
     worst = tuple(
         WorstCase(
@@ -68,8 +72,11 @@ def certificate_of(
         execution_precision=execution.precision,
         device_class=backend.device_class(),
         verdict=verdict,
-        figures={name: _recorded(value) for name, value in figures.as_dict().items()},
-        limits=limits,
+        figures={
+            **{name: _recorded(value) for name, value in figures.as_dict().items()},
+            **(drift.figures if drift else {}),
+        },
+        limits={**limits, **({name: drift.limits[name] for name in drift.figures} if drift else {})},
         reasons=reasons,
         worst=worst,
         evidence=Evidence(
@@ -82,6 +89,7 @@ def certificate_of(
             different_images=figures.different_images,
             auroc=auroc,
             accepted=reference.accepted,
+            original=f"{drift.images} images of {drift.source}" if drift else None,
         ),
         unproved=_unproved(comparison, manifest),
         created=utc_now(),

@@ -46,6 +46,7 @@ def transfer_certificate(
         reasons.append(f"{enough} decisions on different images are insufficient evidence, {MIN_DECISIONS} are needed")
     elif checked.passed and synthetic:
         verdict = SYNTHETIC_ONLY
+    inputs_drift = {name: value for name, value in strongest.figures.items() if name.startswith("input_change")}
     flips = {
         "decisions": decisions,
         "different_images": int(distinct.sum()),
@@ -72,7 +73,7 @@ def transfer_certificate(
             "reasons": tuple(reasons),
             "known_answers": reproduced(checked),
             # The certified error goes along, or a chain of bundles would forget all but the known answers'.
-            "figures": {**checked.figures, **flips, "images": len(logits), "logit_error": max(errors)},
+            "figures": {**checked.figures, **inputs_drift, **flips, "images": len(logits), "logit_error": max(errors)},
             "evidence": rests_on,
         }
     )

@@ -45,5 +45,15 @@ LIMITS: dict[Precision, dict[str, float]] = {
         "map_difference": 0.25,
     },
 }
+ORIGINAL_LIMITS: dict[str, float] = {
+    "input_change_p95": 1 / 255,
+    "input_change_max": 3 / 255,
+    "source_change_p95": 0.005,
+    "source_change_max": 0.02,
+    "source_flips": 0.0,
+}
+"""How far the way from a file to a decision may be from that of the pipeline which a model comes from: inputs as a
+fraction of their range, probabilities, and the fraction of decisions that differ."""
+
 AT_LEAST = frozenset({"map_correlation"})
 """Figures that must reach their limit; the others must not exceed theirs."""
