@@ -36,7 +36,7 @@ def copy(tmp_path):
     return of
 
 
-LATER_EVIDENCE = ("synthetic", "different_images", "auroc", "accepted")
+LATER_EVIDENCE = ("synthetic", "different_images", "auroc", "accepted", "original")
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_bundle_says_the_same_when_it_is_written_again(bundle):
         # What it does not say is at what it means: nothing was counted, and phantoms are phantoms.
         assert (certificate.pop("known_answers"), certificate.pop("unproved")) == ({}, [])
         later = {name: certificate["evidence"].pop(name) for name in LATER_EVIDENCE}
-        assert later == {"synthetic": True, "different_images": None, "auroc": {}, "accepted": []}
+        assert later == {"synthetic": True, "different_images": None, "auroc": {}, "accepted": [], "original": None}
         assert certificate.pop("verdict") == "passed (synthetic only)"
         certificate["verdict"] = "passed"
     assert after == before

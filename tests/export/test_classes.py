@@ -17,6 +17,7 @@ from xrt.runtime.certification.inputs import phantom_inputs
 from xrt.runtime.errors import UsageError
 from xrt.runtime.gate import highest
 from xrt.runtime.outputs import ModelOutputs
+from xrt.runtime.phantoms import stress_images
 from xrt.runtime.session import open_session
 
 
@@ -30,7 +31,8 @@ def source():
 
 @pytest.fixture(scope="module")
 def images(source):
-    return phantom_inputs(9, 3, source.preprocessing).images
+    """Phantoms and extremes, so that the highest class is not one for all."""
+    return np.concatenate([phantom_inputs(6, 3, source.preprocessing).images, stress_images(64, 64)[:3]])
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_a_top_k_bundle_screens_and_certifies(source, tmp_path):
     ).bundle
     opened = open_session(bundle)
     with opened.session:
-        assert opened.warning is None
+        assert not opened.refusals
     from xrt.runtime import Screener
     from xrt.runtime.phantoms import write
 

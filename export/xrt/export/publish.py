@@ -11,6 +11,7 @@ import numpy as np
 from xrt.export.compile import DEFAULT_REQUEST, Request, compile_source
 from xrt.export.quantisation.calibration import MIN_IMAGES, calibration_images
 from xrt.export.quantisation.variants import VariantRequest, build_variants
+from xrt.export.references.independence import finite_stress_inputs, require_independent_images
 from xrt.export.sources.base import Source
 from xrt.runtime._io import on_one_line, require_writable, sha256_of, utc_now
 from xrt.runtime.bundle.known_answers import KnownAnswers
@@ -101,6 +102,8 @@ def publish_source(
     known_answers_file = known_answers.to_bytes()
     progress.step(f"computing {len(inputs.images)} images ({inputs.source}) with the reference")
     outputs = model.reference.outputs(inputs.images)
+    require_independent_images(model.reference, inputs.images, outputs)
+    stress = finite_stress_inputs(model.reference, (source.preprocessing.height, source.preprocessing.width), progress)
     variants = list(build_variants(model.data, model.graph, variant_request, progress=progress))
     manifest = _manifest(source, out, model.graph, tuple(built.variant for built in variants), known_answers_file)
     drift = pipeline and pipeline.whole(lambda images: model.reference.outputs(images).logits, manifest)
@@ -117,6 +120,7 @@ def publish_source(
             known_answers,
             manifest,
             against_reference(built, reference, manifest),
+            stress=stress,
             force=options.force,
             progress=progress,
         )

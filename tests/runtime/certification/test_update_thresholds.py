@@ -55,7 +55,7 @@ def test_its_certificates_say_what_they_rest_on(updated, bundle):
         assert certificate.verdict == "passed (synthetic only)"
         assert (certificate.figures["different_images"], certificate.figures["flips"]) == (110, 0.0)
         # One class never comes near its threshold and one seldom does: the other decisions prove nothing.
-        assert certificate.evidence.decisions == 112
+        assert 110 <= certificate.evidence.decisions < 330
         assert certificate.evidence.reference == before[certificate.backend].evidence.reference
         assert "logits and maps passed before on synthetic" in certificate.evidence.source
         # Not smaller than what was certified: a chain of bundles must not forget it.

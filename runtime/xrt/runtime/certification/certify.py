@@ -13,6 +13,7 @@ from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.certification.comparison import ReferenceOutputs, certificate_of
 from xrt.runtime.certification.inputs import ValidationInputs
 from xrt.runtime.certification.known_answers import certify_known_answers, reproduced
+from xrt.runtime.certification.stress import StressInputs
 from xrt.runtime.errors import BackendError
 from xrt.runtime.outputs import ModelOutputs
 from xrt.runtime.progress import SILENT, Progress
@@ -113,11 +114,13 @@ def certify_variant(
     manifest: Manifest,
     make_certificate: CertificateMaker,
     *,
+    stress: StressInputs | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> CertifiedVariant:
     """Run a variant on `inputs` and on the known answers with every CPU back end, and certify each.
 
+    With `stress`, every output for these must be a number, and no image's logits may depend on its batch.
     A GPU's file is certified on the CPU as a file; the machine with the GPU certifies its execution. With `force` a
     certificate that did not pass says that it is published all the same. Raises BackendError when no back end can run
     here, or when all refuse the file.
@@ -130,12 +133,15 @@ def certify_variant(
         try:
             with backend.open(built.data, manifest.interface, SessionOptions()) as session:
                 outputs = session.infer_all(inputs.images)
+                measured = stress.measure(session, inputs.images) if stress else None
                 checked = certify_known_answers(session, execution, known, manifest)
         except BackendError as error:
             progress.note(str(error))
             refusals.append(error)
             continue
         certificate = make_certificate(execution, outputs, checked)
+        if measured is not None:
+            certificate = measured.entered_in(certificate)
         if force and not certificate.passed:
             certificate = certificate.model_copy(update={"forced": True})
         results.append(BackendResult(built.variant, certificate, outputs))

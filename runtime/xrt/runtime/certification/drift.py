@@ -180,7 +180,7 @@ def _cause_by_probabilities(
     )
 
 
-def _sample(comparison: PipelineComparison) -> tuple[np.ndarray, list[UInt8[np.ndarray, "h w"]]]:
+def _sample(comparison: PipelineComparison) -> tuple[np.ndarray, list[UInt8[np.ndarray, "_ _"]]]:
     """The indices of some images, spread evenly, and their stored pixels."""
     some = np.unique(np.linspace(0, len(comparison.images) - 1, _TRIED).round().astype(int))
     return some, comparison.original.pixels(comparison.spec.without_window, some.tolist())

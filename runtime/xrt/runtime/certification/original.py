@@ -34,11 +34,11 @@ class Original:
     files: tuple[Path | str, ...]
     inputs: tuple[Float[np.ndarray, ...], ...] | None = None
     probabilities: Float[np.ndarray, "n classes"] | None = None
-    stored: tuple[UInt8[np.ndarray, "stored_height stored_width"], ...] | None = None
+    stored: tuple[UInt8[np.ndarray, "_ _"], ...] | None = None
 
     def pixels(
         self, without_window: WithoutWindow, indices: Sequence[int] | None = None
-    ) -> list[UInt8[np.ndarray, "stored_height stored_width"]]:
+    ) -> list[UInt8[np.ndarray, "_ _"]]:
         """The radiographs, or those at `indices`, as the bundle reads them.
 
         Raises ImageError for one that cannot be read.

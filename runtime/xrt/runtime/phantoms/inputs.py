@@ -7,12 +7,21 @@ from jaxtyping import UInt8
 
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.phantoms.render import generate
+from xrt.runtime.phantoms.spectrum import with_radiograph_spectrum
 from xrt.runtime.preprocessing import preprocess
 
 
 def phantom_images(count: int, seed: int, spec: Preprocessing) -> UInt8[np.ndarray, "n 1 height width"]:
-    """`count` phantoms drawn from `seed` and preprocessed as `spec` says: uint8 [count, 1, spec.height, spec.width]."""
+    """`count` phantoms drawn from `seed` and preprocessed as `spec` says: uint8 [count, 1, spec.height, spec.width].
+
+    They have the spectrum of real radiographs (`xrt.runtime.phantoms.spectrum`), each its own.
+    """
     # A phantom smaller than 64 pixels would show nothing; it is drawn larger and resized like any image.
     size = max(64, spec.height, spec.width)
-    images = [preprocess(phantom.image, spec)[0] for phantom in generate(count, seed=seed, size=size)]
+    images = [
+        with_radiograph_spectrum(
+            preprocess(phantom.image, spec)[0], spec.interpolation, np.random.default_rng((seed, index))
+        )
+        for index, phantom in enumerate(generate(count, seed=seed, size=size))
+    ]
     return np.stack(images)[:, None]
