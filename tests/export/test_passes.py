@@ -60,5 +60,6 @@ def test_the_order_of_an_export(compact_source, caplog):
     with caplog.at_level(logging.INFO, logger="xrt.export"):
         compile_source(compact_source)
     assert [line.split()[0] for line in caplog.messages] == [
-        "Simplify", "ResolveShapes", "ExposeLogits", "Uint8Input", "FuseBatchNorms", "heatmaps",
+        "RequireEvaluationMode", "Simplify", "ResolveShapes", "ExposeLogits", "Uint8Input", "FuseBatchNorms",
+        "heatmaps",
     ]  # fmt: skip

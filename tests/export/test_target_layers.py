@@ -43,7 +43,7 @@ def test_two_streams_have_no_common_layer():
             return self.head(torch.cat([self.left(x).mean((2, 3)), self.right(x).mean((2, 3))], 1))
 
     source = source_of(randomise(Streams()))
-    with pytest.raises(ModelError, match=r"no spatial layer .*--target-layer; the last ones are right, .*left"):
+    with pytest.raises(ModelError, match=r"no spatial layer .*; of its layers can be explained right, .*left"):
         compile_source(source)
     assert compile_and_check(source, Request(target_layers=("left",))).graph.cams[0].layer == "left"
 

@@ -17,6 +17,7 @@ from xrt.export.passes.order import input_passes
 from xrt.export.references.reference import Reference
 from xrt.export.sources.base import Source, SourceGraph
 from xrt.export.targets.layer_names import find_layer
+from xrt.export.targets.moved_positions import moved_positions
 from xrt.export.targets.target import Target, default_target, named_target
 from xrt.runtime.bundle.manifest import CamMethod, GraphSpec
 from xrt.runtime.errors import UsageError
@@ -43,11 +44,15 @@ DEFAULT_REQUEST = Request()
 
 @dataclass(frozen=True)
 class ExplainedModel:
-    """A graph with uint8 input, logits and maps: its bytes, its description, and the reference for it."""
+    """A graph with uint8 input, logits and maps: its bytes, its description, and the reference for it.
+
+    `notes` are what a user of its maps should know.
+    """
 
     data: bytes
     graph: GraphSpec
     reference: Reference
+    notes: tuple[str, ...] = ()
 
 
 def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> ExplainedModel:
@@ -68,10 +73,15 @@ def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> Explai
     targets = find_targets(model, names)
     spec = describe_heatmaps(model, targets, explained, tuple(dict.fromkeys(request.methods)))
     reference = graph.reference(targets, spec.cams, explained)
+    notes = tuple(
+        f"heatmaps of {target.layer} do not lie as the radiograph does: {note}"
+        for target in targets
+        for note in moved_positions(target.value)
+    )
     before = model.graph.num_nodes()
     add_heatmaps(model, targets, explained, spec.cams)
     log.info("%-18s %5d -> %5d nodes", "heatmaps", before, model.graph.num_nodes())
-    return ExplainedModel(serialise(model), spec, reference)
+    return ExplainedModel(serialise(model), spec, reference, notes)
 
 
 def _check_fit(source: Source, graph: SourceGraph) -> None:

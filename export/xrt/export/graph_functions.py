@@ -117,7 +117,7 @@ def _read(model: onnx.ModelProto) -> ir.Model:
     if image.dtype not in _INPUT_TYPES:
         kind = "of no type" if image.dtype is None else image.dtype.name.lower()
         raise ModelError(f"input {image.name!r} is {kind}: images are float32 or uint8")
-    run_passes(graph_model, file_passes()[:1])
+    run_passes(graph_model, file_passes()[:2])
     return graph_model
 
 

@@ -93,6 +93,9 @@ def publish_source(
         source = replace(source, input_statistics=_statistics(variant_request.calibration, inputs))
     progress.step("tracing the model and compiling its gradients")
     model = compile_source(source, options.request)
+    for note in model.notes:
+        progress.note(note)
+    source = replace(source, notes=(*source.notes, *model.notes))
     if source.task == "binary":
         source = replace(source, explained_class=int(model.reference.explained.signs[0] > 0))
     progress.step("computing the known answers with the reference")

@@ -32,7 +32,7 @@ def powers(images):
 
 
 def test_the_spectrum_is_that_of_real_radiographs(shared):
-    """Medians within 0.3 of a decade in every band: contrast is kept and so takes part. As drawn, one is off by more."""
+    """Medians within 0.3 of a decade in every band, since contrast is kept. As drawn, one is off by more."""
     spec = Preprocessing(height=224, width=224)
     files = sorted((shared / "xrays" / "nih" / "images").iterdir())
     real = np.stack([preprocess(read_radiograph(file).pixels, spec)[0] for file in files])[:, None]

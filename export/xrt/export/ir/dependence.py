@@ -29,3 +29,14 @@ def _reads(node: ir.Node) -> Iterable[ir.Value]:
         for body in [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []:
             for inner in body:
                 yield from _reads(inner)
+
+
+def nodes_before(graph: ir.Graph, values: Iterable[ir.Value]) -> list[ir.Node]:
+    """The nodes on which values depend, in order."""
+    needed = set(values)
+    nodes: list[ir.Node] = []
+    for node in reversed(list(graph)):
+        if needed.intersection(node.outputs):
+            needed.update(_reads(node))
+            nodes.append(node)
+    return nodes[::-1]

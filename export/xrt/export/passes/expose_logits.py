@@ -14,6 +14,7 @@ import onnx_ir as ir
 from onnx_ir.passes import PassResult
 from onnx_ir.tape import Tape
 
+from xrt.export.ir.bounds import bounds
 from xrt.export.ir.constants import initializer
 from xrt.export.ir.names import LOGITS
 from xrt.export.ir.operators import MIXING, VALUE_KEEPING
@@ -107,6 +108,9 @@ def _probability_hint(graph: ir.Graph, output: np.ndarray) -> str | None:
     probabilities = rows if (rows >= 0).all() else np.exp(rows) if (rows <= 0).all() else np.zeros_like(rows)
     if rows.shape[1] > 1 and np.allclose(probabilities.sum(1), 1, atol=1e-4):
         return "those of an image sum to one"
+    low, high = bounds(graph.outputs[0])
+    if low >= 0 and high <= 1:
+        return "they cannot leave 0 to 1, by the operators at the end"
     if (
         (rows >= 0).all()
         and (rows <= 1).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xrt.export.passes.base import GraphPass
 from xrt.export.passes.batchnorm import FuseBatchNorms, ScaleBatchNorms, Selector
 from xrt.export.passes.dynamic_batch import DynamicBatch
+from xrt.export.passes.evaluation_mode import RequireEvaluationMode
 from xrt.export.passes.expose_logits import ExposeLogits
 from xrt.export.passes.float16 import CastToFloat16
 from xrt.export.passes.input_size import FixInputSize
@@ -19,12 +20,12 @@ from xrt.train.models import Normalisation
 
 def torch_passes(logits: ExposeLogits) -> list[GraphPass]:
     """From what torch's exporter writes to a float graph of pixels, weights and logits."""
-    return [Simplify(), ResolveShapes(), logits]
+    return [RequireEvaluationMode(), Simplify(), ResolveShapes(), logits]
 
 
 def file_passes() -> list[GraphPass]:
     """From an ONNX file of any operator set to opset 18 without reserved names."""
-    return [ConvertOpset(), FreeReservedNames()]
+    return [RequireEvaluationMode(), ConvertOpset(), FreeReservedNames()]
 
 
 def resolving_passes() -> list[GraphPass]:

@@ -20,6 +20,7 @@ from xrt.export.passes.expose_logits import ExposeLogits, final_activation
 from xrt.export.passes.input_size import FixInputSize
 from xrt.export.passes.order import file_passes, onnx_passes
 from xrt.export.passes.resolve_shapes import observed_shapes
+from xrt.export.passes.sigmoids import join_sigmoids
 from xrt.export.references.onnx_reference import OnnxReference
 from xrt.export.references.reference import Reference
 from xrt.export.sources.base import Description, Source, SourceGraph
@@ -73,7 +74,9 @@ def from_onnx(path: Path, description: Description) -> OnnxSource:
     """
     if description.weights is not None:
         raise UsageError(f"{path.name} holds its own weights: leave out --weights")
-    data = _read(path).SerializeToString()
+    proto = _read(path)
+    join_sigmoids(proto)
+    data = proto.SerializeToString()
     model = open_graph(data, description.output)
     _, channels, *sides = list(model.graph.inputs[0].shape or ())
     _, activation = final_activation(model.graph)

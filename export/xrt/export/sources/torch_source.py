@@ -20,6 +20,7 @@ from xrt.export.silence import silence
 from xrt.export.sources.base import Source, SourceGraph
 from xrt.export.sources.own_pipeline import ask
 from xrt.export.sources.torch_attention import translations
+from xrt.export.sources.torch_program import capture
 from xrt.export.targets.target import Target
 from xrt.runtime._io import first_line
 from xrt.runtime.bundle.manifest import CamSpec
@@ -77,7 +78,7 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
     example = torch.zeros(2, len(normalisation.mean), height, width)
     try:
         with silence(), torch.no_grad():
-            program = _capture(module.eval(), example)
+            program = capture(module.eval(), example)
             onnx_program = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -87,6 +88,8 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
                 optimize=False,
                 custom_translation_table=translations(program),
             )
+    except ModelError:
+        raise
     except Exception as error:  # the exporter has its own family of errors, with long texts
         raise ModelError(f"torch cannot export {type(module).__name__}: {_reason(error)}") from error
     if onnx_program is None or onnx_program.exported_program is None:
@@ -102,22 +105,6 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
     logits = ExposeLogits()
     run_passes(model, torch_passes(logits))
     return TorchGraph(model, logits.name, logits.activation, module, onnx_program.exported_program, normalisation)
-
-
-def _capture(module: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
-    """The module as a program with a dynamic batch.
-
-    Tracing takes Python's `len(x)` for a constant, and the exporter would then fix the batch without a warning;
-    torch's bytecode analysis, tried second, understands it.
-    """
-    shapes = ({0: torch.export.Dim("n", min=1)},)
-    try:
-        return torch.export.export(module, (example,), dynamic_shapes=shapes, strict=False)
-    except Exception as first:
-        try:
-            return torch.export.export(module, (example,), dynamic_shapes=shapes, strict=True)
-        except Exception:
-            raise first from None
 
 
 def _reason(error: BaseException) -> str:

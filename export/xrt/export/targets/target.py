@@ -10,6 +10,7 @@ gradient in the class's own channel alone.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from xrt.export.ir.plain_graph import PlainGraph
 from xrt.export.ir.shapes import fixed_size, shape_of
 from xrt.export.targets.activation_layout import ActivationLayout, channel_axes, find_layout
 from xrt.export.targets.cut_vertices import cut_vertices, values_on_paths
-from xrt.export.targets.layer_names import find_layer, layer_name, scopes
+from xrt.export.targets.layer_names import find_layer, layer_name, scopes, unambiguous_name
 from xrt.export.targets.spatial_axes import spatial_axes
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.errors import ModelError
@@ -31,6 +32,8 @@ from xrt.runtime.phantoms import phantom_images
 
 _PROBED_CLASSES = 8
 _PROBE_IMAGES = 3
+_SUGGESTED, _TRIES = 5, 10
+"""How many layers a message suggests, and how many are tried for that."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,10 @@ def default_target(model: ir.Model) -> Target:
             continue
         has_gradient, is_class_map = probe(model, value, layout)
         if has_gradient and not is_class_map:
-            return Target(value, layer_name(value), layout)
+            return Target(value, unambiguous_name(graph, value), layout)
     raise ModelError(
         f"no spatial layer (at least {minimum} × {minimum}) is on every path from the image to the logits: "
-        f"name one with --target-layer{_suggestions(graph, axes, minimum)}"
+        f"name one with --target-layer{_suggestions(model, axes, minimum)}"
     )
 
 
@@ -90,7 +93,7 @@ def named_target(model: ir.Model, name: str) -> Target:
             f"target layer {name!r} reaches the logits at none of its positions (only a class token is read after it, "
             "or nothing): its heatmaps would be empty; choose an earlier --target-layer"
         )
-    return Target(value, layer_name(value), layout)
+    return Target(value, unambiguous_name(graph, value), layout)
 
 
 def probe(model: ir.Model, value: ir.Value, layout: ActivationLayout) -> tuple[bool, bool]:
@@ -185,12 +188,30 @@ def _run(model: ir.Model, output: ir.Value) -> np.ndarray:
     return PlainGraph(ir.to_proto(model).SerializeToString()).run({str(image.name): images}, [name])[name]
 
 
-def _suggestions(graph: ir.Graph, axes: dict[ir.Value, int], minimum: int) -> str:
-    """A few layers that give maps, the last ones first."""
-    names: list[str] = []
+def _suggestions(model: ir.Model, axes: dict[ir.Value, int], minimum: int) -> str:
+    """A few layers that are no default but can be explained, the last ones first. Each was tried."""
+    graph, names, tries = model.graph, list[str](), 0
     for node in reversed(list(graph)):
-        name = layer_name(node.outputs[0])
-        layout = find_layout(node.outputs[0], graph, axes.get(node.outputs[0])) if name in scopes(node) else None
-        if layout and min(layout.height, layout.width) >= minimum and name not in names:
+        value = node.outputs[0]
+        layout = find_layout(value, graph, axes.get(value)) if layer_name(value) in scopes(node) else None
+        if not layout or min(layout.height, layout.width) < minimum:
+            continue
+        name = _name_to_give(graph, value)
+        if name in names:
+            continue
+        tries += 1
+        with suppress(ModelError):
+            named_target(model, name)
             names.append(name)
-    return f"; the last ones are {', '.join(names[:5])}" if names else ""
+        if len(names) == _SUGGESTED or tries == _TRIES:
+            break
+    return f"; of its layers can be explained {', '.join(names)}" if names else ""
+
+
+def _name_to_give(graph: ir.Graph, value: ir.Value) -> str:
+    """The module's path where it means this value; the tensor's name where the module is called more than once."""
+    name = layer_name(value)
+    try:
+        return name if find_layer(graph, name) is value else str(value.name)
+    except ModelError:
+        return str(value.name)

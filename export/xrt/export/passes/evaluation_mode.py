@@ -1,0 +1,58 @@
+"""Graphs that are not ready to be used: random, still in training, or quantised already.
+
+Each would fail later for a reason that is only a consequence, such as an output that changes with its batch.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import PassResult
+
+from xrt.export.ir.constants import array_of
+from xrt.export.ir.dependence import nodes_before
+from xrt.export.passes.base import GraphPass
+from xrt.runtime.errors import ModelError
+
+_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+_INTEGER = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearAdd", "QLinearConv", "QLinearMatMul"}
+"""Operators that compute with integers. Q/DQ pairs do not: between them is an ordinary operator in float."""
+_INFERENCE_DOMAIN = "com.microsoft"
+
+
+class RequireEvaluationMode(GraphPass):
+    """Changes nothing."""
+
+    def requires(self, model: ir.Model) -> None:
+        """The graph is deterministic, in evaluation mode, and computes in floating point. Raises ModelError."""
+        for node in nodes_before(model.graph, model.graph.outputs):
+            if (reason := _reason(node)) is not None:
+                raise ModelError(reason)
+
+    def call(self, model: ir.Model) -> PassResult:  # noqa: D102
+        return PassResult(model, False)
+
+
+def _reason(node: ir.Node) -> str | None:
+    name = node.name or node.outputs[0].name
+    if node.op_type in _RANDOM or (node.op_type == "Dropout" and _is_true(node, 2)):
+        return (
+            f"the model is random: {node.op_type} at {name!r} draws new numbers in every run; export it in evaluation "
+            "mode, and give a functional dropout `training=self.training`"
+        )
+    if node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", 0):
+        return (
+            f"the batch normalisation {name!r} is in training mode: it normalises over the batch; export the model in "
+            "evaluation mode, with running statistics"
+        )
+    if node.op_type in _INTEGER or (node.domain == _INFERENCE_DOMAIN and node.op_type.startswith("QLinear")):
+        return (
+            f"the model is quantised already: {node.op_type} at {name!r} computes with integers and has no gradient; "
+            "export the float model, and let --precision int8 quantise it"
+        )
+    return None
+
+
+def _is_true(node: ir.Node, index: int) -> bool:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    array = None if value is None else array_of(value)
+    return array is not None and bool(array.all())
