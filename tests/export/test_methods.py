@@ -19,7 +19,7 @@ from xrt.benchmarks.speed.contenders import unscaled_cams
 from xrt.export.compile import Request, compile_source
 from xrt.export.references.float64 import Float64Graph
 from xrt.runtime.bundle.manifest import CamMethod
-from xrt.runtime.phantoms import generate
+from xrt.runtime.certification.inputs import phantom_inputs
 
 METHODS = get_args(CamMethod)
 # Weights and folded constants are float32, rounded to 6e-8; a handful of operators add to that.
@@ -42,17 +42,14 @@ MODELS = {
 
 @pytest.fixture(scope="module", params=MODELS)
 def explained(request):
-    torch.manual_seed(2)
+    torch.manual_seed(3)  # XGrad-CAM divides by sums: none of these is near zero
     source = source_of(randomise(MODELS[request.param]()))
     return source, compile_source(source, Request(methods=METHODS))
 
 
-IMAGES = np.stack([phantom.image for phantom in generate(3, seed=3, size=64)])[:, None]
-
-
 def test_every_method_equals_pytorch_grad_cam_in_float64(explained):
     source, model = explained
-    images = IMAGES
+    images = phantom_inputs(3, 3, source.preprocessing).images
     names = [cam.output for cam in model.graph.cams]
     actual = Float64Graph(onnx.load_from_string(model.data)).run({"image": images}, names)
     reference = model.reference
@@ -65,7 +62,7 @@ def test_every_method_equals_pytorch_grad_cam_in_float64(explained):
 
 def test_every_method_agrees_with_autograd_in_float32(explained):
     source, model = explained
-    images = IMAGES
+    images = phantom_inputs(3, 3, source.preprocessing).images
     expected, outputs = model.reference.outputs(images), run(model, source, images)
     assert [cam.output for cam in model.graph.cams] == ["cams", *(f"cams.{name}" for name in METHODS[1:])]
     for cam in model.graph.cams:

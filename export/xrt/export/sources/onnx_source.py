@@ -16,6 +16,7 @@ from xrt.export.ir.limits import check_weights
 from xrt.export.ir.operators import VALUE_KEEPING
 from xrt.export.ir.serialisation import image_input, read_graph
 from xrt.export.passes.base import run_passes
+from xrt.export.passes.channels_first import is_channels_last, take_channels_first
 from xrt.export.passes.expose_logits import ExposeLogits, final_activation
 from xrt.export.passes.input_size import FixInputSize
 from xrt.export.passes.order import file_passes, onnx_passes
@@ -68,13 +69,19 @@ class OnnxGraph(SourceGraph):
 
 
 def from_onnx(path: Path, description: Description) -> OnnxSource:
-    """A classifier from an ONNX file: float NCHW in, logits or probabilities out.
+    """A classifier from an ONNX file: float images in, channels first or last, logits or probabilities out.
 
     Raises ModelError when it cannot be read or is no such classifier.
     """
     if description.weights is not None:
         raise UsageError(f"{path.name} holds its own weights: leave out --weights")
     proto = _read(path)
+    notes: tuple[str, ...] = ()
+    if is_channels_last(image := image_input(proto)):
+        notes = (
+            f"input {image.name!r} has its channels last, [n, H, W, channels]: the bundle transposes images for it",
+        )
+        take_channels_first(proto, image)
     join_sigmoids(proto)
     data = proto.SerializeToString()
     model = open_graph(data, description.output)
@@ -93,6 +100,7 @@ def from_onnx(path: Path, description: Description) -> OnnxSource:
         preprocessing=config.preprocessing if config else NOTHING_STATED,
         count_logits=lambda size: (_count_logits(model, size), None),
         task=_TASKS.get(activation or ""),
+        notes=notes,
     )
     return OnnxSource(data=data, output=description.output, **describe(description, facts))
 
@@ -168,10 +176,10 @@ def _check_image(value: onnx.ValueInfoProto) -> None:
             f"input {value.name!r} is {kind}; export the model with a float32 input, normalisation outside"
         )
     if len(dims) != 4 or not isinstance(dims[1], int):
-        remedy = " (n, H, W, C: export it with channels first)" if len(dims) == 4 and dims[3] in (1, 3) else ""
-        raise ModelError(f"input {value.name!r} has the shape {dims}, not [n, channels, height, width]{remedy}")
-    if dims[1] not in (1, 3) and dims[3] in (1, 3):
-        raise ModelError(f"input {value.name!r} has the shape {dims}, channels last: export it with channels first")
+        raise ModelError(
+            f"input {value.name!r} has the shape {dims}, neither [n, channels, height, width] nor [n, height, width, "
+            "channels] with 1 or 3 channels"
+        )
 
 
 def _has_no_nan(tensor: onnx.TensorProto) -> bool:
