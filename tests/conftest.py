@@ -23,6 +23,7 @@ def cache(tmp_path_factory) -> Path:
     """A cache of the tests' own."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["XRT_CACHE_DIR"] = str(folder)
+    os.environ["XRT_CACHE_KEY"] = str(folder / "cache.key")
     return folder
 
 

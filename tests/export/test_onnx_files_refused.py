@@ -85,7 +85,7 @@ def test_an_output_that_does_not_read_the_image(tmp_path):
     ("signature", "message"),
     [
         ("(float[n,1,64,64] x, float[n,1,64,64] side) => (float y)", r"one image input, it has 2 \(x, side\)"),
-        ("(float[n,64,64,7] x) => (float y)", r"nor \[n, height, width, channels\]"),
+        ("(float[n,64,64] x) => (float y)", r"nor \[n, height, width, channels\]"),
         ("(float[n,c,64,64] x) => (float y)", r"neither \[n, channels, height, width\]"),
         ("(float[n,4096] x) => (float y)", r"has the shape \['n', 4096\], neither \[n, channels"),
         ("(float16[n,1,64,64] x) => (float y)", "input 'x' is float16; export the model with a float32 input"),

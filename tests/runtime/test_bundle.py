@@ -192,5 +192,5 @@ def test_weights_outside_the_file_are_refused(bundle, tmp_path, monkeypatch):
     onnx.save(model, tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
     manifest = bundle.manifest
-    with pytest.raises(BackendError, match="xternal"):
+    with pytest.raises(BackendError, match="external data, weights outside its file"):
         choose_backend().open((tmp_path / "model.onnx").read_bytes(), manifest.interface, SessionOptions())

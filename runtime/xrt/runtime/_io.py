@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,22 @@ _SHOWN = 20  # names that a message lists: a folder of studies has thousands
 
 
 # Files
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The bytes of a regular file of `most` bytes or fewer.
+
+    Raises OSError when it cannot be read, and ValueError, in words that follow the path, when it is larger or no
+    regular file: a pipe or a device would block or never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is no regular file")
+        if status.st_size > most:
+            raise ValueError(f"is over {most / 2**20:.0f} MiB, the limit")
+        return file.read(status.st_size)
 
 
 def image_files(path: Path) -> Iterator[Path]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from xrt.runtime._io import sha256_of, write_atomically
+from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing, Task
-from xrt.runtime.cache import cache_folder
+from xrt.runtime.cache import cache_folder, read_private, write_private
 from xrt.runtime.certification.inputs import ValidationInputs, read_inputs
 from xrt.runtime.errors import UsageError
 from xrt.runtime.gate import distinct_images
@@ -55,11 +54,8 @@ def load_or_make(key: Sequence[str], make: Callable[[], bytes]) -> bytes:
     """
     name = sha256_of("\0".join(key))
     path = cache_folder("calibrations") / f"{name}.onnx"
-    with contextlib.suppress(OSError):
-        content, _, digest = path.read_bytes().rpartition(b"\0")
-        if sha256_of(content).encode() == digest:
-            return content
+    if (content := read_private(path)) is not None:
+        return content
     data = make()
-    with contextlib.suppress(OSError):
-        write_atomically(path, data + b"\0" + sha256_of(data).encode())
+    write_private(path, data)
     return data

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from xrt.runtime.backends.graph_content import require_self_contained
 from xrt.runtime.backends.pruning import keep_output
 from xrt.runtime.bundle.certificate import ExecutionPrecision
 from xrt.runtime.bundle.manifest import GraphInterface, Variant
@@ -88,6 +89,7 @@ class Session(ABC, Generic[Opened]):
     def __init__(self, model: bytes, interface: GraphInterface, options: SessionOptions) -> None:
         self.interface = interface
         self._model, self._options = model, options
+        require_self_contained(model)
         self._whole: Opened | None = self._open(model, interface.outputs)
         self._logits_only: Opened | None = None
 

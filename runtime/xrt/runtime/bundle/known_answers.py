@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,28 @@ from jaxtyping import Float32, UInt8
 from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.errors import CorruptBundle
 from xrt.runtime.outputs import ModelOutputs
+
+_HEADERS = 4096
+"""Bytes beside the numbers that an array of the archive may take."""
+
+
+def known_answers_bytes(manifest: Manifest) -> int:
+    """How many bytes the known answers that a manifest describes may take unpacked."""
+    count, size, maps = manifest.known_answers.count, manifest.preprocessing, manifest.interface.maps
+    cams = sum(cam.height * cam.width for cam in manifest.graph.cams) * maps
+    numbers = count * (size.height * size.width + 4 * (len(manifest.logit_classes) + cams))
+    return numbers + _HEADERS * (2 + len(manifest.graph.cams))
+
+
+def _unpacked(data: bytes, most: int) -> int:
+    """The bytes that an archive unpacks to, counted up to `most`: its directory may lie."""
+    total = 0
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                while total <= most and (chunk := stream.read(2**20)):
+                    total += len(chunk)
+    return total
 
 
 @dataclass(frozen=True)
@@ -52,9 +75,14 @@ class KnownAnswers:
         return None if shapes == expected else f"maps {shapes}, expected {expected}"
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> KnownAnswers:
-        """Read what `to_bytes` wrote. Raises CorruptBundle when it is something else."""
+    def from_bytes(cls, data: bytes, most: int | None = None) -> KnownAnswers:
+        """Read what `to_bytes` wrote.
+
+        Raises CorruptBundle when it is something else, or takes more than `most` bytes unpacked.
+        """
         try:
+            if most is not None and (size := _unpacked(data, most)) > most:
+                raise ValueError(f"they unpack to {size} bytes or more, the manifest describes {most}")
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 cams = {key.removeprefix("cam:"): file[key] for key in file.files if key.startswith("cam:")}
                 return cls(file["images"], file["logits"], cams)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from xrt.runtime._io import sha256_of
-from xrt.runtime.bundle.known_answers import KnownAnswers
+from xrt.runtime._io import read_regular, sha256_of
+from xrt.runtime.bundle.known_answers import KnownAnswers, known_answers_bytes
 from xrt.runtime.bundle.manifest import PRECISIONS, SCHEMA_VERSION, KnownAnswersSpec, Manifest, Variant
 from xrt.runtime.errors import BundleError, CorruptBundle, UnsupportedSchema
 
 MANIFEST_NAME = "bundle.json"
 MAX_FILE_BYTES = 2**31 - 1
 """protobuf's limit for one ONNX file; external data would escape the hash, so there is none."""
+MAX_MANIFEST_BYTES = 2**24
+"""A manifest of a thousand classes takes a hundredth of it."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,13 @@ class Bundle:
         """
         path = Path(path)
         try:
-            data = (path / MANIFEST_NAME).read_bytes()
-        except FileNotFoundError:
+            data = read_regular(path / MANIFEST_NAME, MAX_MANIFEST_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
             raise BundleError(f"{path} is not a bundle: it has no {MANIFEST_NAME}; `xrt export` makes one") from None
         except OSError as error:
             raise BundleError(f"{path / MANIFEST_NAME} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise CorruptBundle(f"{path / MANIFEST_NAME} {error}: copy the bundle again") from error
         manifest = _parse(path, data)
         for name in (*(v.file for v in manifest.variants), manifest.known_answers.file):
             if not (path / name).is_file():
@@ -56,7 +61,7 @@ class Bundle:
     def known_answers(self) -> KnownAnswers:
         """The known answers, verified. Raises CorruptBundle when the hash differs or they do not fit the manifest."""
         spec = self.manifest.known_answers
-        known = KnownAnswers.from_bytes(self.read(spec))
+        known = KnownAnswers.from_bytes(self.read(spec), known_answers_bytes(self.manifest))
         if (misfit := known.fit(self.manifest)) is not None:
             raise CorruptBundle(
                 f"{self.path / spec.file} does not fit the manifest ({misfit}): export the bundle again"
@@ -89,11 +94,11 @@ class Bundle:
     def _verified(self, name: str, sha256: str) -> bytes:
         path = self.path / name
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise CorruptBundle(f"{path} is over 2 GiB, the limit of one ONNX file")
-            data = path.read_bytes()
+            data = read_regular(path, MAX_FILE_BYTES)
         except OSError as error:
             raise CorruptBundle(f"{path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise CorruptBundle(f"{path} {error}: copy the bundle again") from error
         digest = sha256_of(data)
         if digest != sha256:
             raise CorruptBundle(
@@ -103,9 +108,21 @@ class Bundle:
         return data
 
 
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of a key that is given twice, readers disagree which value counts."""
+    names = [name for name, _ in pairs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"the key {repeated[0]!r} is given twice")
+    return dict(pairs)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number in JSON")
+
+
 def _parse(path: Path, data: bytes) -> Manifest:
     try:
-        raw = json.loads(data)
+        raw = json.loads(data, object_pairs_hook=_without_repetition, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise CorruptBundle(f"{path / MANIFEST_NAME} is not JSON ({error}): copy the bundle again") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from xrt.runtime._io import sha256_of, write_atomically
+from xrt.runtime._io import sha256_of
 from xrt.runtime.backends import Execution
 from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.manifest import Manifest, Variant
 from xrt.runtime.bundle.reader import Bundle
-from xrt.runtime.cache import cache_folder
+from xrt.runtime.cache import cache_folder, read_private, write_private
 from xrt.runtime.errors import Uncertified
 
 
@@ -60,9 +60,12 @@ def certificate_for(certificates: tuple[Certificate, ...], execution: Execution)
 
 def cached_certificate(bundle: Bundle, execution: Execution) -> Certificate | None:
     """The certificate that this machine made of the execution before, if it is kept."""
+    content = read_private(_place(bundle, execution))
     try:
-        certificate = Certificate.model_validate_json(_place(bundle, execution).read_bytes())
-    except (OSError, ValidationError):
+        certificate = None if content is None else Certificate.model_validate_json(content)
+    except ValidationError:
+        return None
+    if certificate is None:
         return None
     certificate_key = (*_execution_key(certificate), certificate.decisions_sha256)
     execution_key = (*execution.key, bundle.manifest.decisions_sha256)
@@ -71,10 +74,7 @@ def cached_certificate(bundle: Bundle, execution: Execution) -> Certificate | No
 
 def cache_certificate(certificate: Certificate, bundle: Bundle, execution: Execution) -> None:
     """Keep a certificate that this machine made. Where the cache cannot be written it is made again next time."""
-    try:
-        write_atomically(_place(bundle, execution), certificate.model_dump_json(indent=2).encode())
-    except OSError:
-        return
+    write_private(_place(bundle, execution), certificate.model_dump_json(indent=2).encode())
 
 
 def _execution_key(c: Certificate) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from xrt.runtime._io import sha256_of, utc_now, write_atomically
 from xrt.runtime.bundle.manifest import Precision
 from xrt.runtime.bundle.part import Sha256
-from xrt.runtime.cache import VARIABLE, cache_folder
+from xrt.runtime.cache import VARIABLE, cache_folder, not_private
 from xrt.runtime.errors import BackendError
 from xrt.runtime.tensorrt.builder import BuiltEngine
 
@@ -133,6 +133,9 @@ class EngineCache:
         precision, or the plan is damaged.
         """
         path = self.plan_path(key)
+        for place in (self.folder, path, _beside(path)):
+            if place.exists() and (reason := not_private(place)) is not None:
+                raise BackendError(f"{place} {reason}: an engine is code, run only where nobody else can write it")
         try:
             text = _beside(path).read_bytes()
         except FileNotFoundError:
