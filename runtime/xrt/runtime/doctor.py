@@ -24,11 +24,11 @@ class Check:
     finding: str
 
 
-def examine(bundle: Path | None = None) -> list[Check]:
-    """All checks of this machine, and of `bundle` if one is given."""
+def examine(bundle: Path | None = None, trust: Path | None = None) -> list[Check]:
+    """All checks of this machine, and of `bundle`, if one is given, with the public key that signed it."""
     checks = [_python(), *_parts(), _wheel_clash(), _namespace(), *_backends(), *_decoders()]
     if bundle is not None:
-        checks += _bundle(bundle)
+        checks += _bundle(bundle, trust)
     return checks
 
 
@@ -89,18 +89,20 @@ def _decoders() -> Iterator[Check]:
                 yield Check(package, "ok", installed(package) or "installed")
 
 
-def _bundle(path: Path) -> Iterator[Check]:
+def _bundle(path: Path, trust: Path | None) -> Iterator[Check]:
     from xrt.runtime.backends import available_backends
     from xrt.runtime.bundle.reader import Bundle
     from xrt.runtime.session import open_session
 
     try:
-        bundle = Bundle.open(path)
+        bundle = Bundle.open(path, trust=trust)
     except XrtError as error:
         yield Check(path.name, "broken", str(error))
         return
     manifest = bundle.manifest
     yield Check(path.name, "ok", f"{manifest.task}, {len(manifest.classes)} classes")
+    state = "missing" if bundle.signature == "unsigned" else "ok"
+    yield Check("signature", state, f"{bundle.signature}; digest {bundle.sha256[:16]}")
     finding = manifest.assumption or "stated, or of an earlier bundle"
     yield Check("preprocessing", "missing" if manifest.assumption else "ok", finding)
     if manifest.input_statistics is None:

@@ -52,6 +52,10 @@ class CorruptBundle(BundleError):
     """A file of the bundle is missing, unreadable, or differs from its recorded SHA-256."""
 
 
+class Untrusted(BundleError):
+    """The bundle has no signature by the key that was asked for."""
+
+
 class Uncertified(BundleError):
     """No certificate of the bundle covers a file as it is to be used."""
 

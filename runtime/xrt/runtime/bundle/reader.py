@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from xrt.runtime._io import read_regular, sha256_of
 from xrt.runtime.bundle.known_answers import KnownAnswers, known_answers_bytes
 from xrt.runtime.bundle.manifest import PRECISIONS, SCHEMA_VERSION, KnownAnswersSpec, Manifest, Variant
+from xrt.runtime.bundle.signature import read_signature, require_signature
 from xrt.runtime.errors import BundleError, CorruptBundle, UnsupportedSchema
 
 MANIFEST_NAME = "bundle.json"
@@ -23,18 +24,22 @@ MAX_MANIFEST_BYTES = 2**24
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. Files are read into memory and verified when they are asked for."""
+    """An opened bundle. Files are read into memory and verified when they are asked for.
+
+    `signature` says in a few words whether it is signed, and whether that was checked.
+    """
 
     path: Path
     manifest: Manifest
     sha256: str = field(repr=False)
+    signature: str = "unsigned"
 
     @classmethod
-    def open(cls, path: str | Path) -> Bundle:
-        """Open the bundle directory at `path`.
+    def open(cls, path: str | Path, *, trust: Path | None = None) -> Bundle:
+        """Open the bundle directory at `path`; with `trust`, the file of a public key, only if it signed the bundle.
 
         Raises BundleError when there is none, UnsupportedSchema when another version wrote it, CorruptBundle when
-        the manifest is invalid or a file that it names is missing.
+        the manifest is invalid or a file that it names is missing, and Untrusted.
         """
         path = Path(path)
         try:
@@ -49,7 +54,13 @@ class Bundle:
         for name in (*(v.file for v in manifest.variants), manifest.known_answers.file):
             if not (path / name).is_file():
                 raise CorruptBundle(f"{path} lacks its file {name}: copy the whole bundle again, or export it again")
-        return cls(path, manifest, sha256_of(data))
+        digest = sha256_of(data)
+        if trust is not None:
+            signature = f"signed with key {require_signature(path, digest, trust).short_key}, checked"
+        else:
+            unchecked = read_signature(path)
+            signature = f"signed with key {unchecked.short_key}, not checked" if unchecked else "unsigned"
+        return cls(path, manifest, digest, signature)
 
     def read(self, part: Variant | KnownAnswersSpec) -> bytes:
         """The bytes of a variant's ONNX file, or of the known answers, verified.

@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "xrt-train[lightning]",
     "search": "xrt-train[search]",
     "export": "xrt-export",
+    "sign": "xrt-runtime",
     "build": "xrt-runtime",
     "parity": "xrt-benchmarks[torch]",
     "triage": "xrt-runtime",

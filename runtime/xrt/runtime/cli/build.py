@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, TerminalProgress, comma_separated, say, write_json
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, TrustOption, comma_separated, say, write_json
 
 if TYPE_CHECKING:
     from xrt.runtime.engine_builds import EngineBuild
@@ -37,6 +37,7 @@ def build(
         Path | None,
         typer.Option("--out", "-o", help="Folder for the engines, with --for; default: this machine's cache."),
     ] = None,
+    trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
     """Build TensorRT engines of a bundle, for this machine's GPU or ahead of time for others.
@@ -56,7 +57,7 @@ def build(
 
     if out is not None and targets is None:
         raise UsageError("--out goes with --for: engines for this machine belong in its cache")
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, trust=trust)
     precisions = () if precision == "all" else comma_separated("--precision", precision.lower(), "fp32,fp16")
     plan = plan_builds(opened, backend, gpu_targets(targets), precisions)
     for reason in plan.left_out:

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, write_json
+from xrt.runtime.cli.output import JsonOption, TrustOption, write_json
 
 
 def doctor(
     bundle: Annotated[
         Path | None, typer.Argument(metavar="[NAME.xrt]", help="Also open this bundle on every back end.")
     ] = None,
+    trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
     """Say what this machine can run, and what is wrong with it.
@@ -23,7 +24,7 @@ def doctor(
     """
     from xrt.runtime.doctor import examine
 
-    report = examine(bundle)
+    report = examine(bundle, trust)
     width = max(len(check.name) for check in report)
     for check in report:
         print(f"{check.state:7} {check.name:{width}}  {check.finding}")

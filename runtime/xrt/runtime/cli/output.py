@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import ProgressColumn, TaskID
 
+TrustOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trust",
+        metavar="KEY.pub",
+        help="Run only a bundle that this public key signed; `xrt sign` makes keys and signatures.",
+    ),
+]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON to FILE.")
 ]

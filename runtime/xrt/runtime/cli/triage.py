@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, TerminalProgress, say, write_json
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, TrustOption, write_json
 from xrt.runtime.cli.renamed import renamed_options
 
 _REASONS = 5
@@ -61,6 +61,7 @@ def triage(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue in --out: do what is new, changed or failed before.")
     ] = False,
+    trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
     """Screen radiographs: findings, heatmaps, and a worklist in order of urgency.
@@ -86,9 +87,7 @@ def triage(
         resume=resume,
     )
     with TerminalProgress() as progress:
-        summary = screen(Bundle.open(bundle), paths, out, options, progress=progress)
-    if summary.warning:
-        say(f"warning: {summary.warning}")
+        summary = screen(Bundle.open(bundle, trust=trust), paths, out, options, progress=progress)
     print(", ".join(f"{summary.counts[s]} {s}" for s in ("ok", "rejected", "failed", "unchanged") if summary.counts[s]))
     for reason, count in summary.reasons.most_common(_REASONS):
         print(f"  {count} {reason}")

@@ -71,7 +71,7 @@ def model_card(predictions: Predictions) -> Section:
     provenance, certificate = manifest.provenance, opened.certificate
     origin = "made on this machine by the known answers" if opened.from_this_machine else "from the bundle"
     facts = [
-        ("Bundle", f"{manifest.name}, SHA-256 of bundle.json {opened.bundle.sha256}"),
+        ("Bundle", f"{manifest.name}, SHA-256 of bundle.json {opened.bundle.sha256}, {opened.bundle.signature}"),
         ("Task", manifest.task),
         ("Executed", model.executed),
         ("Input", _input(manifest.preprocessing)),
