@@ -18,6 +18,8 @@ SCHEMA_VERSION = 5
 3: classes may name the labels of data sets that count as them.
 4: preprocessing may average areas, crop to a fraction and invert; what nobody stated is listed; the population may be
 not stated.
+5: certificates say which images they counted, the reference's AUROCs, the figures of the known answers and what they do
+not prove; what passed on phantoms alone says so.
 """
 
 _SINCE_SCHEMA_4 = {"crop": 1.0, "invert": False}
