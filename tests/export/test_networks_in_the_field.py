@@ -161,6 +161,27 @@ def test_logits_that_happen_to_lie_between_0_and_1_are_logits():
     check(network)
 
 
+LIKE = {
+    "zeros": lambda pooled: pooled + torch.zeros_like(pooled),
+    "ones": lambda pooled: pooled * torch.ones_like(pooled).cumsum(1),
+    "full": lambda pooled: torch.full_like(pooled, 0.5) - pooled,
+}
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_a_tensor_like_another_has_only_its_shape(name):
+    """No gradient flows through a shape: "constant over the batch is summed over it" was said of these."""
+    check(Network(lambda network, x: network.fc(LIKE[name](network.pooled(x)))))
+
+
+def test_cumulative_sums_and_triangles_have_gradients():
+    def head(network, x):
+        pooled = network.pooled(x)
+        return network.fc(pooled.cumsum(1) + (pooled.unsqueeze(2) @ pooled.unsqueeze(1)).tril().sum(2))
+
+    check(Network(head))
+
+
 class Pyramid(nn.Module):
     def __init__(self, sizes):
         super().__init__()

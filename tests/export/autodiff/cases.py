@@ -30,6 +30,19 @@ CASES: dict[str, list[str]] = {
         "g (float[N,30] x) => (float[N,30] y) <float l = {-0.5}, float h = {0.6}> { y = Clip(x, l, h) }",
         "g (float[N,30] x) => (float[N,30] y) <float h = {0.6}> { y = Clip(x, , h) }",
     ],
+    "CastLike": ["g (float[N,3] x) => (float[N,3] y) <float l = {1}> { y = CastLike(x, l) }"],
+    "CumSum": [
+        "g (float[N,3,4] x) => (float[N,3,4] y) <int64 a = {-1}> { y = CumSum(x, a) }",
+        "g (float[N,3,4] x) => (float[N,3,4] y) <int64 a = {1}> { y = CumSum<exclusive = 1, reverse = 1>(x, a) }",
+        "g (float[N,3,4] x) => (float[N,3,1] y) <int64 a = {1}, int64[1] b = {2}>"
+        " { s = CumSum<reverse = 1>(x, a) y = ReduceMean(s, b) }",
+    ],
+    "Trilu": [
+        "g (float[N,3,4] x) => (float[N,3,4] y) { y = Trilu(x) }",
+        "g (float[N,4,4] x) => (float[N,4,4] y) <int64 k = {-1}> { y = Trilu<upper = 0>(x, k) }",
+        "g (float[N,4,4] x) => (float[N,1,1] y) <int64 k = {1}, int64[2] b = {1, 2}>"
+        " { s = Trilu(x, k) y = ReduceSum(s, b) }",
+    ],
     "Sigmoid": ["g (float[N,3] x) => (float[N,3] y) { y = Sigmoid(x) }"],
     "HardSigmoid": [
         "g (float[N,30] x) => (float[N,30] y) { t = Mul(x, x) y = HardSigmoid<alpha = 0.3, beta = 0.4>(x) }",

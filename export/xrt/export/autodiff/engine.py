@@ -39,10 +39,16 @@ def backward(emit: Emitter, output: ir.Value, targets: Sequence[ir.Value], seed:
     return [cotangents[target] for target in targets]
 
 
+_WITHOUT_GRADIENT = {"ArgMax", "ArgMin", "NonZero", "Shape", "Size"}
+"""Operators whose results are whole numbers, of a shape or of positions: no gradient flows through them."""
+
+
 def _downstream(nodes: Sequence[ir.Node], targets: Sequence[ir.Value]) -> set[ir.Value]:
-    """The targets and every value that depends on one of them."""
+    """The targets and every value that depends on the numbers of one of them."""
     dependent = set(targets)
     for node in nodes:
+        if node.op_type in _WITHOUT_GRADIENT:
+            continue
         if any(value in dependent for value in node.inputs if value is not None):
             dependent.update(node.outputs)
     return dependent

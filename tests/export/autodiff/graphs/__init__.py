@@ -14,6 +14,7 @@ from export.autodiff.graphs.elementwise import (
 )
 from export.autodiff.graphs.indexing import (
     concats,
+    cumulative_sums,
     expands,
     flattens,
     gathers,
@@ -29,6 +30,7 @@ from export.autodiff.graphs.indexing import (
     tiles,
     top_ks,
     transposes,
+    triangles,
 )
 from export.autodiff.graphs.layers import (
     channel_norms,
@@ -62,6 +64,7 @@ VARIED: dict[str, Graphs] = {
     "HardSigmoid": unary("HardSigmoid<alpha = 0.3, beta = 0.4>({x})", SHARP),
     "Gelu": st.sampled_from(["Gelu({x})", 'Gelu<approximate = "tanh">({x})']).flatmap(unary).map(opset(20).__add__),
     "Cast": unary("Cast<to = 1>({x})"),
+    "CastLike": unary("CastLike({x}, {x})"),
     "Clip": clips(),
     "PRelu": prelus(),
     **{op: broadcasting(op) for op in ["Add", "Sub", "Mul"]},
@@ -105,6 +108,8 @@ VARIED: dict[str, Graphs] = {
     "Flatten": flattens(),
     "Squeeze": squeezes(back=False),
     "Unsqueeze": squeezes(back=True),
+    "CumSum": cumulative_sums(),
+    "Trilu": triangles(),
     "Tile": tiles(),
     "Expand": expands(),
     "DepthToSpace": shuffles("DepthToSpace"),

@@ -179,6 +179,25 @@ def squeezes(draw, back: bool) -> str:
 
 
 @st.composite
+def cumulative_sums(draw) -> str:
+    full = draw(sizes())
+    every: list[int | str] = ["N", *full]
+    axis = draw(st.integers(1, len(full)))
+    inside = attributes(exclusive=draw(st.integers(0, 1)), reverse=draw(st.integers(0, 1)))
+    signed_axis = axis - draw(st.sampled_from([0, len(every)]))
+    return graph(f"{typed(every)} x", every, f"y = CumSum{inside}(x, a)", [f"int64 a = {{{signed_axis}}}"])
+
+
+@st.composite
+def triangles(draw) -> str:
+    full = draw(sizes(least=2))
+    every: list[int | str] = ["N", *full] if len(full) > 1 else ["N", *full, 3]
+    inside = attributes(upper=draw(st.integers(0, 1)))
+    diagonal = f"int64 k = {{{draw(st.integers(-3, 3))}}}"
+    return graph(f"{typed(every)} x", every, f"y = Trilu{inside}(x, k)", [diagonal])
+
+
+@st.composite
 def tiles(draw) -> str:
     full = draw(sizes())
     repeats = [draw(st.integers(1, 3)) for _ in full]

@@ -17,7 +17,7 @@ def _identity(call: Call) -> Sequence[Tensor | None]:
     return [call.g]
 
 
-@vjp("Cast")
+@vjp("Cast", "CastLike")
 def _cast(call: Call) -> Sequence[Tensor | None]:
     """Between floating types only; integers and booleans have no gradient."""
     values = (call.node.inputs[0], call.node.outputs[0])

@@ -110,6 +110,32 @@ def _pad(call: Call) -> Sequence[Tensor | None]:
     return [g]
 
 
+@vjp("CumSum")
+def _cumsum(call: Call) -> Sequence[Tensor | None]:
+    """The sums are a product with a triangular matrix."""
+    index = call.x(1).array
+    if index is None:
+        raise ModelError(f"node {call.node.name!r}: the axis of CumSum is computed at run time: export a constant")
+    axis = int(index.reshape(-1)[0]) % len(call.input_shape())
+    size = call.input_shape()[axis]
+    if isinstance(size, Batch):
+        raise _batch_error(call)
+    matrix = np.tril(np.ones((size, size)), k=-1 if call.attribute("exclusive", 0) else 0)
+    return [contract_axis(call.emit, call.g, 1 + axis, matrix.T if call.attribute("reverse", 0) else matrix)]
+
+
+@vjp("Trilu")
+def _trilu(call: Call) -> Sequence[Tensor | None]:
+    """What was set to zero has no gradient."""
+    *_, height, width = call.input_shape()
+    diagonal = call.x(1).array if len(call.inputs) > 1 and call.inputs[1] is not None else np.zeros(1)
+    if diagonal is None or isinstance(height, Batch) or isinstance(width, Batch):
+        raise ModelError(f"node {call.node.name!r}: Trilu with a diagonal or sizes of run time: export with fixed ones")
+    keep = np.triu if call.attribute("upper", 1) else np.tril
+    mask = keep(np.ones((height, width), dtype=np.float32), k=int(diagonal.reshape(-1)[0]))
+    return [call.emit("Mul", call.g, call.emit.constant(mask))]
+
+
 @vjp("Tile")
 def _tile(call: Call) -> Sequence[Tensor | None]:
     """Split each repeated axis into repetition and element, and sum over the first."""
