@@ -30,11 +30,11 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def phantoms_once() -> Iterator[None]:
     """Every export asks for the same phantoms: drawing them takes a fifth of the suite, so each is drawn once."""
-    from xrt.runtime.phantoms import inputs, phantom
+    from xrt.runtime.phantoms import inputs
 
-    cached_phantom = cache_results(phantom)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "generate", lambda count, **how: (cached_phantom(i, **how) for i in range(count)))
+        patch.setattr(inputs, "phantom", cache_results(inputs.phantom))
+        patch.setattr(inputs, "_input", cache_results(inputs._input))
         yield
 
 

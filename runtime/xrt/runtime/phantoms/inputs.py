@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from xrt.runtime.bundle.manifest import Preprocessing
-from xrt.runtime.phantoms.render import generate
+from xrt.runtime.phantoms.render import phantom
 from xrt.runtime.phantoms.spectrum import with_radiograph_spectrum
 from xrt.runtime.preprocessing import preprocess
 
@@ -16,12 +16,10 @@ def phantom_images(count: int, seed: int, spec: Preprocessing) -> UInt8[np.ndarr
 
     They have the spectrum of real radiographs (`xrt.runtime.phantoms.spectrum`), each its own.
     """
+    return np.stack([_input(index, seed, spec) for index in range(count)])[:, None]
+
+
+def _input(index: int, seed: int, spec: Preprocessing) -> UInt8[np.ndarray, "height width"]:
     # A phantom smaller than 64 pixels would show nothing; it is drawn larger and resized like any image.
-    size = max(64, spec.height, spec.width)
-    images = [
-        with_radiograph_spectrum(
-            preprocess(phantom.image, spec)[0], spec.interpolation, np.random.default_rng((seed, index))
-        )
-        for index, phantom in enumerate(generate(count, seed=seed, size=size))
-    ]
-    return np.stack(images)[:, None]
+    image = preprocess(phantom(index, seed=seed, size=max(64, spec.height, spec.width)).image, spec)[0]
+    return with_radiograph_spectrum(image, spec.interpolation, np.random.default_rng((seed, index)))
