@@ -10,6 +10,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
+from xrt.export.passes.channels_first import take_channels_first
 from xrt.export.publish import ExportOptions, publish_source
 from xrt.export.sources import Description, open_source
 from xrt.export.sources.stated_preprocessing import StatedPreprocessing
@@ -132,3 +133,23 @@ def test_a_batch_of_one_is_freed(tmp_path):
     onnx.save(network("mean of the last axes but one", batch="1"), tmp_path / "one.onnx")
     source = open_source(str(tmp_path / "one.onnx"), description("nearest"))
     assert publish_source(source, tmp_path / "a.xrt").bundle.manifest.certificates[0].passed
+
+
+def test_a_subgraph_reads_the_image_as_it_was():
+    """Only its readers in the main graph were given the transposed image."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 15]>
+        g (float[n, 4, 5, 3] x, bool c) => (float[n, 4, 5, 3] y)
+        {
+            y = If(c) <
+                then_branch = t () => (float[n, 4, 5, 3] a) { a = Neg(x) },
+                else_branch = e () => (float[n, 4, 5, 3] b) { b = Identity(x) }
+            >
+        }
+    """)
+    take_channels_first(model, model.graph.input[0])
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    (y,) = session.run(None, {model.graph.input[0].name: x, "c": np.array(True)})
+    np.testing.assert_array_equal(y, -x.transpose(0, 2, 3, 1))

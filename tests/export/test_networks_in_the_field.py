@@ -121,6 +121,14 @@ def noisy(network, x):
     return network.fc(network.pooled(x + torch.randn_like(x)))
 
 
+def test_three_versions_of_an_image_are_named_as_well():
+    def head(network, x):
+        return network.fc(network.pooled(torch.cat([x, x.flip(3), x.flip(2)], 0))).chunk(3, 0)[0]
+
+    with pytest.raises(ModelError, match="Network makes the batch 3 times as large inside"):
+        compile_source(source(head))
+
+
 @pytest.mark.parametrize(("head", "name"), [(dropped, "dropout"), (noisy, "randn_like")])
 def test_a_random_network_is_named(head, name):
     with pytest.raises(ModelError, match=rf"Network is random: {name} in its forward draws new numbers"):

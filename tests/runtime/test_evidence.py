@@ -95,7 +95,7 @@ def test_many_classes_do_not_replace_images(bundle, phantoms):
     )
     cams = np.abs(rng.normal(size=(20, 20, 4, 4))).astype(np.float32)
     few = ModelOutputs(rng.normal(size=(20, 20)).astype(np.float32), {"cams": cams})
-    figures = measure(few, few, manifest, images=phantoms.images[:20])
+    figures = measure(few, few, manifest, distinct=distinct_images(phantoms.images[:20]))
     assert figures.decisions >= 300
     assert judge(figures, LIMITS["fp32"])[0] == "insufficient"
 
@@ -116,7 +116,9 @@ def test_the_bound_is_one_of_images(bundle, outputs, phantoms):
     """Three flips in one image are one event in 120 trials, not three in 360."""
     logits = outputs.logits.copy()
     logits[7] *= -1
-    figures = measure(outputs, ModelOutputs(logits, outputs.cams), bundle.manifest, images=phantoms.images)
+    figures = measure(
+        outputs, ModelOutputs(logits, outputs.cams), bundle.manifest, distinct=distinct_images(phantoms.images)
+    )
     assert figures.flips == pytest.approx(3 / 360, abs=1 / 360)
     assert figures.flips_upper == pytest.approx(0.039, abs=2e-3)  # Clopper and Pearson, 1 of 120
 
@@ -264,5 +266,9 @@ def test_known_answers_are_those_of_the_certified_file(bundle):
     limits = known_answer_limits(variant, known, bundle.manifest.model_copy(update={"certificates": certificates}))
     assert limits["probability_change_p95"] == pytest.approx(0.0306 + 0.015)
     assert limits["map_correlation"] == pytest.approx(0.88 - 0.05)
+    worse = {"probability_change_p95": 0.9}
+    failed = certificates[0].model_copy(update={"known_answers": worse, "verdict": "failed"})
+    manifest = bundle.manifest.model_copy(update={"certificates": (*certificates, failed)})
+    assert known_answer_limits(variant, known, manifest) == limits  # what was refused widens nothing
     unknown = known_answer_limits(variant, known, bundle.manifest.model_copy(update={"certificates": ()}))
     assert unknown["probability_change_p95"] == LIMITS["int8"]["probability_change_p95"]

@@ -69,7 +69,12 @@ def test_a_signature_of_another_bundle_or_purpose_is_none(copy, keys):
             Bundle.open(copy, trust=keys / "a.pub")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"algorithm": "none", "key": "", "signature": ""}', "x" * 5000])
+MARKUP = json.dumps({"algorithm": "Ed25519", "key": "\x1b[31m<b>", "signature": ""})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"algorithm": "none", "key": "", "signature": ""}', "x" * 5000, "[" * 4000, MARKUP]
+)
 def test_a_damaged_signature_is_said(copy, text):
     (copy / SIGNATURE_NAME).write_text(text)
     with pytest.raises(CorruptBundle, match="is no signature .*sign the bundle again"):

@@ -76,7 +76,7 @@ def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> Explai
     notes = tuple(
         f"heatmaps of {target.layer} do not lie as the radiograph does: {note}"
         for target in targets
-        for note in moved_positions(target.value)
+        for note in moved_positions(model.graph, target.value)
     )
     before = model.graph.num_nodes()
     add_heatmaps(model, targets, explained, spec.cams)

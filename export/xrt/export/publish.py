@@ -163,7 +163,7 @@ def _original_pipeline(source: Source, options: ExportOptions, progress: Progres
     progress.step(f"preparing {len(original.files)} images as the original pipeline did ({original.name})")
     normalisation = source.normalisation.mean, source.normalisation.std
     pipeline = PipelineComparison.of(original, source.preprocessing, normalisation)
-    if (reasons := pipeline.inputs().reasons) and not options.force:
+    if (reasons := pipeline.inputs.reasons) and not options.force:
         raise RefusedByGate(
             f"nothing is published, the gate refuses {'; '.join(reasons)}; --force publishes it with this on record"
         )

@@ -75,14 +75,14 @@ CAUSES = {
 def test_another_pipeline_is_refused_with_its_cause(bundle, files, tmp_path, cause):
     changes, options = CAUSES[cause]
     path = archive(tmp_path / "other.npz", files, inputs=made(files, **changes))
-    (reason,) = comparison(bundle, path, files).inputs().reasons
+    (reason,) = comparison(bundle, path, files).inputs.reasons
     assert "input_change_p95 is " in reason and "the limit is 0.00392" in reason
     assert f"most likely the original was made with {options}" in reason
 
 
 def test_what_no_setting_explains_is_said(bundle, files, tmp_path):
     noise = np.random.default_rng(0).normal(size=(COUNT, 1, 64, 64)).astype(np.float32)
-    (reason,) = comparison(bundle, archive(tmp_path / "noise.npz", files, inputs=noise), files).inputs().reasons
+    (reason,) = comparison(bundle, archive(tmp_path / "noise.npz", files, inputs=noise), files).inputs.reasons
     assert "no other setting explains it; the nearest is" in reason
 
 
@@ -127,7 +127,7 @@ def test_inputs_in_any_layout_are_read(bundle, files, tmp_path, layout):
         "a batch of one": inputs[:, None],
     }
     path = archive(tmp_path / "a.npz", files, inputs=change[layout])
-    assert not comparison(bundle, path, files).inputs().reasons
+    assert not comparison(bundle, path, files).inputs.reasons
 
 
 def test_a_folder_of_arrays(bundle, files, tmp_path):
@@ -135,7 +135,7 @@ def test_a_folder_of_arrays(bundle, files, tmp_path):
         np.save(tmp_path / f"{file.stem}.npy", array)
     original = read_original(tmp_path, files[0].parent)
     assert [file.name for file in original.files] == [file.name for file in files]
-    assert not comparison(bundle, tmp_path, files).inputs().reasons
+    assert not comparison(bundle, tmp_path, files).inputs.reasons
     np.save(tmp_path / "nobody.npy", made(files)[0])
     with pytest.raises(DataError, match=r"each \.npy of .* needs one image of its stem .* nobody\.npy \(0\)"):
         read_original(tmp_path, files[0].parent)
@@ -162,4 +162,4 @@ def test_archives_that_do_not_fit(files, tmp_path):
 def test_inputs_of_another_size(bundle, files, tmp_path):
     path = archive(tmp_path / "a.npz", files, inputs=made(files)[..., :50])
     with pytest.raises(DataError, match=r"has the shape \[1, 64, 50\], the network takes 1 channels of 64 x 64"):
-        comparison(bundle, path, files).inputs()
+        _ = comparison(bundle, path, files).inputs

@@ -16,19 +16,13 @@ def is_channels_last(image: onnx.ValueInfoProto) -> bool:
 
 
 def take_channels_first(proto: onnx.ModelProto, image: onnx.ValueInfoProto) -> None:
-    """Make an input [n, H, W, channels] of a file [n, channels, H, W], in place. The input keeps its name."""
-    inner = f"{image.name}/channels_last"
-    for node in proto.graph.node:
-        for index, name in enumerate(node.input):
-            if name == image.name:
-                node.input[index] = inner
-    for output in proto.graph.output:
-        if output.name == image.name:
-            output.name = inner
-    dims = list(image.type.tensor_type.shape.dim)
-    channels_first = [dims[0], dims[3], dims[1], dims[2]]
-    shape = onnx.TensorShapeProto()
-    shape.dim.extend(channels_first)
-    image.type.tensor_type.shape.CopyFrom(shape)
+    """Make a file whose input is [n, H, W, channels] take [n, channels, H, W], in place.
+
+    The old name is now that of the transposed image, for whatever reads it, in subgraphs too.
+    """
+    inner = image.name
+    image.name = f"{inner}/channels_first"
+    batch, height, width, channels = list(image.type.tensor_type.shape.dim)
+    image.type.tensor_type.shape.CopyFrom(onnx.TensorShapeProto(dim=[batch, channels, height, width]))
     transpose = onnx.helper.make_node("Transpose", [image.name], [inner], name=f"{inner}/transpose", perm=[0, 2, 3, 1])
     proto.graph.node.insert(0, transpose)

@@ -16,7 +16,7 @@ from xrt.runtime.errors import ModelError
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _INTEGER = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearAdd", "QLinearConv", "QLinearMatMul"}
 """Operators that compute with integers. Q/DQ pairs do not: between them is an ordinary operator in float."""
-_INFERENCE_DOMAIN = "com.microsoft"
+_MICROSOFT = "com.microsoft"
 
 
 class RequireEvaluationMode(GraphPass):
@@ -44,7 +44,7 @@ def _reason(node: ir.Node) -> str | None:
             f"the batch normalisation {name!r} is in training mode: it normalises over the batch; export the model in "
             "evaluation mode, with running statistics"
         )
-    if node.op_type in _INTEGER or (node.domain == _INFERENCE_DOMAIN and node.op_type.startswith("QLinear")):
+    if node.op_type in _INTEGER or (node.domain == _MICROSOFT and node.op_type.startswith("QLinear")):
         return (
             f"the model is quantised already: {node.op_type} at {name!r} computes with integers and has no gradient; "
             "export the float model, and let --precision int8 quantise it"

@@ -11,7 +11,6 @@ from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing, Task
 from xrt.runtime.cache import cache_folder, read_private, write_private
 from xrt.runtime.certification.inputs import ValidationInputs, read_inputs
 from xrt.runtime.errors import UsageError
-from xrt.runtime.gate import distinct_images
 from xrt.runtime.progress import SILENT, Progress
 
 MIN_IMAGES = 32
@@ -39,7 +38,7 @@ def calibration_images(path: Path, source: ModelDescription, progress: Progress 
     Raises UsageError when there are too few, DataError when there is none.
     """
     inputs = read_inputs(path, source.preprocessing, source, "train", limit=MAX_IMAGES, progress=progress)
-    if (different := int(distinct_images(inputs.images).sum())) < MIN_IMAGES:
+    if (different := int(inputs.distinct.sum())) < MIN_IMAGES:
         raise UsageError(
             f"{path} has {different} different readable radiographs; int8 is calibrated on {MIN_IMAGES} "
             "at least, better on a few hundred: give a larger folder with --calibrate"

@@ -35,7 +35,7 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> torch.export.Expo
     try:
         program = _with_dynamic_batch(module, example)
     except Exception as error:  # torch has its own family of errors, with long texts
-        if (reason := _batch_reason(module, example)) is not None:
+        if (reason := _batch_reason(module, example, error)) is not None:
             raise ModelError(f"{type(module).__name__} {reason}") from error
         raise
     if (name := _random_operator(program)) is not None:
@@ -95,42 +95,38 @@ def _is_off(node: torch.fx.Node) -> bool:
     return values.get("train", values.get("training", True)) is False
 
 
-def _batch_reason(module: torch.nn.Module, example: torch.Tensor) -> str | None:
-    """Why a module has no dynamic batch, where it can be exported for a fixed one: what it does with the batch."""
+def _batch_reason(module: torch.nn.Module, example: torch.Tensor, error: Exception) -> str | None:
+    """Why a module has no dynamic batch, where it can be exported for a fixed one: what it does with the batch.
+
+    `error` is what torch said of the dynamic one.
+    """
     try:
         program = torch.export.export(module, (example,), strict=False)
     except Exception:  # then the batch is not the reason
         return None
-    batch = len(example)
     for node in program.graph.nodes:
         value = node.meta.get("val")
-        if node.op != "call_function" or not isinstance(value, torch.Tensor) or not value.ndim:
+        if node.target not in _JOINING or not isinstance(value, torch.Tensor):
             continue
-        sources = [source.meta.get("val") for source in node.all_input_nodes if _reads_image(source)]
-        if node.target in _JOINING and sources and len(value) == 2 * batch:
+        times, rest = divmod(len(value), len(example))
+        if times > 1 and not rest:
+            action = "doubles the batch" if times == 2 else f"makes the batch {times} times as large"
             return (
-                f"doubles the batch inside ({node.name}: images are joined along the first axis, as for test-time "
+                f"{action} inside ({node.name}: images are joined along the first axis, as for test-time "
                 "augmentation), so the number of images is not free: run the network once for each version of the "
                 "image and average the results"
             )
     return (
-        "computes with the number of images, which must be free: it cannot be exported with a dynamic batch ("
-        f"{_first_fixed(module, example)}); use shapes with -1 in place of the batch"
+        "computes with the number of images, which must be free: it cannot be exported with a dynamic batch "
+        f"({innermost_reason(error)[:160]}); use shapes with -1 in place of the batch"
     )
 
 
-def _reads_image(node: torch.fx.Node) -> bool:
-    return node.op != "get_attr"
-
-
-def _first_fixed(module: torch.nn.Module, example: torch.Tensor) -> str:
-    try:
-        _with_dynamic_batch(module, example)
-    except Exception as error:
-        while error.__cause__ is not None:
-            error = error.__cause__  # type: ignore[assignment]
-        return first_line(error)[:160]
-    return "unknown"
+def innermost_reason(error: BaseException) -> str:
+    """The first line of the innermost cause of an error of torch's exporter."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 def _adaptive_max_pool2d(x: torch.Tensor, output_size: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,9 +20,8 @@ from xrt.export.silence import silence
 from xrt.export.sources.base import Source, SourceGraph
 from xrt.export.sources.own_pipeline import ask
 from xrt.export.sources.torch_attention import translations
-from xrt.export.sources.torch_program import capture
+from xrt.export.sources.torch_program import capture, innermost_reason
 from xrt.export.targets.target import Target
-from xrt.runtime._io import first_line
 from xrt.runtime.bundle.manifest import CamSpec
 from xrt.runtime.certification.original import Original
 from xrt.runtime.errors import ModelError
@@ -91,7 +90,7 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
     except ModelError:
         raise
     except Exception as error:  # the exporter has its own family of errors, with long texts
-        raise ModelError(f"torch cannot export {type(module).__name__}: {_reason(error)}") from error
+        raise ModelError(f"torch cannot export {type(module).__name__}: {innermost_reason(error)}") from error
     if onnx_program is None or onnx_program.exported_program is None:
         raise ModelError(f"torch's exporter gives no program for {type(module).__name__}")
     model = onnx_program.model
@@ -105,13 +104,6 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
     logits = ExposeLogits()
     run_passes(model, torch_passes(logits))
     return TorchGraph(model, logits.name, logits.activation, module, onnx_program.exported_program, normalisation)
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of the innermost cause of the exporter's error."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)
 
 
 def _check_weights(module: torch.nn.Module) -> None:

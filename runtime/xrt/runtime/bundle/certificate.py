@@ -88,6 +88,11 @@ class Certificate(Part):
         return self.verdict in ("passed", "passed (synthetic only)")
 
     @property
+    def usable(self) -> bool:
+        """Whether the execution may score: it passed, or somebody published it by force."""
+        return self.passed or self.forced
+
+    @property
     def unmeasured(self) -> tuple[str, ...]:
         """What this certificate says nothing about, each in a few words."""
         gaps = []

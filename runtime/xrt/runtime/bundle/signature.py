@@ -44,10 +44,11 @@ def read_signature(bundle: Path) -> Signature | None:
         content = json.loads(read_regular(path, _MOST))
         if content["algorithm"] != _ALGORITHM:
             raise ValueError(f"its algorithm is {content['algorithm']!r}")
-        return Signature(str(content["key"]), bytes.fromhex(content["signature"]))
+        # Both go into reports and terminals: nothing but hexadecimal digits may stand there.
+        return Signature(bytes.fromhex(content["key"]).hex(), bytes.fromhex(content["signature"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CorruptBundle(f"{path} is no signature ({first_line(error)}): sign the bundle again") from error
 
 

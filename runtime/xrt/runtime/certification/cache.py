@@ -35,7 +35,7 @@ def require_certified(manifest: Manifest, variant: Variant) -> tuple[Certificate
             f"bundle.json was changed after {variant.file} was certified (its classes, thresholds, temperatures, "
             "preprocessing or outputs): new ones make a new bundle; copy this one again, or export it again"
         )
-    if not any(c.passed or c.forced for c in certificates):
+    if not any(c.usable for c in certificates):
         raise Uncertified(
             f"{variant.file} failed its certification ({_reasons(certificates[0])}): use another precision"
         )
@@ -49,7 +49,7 @@ def certificate_for(certificates: tuple[Certificate, ...], execution: Execution)
     """
     for c in certificates:
         if _execution_key(c) == execution.key:
-            if not c.passed and not c.forced:
+            if not c.usable:
                 raise Uncertified(
                     f"{execution.variant.file} failed its certification on {execution.backend.name} ({_reasons(c)}): "
                     "use another back end or precision"

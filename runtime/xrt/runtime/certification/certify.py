@@ -52,7 +52,7 @@ class CertifiedVariant:
     @property
     def accepted(self) -> bool:
         """Whether it passed on one back end at least, or is published by force."""
-        return any(c.passed or c.forced for c in self.certificates)
+        return any(c.usable for c in self.certificates)
 
     @property
     def refusal(self) -> str:

@@ -49,7 +49,9 @@ def certificate_of(
     is no reason to refuse. Raises ValueError when shapes differ.
     """
     inputs, variant, backend = reference.inputs, execution.variant, execution.backend
-    comparison = compare(reference.outputs, outputs, manifest, images=inputs.images, labels=inputs.labels, peak=peak)
+    comparison = compare(
+        reference.outputs, outputs, manifest, distinct=inputs.distinct, labels=inputs.labels, peak=peak
+    )
     figures, limits = comparison.figures, LIMITS[variant.precision] if limits is None else dict(limits)
     auroc = {manifest.logit_classes[i].name: area for i, area in comparison.aurocs.items()}
     drift = reference.drift

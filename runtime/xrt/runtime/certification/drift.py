@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -72,13 +73,14 @@ class PipelineComparison:
         pixels = original.pixels(spec.without_window)
         return cls(original, spec, normalisation, np.stack([preprocess(image, spec)[0] for image in pixels])[:, None])
 
-    @property
+    @cached_property
     def levels(self) -> Float[np.ndarray, "n channels height width"] | None:
         """The original's inputs in grey levels; None where it has none. Raises DataError for another shape."""
         if self.original.inputs is None:
             return None
         return as_levels(self.original.inputs, (self.spec.height, self.spec.width), self.normalisation)
 
+    @cached_property
     def inputs(self) -> Drift:
         """The drift of the inputs, as a fraction of their range, and its cause where it misses a limit."""
         levels = self.levels
@@ -105,7 +107,7 @@ class PipelineComparison:
         `predict` gives the logits of uint8 inputs. Probabilities are compared with the original's own, else with those
         of its inputs, rounded to grey levels. Raises DataError when the original's have another number of classes.
         """
-        drift, levels = self.inputs(), self.levels
+        drift, levels = self.inputs, self.levels
         ours = _probabilities(predict(self.images), manifest)
         theirs = self.original.probabilities
         if theirs is not None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from xrt.runtime._io import comma_list, image_files, on_one_line, sha256_of
 from xrt.runtime.bundle.certificate import SYNTHETIC
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.datasets import CaseTable, Classifier, is_dataset, open_dataset_for
 from xrt.runtime.errors import DataError, ImageError, UsageError
-from xrt.runtime.gate import MIN_DECISIONS, MIN_IMAGES, shown_in
+from xrt.runtime.gate import MIN_DECISIONS, MIN_IMAGES, distinct_images, shown_in
 from xrt.runtime.imaging import DecodeOptions, read_radiograph
 from xrt.runtime.phantoms import phantom_images
 from xrt.runtime.phantoms.files import are_phantoms
@@ -66,6 +67,11 @@ class ValidationInputs:
         kept = tuple(name for name, same in zip(self.names, shown, strict=True) if not same)
         labels = None if self.labels is None else self.labels[~shown]
         return replace(self, images=self.images[~shown], names=kept, labels=labels)
+
+    @cached_property
+    def distinct(self) -> Bool[np.ndarray, " n"]:
+        """Which images show something else than those before them."""
+        return distinct_images(self.images)
 
     @property
     def digests(self) -> tuple[str, ...]:

@@ -55,14 +55,15 @@ def verify_known_answers(
 
 
 def known_answer_limits(variant: Variant, known: KnownAnswers, manifest: Manifest) -> dict[str, float]:
-    """The limits of a replay: the figures that the certified executions of this very file had, and some room.
+    """The limits of a replay: the figures that the usable executions of this very file had, and some room.
 
     What a file says of 24 phantoms is known when it is certified; another machine must say the same, and not just
     stay within what its precision may do to radiographs. The room for the rounding of other kernels is half the limit
     of the precision; the value is free. Without certificates of that kind the limits are the precision's own.
     """
     limits = dict(LIMITS[variant.precision])
-    certified = [c.known_answers for c in manifest.certificates if c.file_sha256 == variant.sha256 and c.known_answers]
+    certificates = (c for c in manifest.certificates if c.file_sha256 == variant.sha256 and c.usable)
+    certified = [c.known_answers for c in certificates if c.known_answers]
     for name, limit in limits.items():
         values = [figures[name] for figures in certified if name in figures]
         if not values:

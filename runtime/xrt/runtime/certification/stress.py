@@ -10,7 +10,6 @@ from jaxtyping import UInt8
 
 from xrt.runtime.backends import Session
 from xrt.runtime.bundle.certificate import Certificate
-from xrt.runtime.bundle.manifest import Precision
 from xrt.runtime.gate import LIMITS
 
 _COMPANIONS = 4
@@ -52,8 +51,8 @@ class Stress:
 
 def batch_limit(certificate: Certificate) -> float:
     """The limit of `batch_change`: what the precision may do to a logit."""
-    precision: Precision = "fp32" if certificate.execution_precision == "fp32" else "fp16"
-    return LIMITS["int8" if certificate.execution_precision == "int8" else precision]["logit_error"]
+    limits = {precision: limit["logit_error"] for precision, limit in LIMITS.items()}
+    return limits.get(certificate.execution_precision, limits["fp16"])
 
 
 @dataclass(frozen=True)

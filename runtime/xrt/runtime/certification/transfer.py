@@ -9,7 +9,7 @@ from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.certification.inputs import ValidationInputs
 from xrt.runtime.certification.known_answers import reproduced
-from xrt.runtime.gate import MIN_DECISIONS, SYNTHETIC_ONLY, distinct_images, open_decisions, upper_bound
+from xrt.runtime.gate import MIN_DECISIONS, SYNTHETIC_ONLY, open_decisions, upper_bound
 from xrt.runtime.gate.evidence import deciding_classes, threshold_logits
 
 
@@ -28,7 +28,7 @@ def transfer_certificate(
     strongest = max(before, key=lambda c: c.evidence.decisions)
     errors = [float(c.figures["logit_error"] or 0.0) for c in (*before, checked)]
     wrong = undecided(logits, max(errors) * (1 + float(np.abs(logits).max())), manifest)
-    distinct = distinct_images(inputs.images)
+    distinct = inputs.distinct
     counted = (open_decisions(logits, manifest).T & distinct).T | wrong
     synthetic = inputs.synthetic or strongest.evidence.synthetic
     count, decisions = int(wrong.sum()), int(counted.sum())

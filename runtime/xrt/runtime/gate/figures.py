@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32
 
 from xrt.runtime.decisions import positives, probabilities
 from xrt.runtime.gate.auroc import auroc, auroc_interval, mean_auroc
-from xrt.runtime.gate.evidence import deciding_classes, distinct_images, open_decisions
+from xrt.runtime.gate.evidence import deciding_classes, open_decisions
 from xrt.runtime.gate.maps import VARIATION, MapFigures, align, compare_maps, empty_maps, highest, maps_vary, shown_maps
 from xrt.runtime.outputs import ModelOutputs
 
@@ -98,17 +98,17 @@ def measure(
     candidate: ModelOutputs,
     manifest: Manifest,
     *,
-    images: UInt8[np.ndarray, "n 1 height width"] | None = None,
+    distinct: Bool[np.ndarray, " n"] | None = None,
     labels: Float[np.ndarray, "n logits"] | None = None,
     peak: float | None = None,
 ) -> Figures:
     """Compare a candidate's outputs for some images with the reference's outputs for the same ones.
 
-    Every CAM output of the reference is compared. `images` are the inputs, so that those which show the same count
-    once; without them all count. `labels` are the truth, 0 or 1, where it is known. Raises ValueError when shapes
-    differ.
+    Every CAM output of the reference is compared. `distinct` says which images count, because they show something else
+    than those before (`distinct_images`); without it all do. `labels` are the truth, 0 or 1, where it is known. Raises
+    ValueError when shapes differ.
     """
-    return compare(reference, candidate, manifest, images=images, labels=labels, peak=peak).figures
+    return compare(reference, candidate, manifest, distinct=distinct, labels=labels, peak=peak).figures
 
 
 def compare(
@@ -116,7 +116,7 @@ def compare(
     candidate: ModelOutputs,
     manifest: Manifest,
     *,
-    images: UInt8[np.ndarray, "n 1 height width"] | None = None,
+    distinct: Bool[np.ndarray, " n"] | None = None,
     labels: Float[np.ndarray, "n logits"] | None = None,
     peak: float | None = None,
 ) -> Comparison:
@@ -130,7 +130,7 @@ def compare(
         truth, decided = positives(expected, manifest), positives(actual, manifest)
         # A multiclass model makes one decision per image; the others make one for each class.
         wrong = (truth != decided).any(axis=1) if manifest.task == "multiclass" else truth != decided
-        distinct = np.ones(len(expected), dtype=bool) if images is None else distinct_images(images)
+        distinct = np.ones(len(expected), dtype=bool) if distinct is None else distinct
         counted = (open_decisions(reference.logits, manifest).T & distinct).T | wrong
         drift = np.abs(candidate.logits - reference.logits) / (1 + np.abs(reference.logits).max())
         varying, reference_varying = (_varying(a.logits) for a in (candidate, reference))
