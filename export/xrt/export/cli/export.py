@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from xrt.export.cli import arguments
+from xrt.export.cli.summary import print_summary
 from xrt.runtime.cli.output import JsonOption, TerminalProgress, comma_separated, numbers, say, write_json
 from xrt.runtime.cli.renamed import renamed_options
-from xrt.runtime.errors import UsageError
-
-if TYPE_CHECKING:
-    from xrt.runtime.bundle.manifest import CamMethod, Manifest, Precision
 
 
 @renamed_options({"--tensorrt": "--build-engines"})
@@ -224,9 +222,9 @@ def export(
     check_destination(out)
     _check_engines(engines)
     description = Description(
-        labels=_labels(labels),
+        labels=arguments.class_names(labels),
         task=task,
-        input_size=_size(input_size),
+        input_size=arguments.input_size(input_size),
         mean=None if mean is None else numbers("--mean", mean, "0.485,0.456,0.406"),
         std=None if std is None else numbers("--std", std, "0.229,0.224,0.225"),
         weights=weights,
@@ -234,10 +232,10 @@ def export(
         preprocessing=StatedPreprocessing(interpolation, antialias, fit, crop, equalisation, border_crop, invert),
         population=population,
     )
-    request = Request(tuple(target_layer or ()), _methods(method), classes)
+    request = Request(tuple(target_layer or ()), arguments.methods(method), classes)
     options = ExportOptions(
         request=request,
-        precisions=_precisions(precision),
+        precisions=arguments.precisions(precision),
         calibrate=calibrate,
         certify=certify,
         accept_labels=tuple(comma_separated("--accept-labels", accept_labels, "Mass,Nodule")) if accept_labels else (),
@@ -257,7 +255,7 @@ def export(
     with TerminalProgress() as progress:
         publication = publish_source(source, out, options, progress=progress)
     manifest = publication.bundle.manifest
-    _print_summary(manifest)
+    print_summary(manifest)
     print(f"bundle: {out}")
     write_json(json, manifest.model_dump(mode="json"))
     if engines is not None:
@@ -279,69 +277,3 @@ def _check_engines(engines: str | None) -> None:
         from xrt.runtime.engine_builds import choose_targets
 
         choose_targets("auto", () if engines == "here" else gpu_targets(engines))
-
-
-def _print_summary(manifest: Manifest) -> None:
-    """Print the heatmaps, and the certificate of every variant."""
-    from xrt.runtime.gate.limits import AT_LEAST
-
-    for cam in manifest.graph.cams:
-        print(f"{cam.output}: {cam.method} at {cam.layer}, {cam.channels} channels, {cam.height} x {cam.width}")
-    for certificate in manifest.certificates:
-        evidence = certificate.evidence
-        file = next(v.file for v in manifest.variants if v.sha256 == certificate.file_sha256)
-        print(
-            f"{file} on {certificate.backend} {certificate.backend_version}: "
-            f"{certificate.verdict} on {evidence.images} images ({evidence.source})"
-        )
-        for name, (area, low, high) in evidence.auroc.items():
-            print(f"  the model's own AUROC of {name}: {area:.3f} [{low:.3f}, {high:.3f}]")
-        for reason in certificate.reasons:
-            print(f"  refused: {reason}")
-        for name, limit in certificate.limits.items():
-            if (value := certificate.figures.get(name)) is not None:
-                bound = "at least" if name in AT_LEAST else "at most"
-                print(f"  {name:24} {value:10.4g}   {bound} {limit:g}")
-        for worst in certificate.worst:
-            print(f"  worst case by {worst.figure}: {worst.value:.3g}, {worst.image}, {worst.class_name}")
-
-
-def _precisions(text: str) -> tuple[Precision, ...]:
-    from xrt.runtime.bundle.manifest import PRECISIONS
-
-    names = comma_separated("--precision", text, "fp32,fp16")
-    if unknown := [name for name in names if name not in PRECISIONS]:
-        raise UsageError(f"--precision takes {', '.join(PRECISIONS)}; given {unknown[0]!r}")
-    return tuple(p for p in PRECISIONS if p in names)
-
-
-def _methods(options: list[str] | None) -> tuple[CamMethod, ...]:
-    from xrt.export.cams.methods import METHODS
-
-    names = tuple(dict.fromkeys(name for option in options or ["gradcam"] for name in option.split(",")))
-    if unknown := [name for name in names if name not in METHODS]:
-        raise UsageError(f"--method takes {', '.join(METHODS)}; given {unknown[0]!r}")
-    by_name: dict[str, CamMethod] = {method: method for method in METHODS}
-    return tuple(by_name[name] for name in names)
-
-
-def _labels(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    path = Path(text)
-    try:
-        labels = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    except OSError:  # a list of labels may be longer than any file name
-        labels = text.split(",")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--labels {path} is no text file in UTF-8") from error
-    return tuple(label.strip() for label in labels if label.strip())
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) >= 8 for part in parts):
-        raise UsageError(f"--input-size takes a side or HxW in pixels, 8 or more; given {text!r}")
-    return int(parts[0]), int(parts[-1])
