@@ -61,5 +61,5 @@ def test_the_order_of_an_export(compact_source, caplog):
         compile_source(compact_source)
     assert [line.split()[0] for line in caplog.messages] == [
         "RequireEvaluationMode", "Simplify", "ResolveShapes", "ExposeLogits", "Uint8Input", "FuseBatchNorms",
-        "heatmaps",
+        "heatmaps", "SeparateSharedWeights",
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from xrt.export.cams.heatmaps import add_heatmaps, describe_heatmaps
 from xrt.export.ir.serialisation import serialise
 from xrt.export.ir.shapes import fixed_size, shape_of
 from xrt.export.passes.base import run_passes
-from xrt.export.passes.order import input_passes
+from xrt.export.passes.order import explained_passes, input_passes
 from xrt.export.references.reference import Reference
 from xrt.export.sources.base import Source, SourceGraph
 from xrt.export.targets.layer_names import find_layer
@@ -81,6 +81,7 @@ def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> Explai
     before = model.graph.num_nodes()
     add_heatmaps(model, targets, explained, spec.cams)
     log.info("%-18s %5d -> %5d nodes", "heatmaps", before, model.graph.num_nodes())
+    run_passes(model, explained_passes())
     return ExplainedModel(serialise(model), spec, reference, notes)
 
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from xrt.runtime.backends import DEFAULT_SESSION, Backend, Execution, Session, SessionOptions, choose_backend
+from xrt.runtime.backends import (
+    DEFAULT_SESSION,
+    Backend,
+    Execution,
+    Session,
+    SessionOptions,
+    available_backends,
+    choose_backend,
+)
 from xrt.runtime.bundle.certificate import Certificate, ExecutionPrecision
 from xrt.runtime.bundle.manifest import Manifest, Variant
 from xrt.runtime.bundle.reader import Bundle
@@ -17,7 +26,7 @@ from xrt.runtime.certification.cache import (
     require_certified,
 )
 from xrt.runtime.certification.known_answers import certify_known_answers, verify_known_answers
-from xrt.runtime.errors import Uncertified
+from xrt.runtime.errors import BundleError, Uncertified
 
 log = logging.getLogger(__name__)
 
@@ -101,13 +110,14 @@ def open_session(
 ) -> OpenedSession:
     """Open a variant of the bundle on a back end.
 
-    With `require_radiographs`, one that passed on synthetic phantoms only is refused.
+    `auto` takes the first back end that can run here and passed with this file, or is not known to get it wrong. With
+    `require_radiographs`, a variant that passed on synthetic phantoms only is refused.
 
     Raises CorruptBundle, Uncertified, BackendError, UsageError or KnownAnswersFailed; then nothing may be scored.
     """
-    chosen = choose_backend(backend) if isinstance(backend, str) else backend
-    variant = bundle.variant(precision, chosen.family)
-    execution, manifest = Execution(variant, chosen), bundle.manifest
+    manifest = bundle.manifest
+    execution = _certified_execution(bundle, precision) if backend == "auto" else _execution(bundle, backend, precision)
+    variant, chosen = execution.variant, execution.backend
     certificates = require_certified(manifest, variant)
     if require_radiographs and not bundle.passed_on_radiographs(variant):
         raise Uncertified(
@@ -132,3 +142,32 @@ def open_session(
     if opened.warning:
         log.warning("%s: %s", bundle.path.name, opened.warning)
     return opened
+
+
+def _execution(bundle: Bundle, backend: str | Backend, precision: str) -> Execution:
+    chosen = choose_backend(backend) if isinstance(backend, str) else backend
+    return Execution(bundle.variant(precision, chosen.family), chosen)
+
+
+def _certified_execution(bundle: Bundle, precision: str) -> Execution:
+    """The variant on the first back end here that passed with it, else on one that nothing is known against.
+
+    A back end that failed with it, be it in another version, comes last: the known answers may not show why. Raises
+    BackendError or BundleError where there is no back end, or no variant for it.
+    """
+
+    def standing(execution: Execution) -> int:
+        certificates = [c for c in bundle.manifest.certificates if c.file_sha256 == execution.variant.sha256]
+        own = [c for c in certificates if c.backend == execution.backend.name]
+        if any(c.passed for c in own):
+            return 0
+        return 1 if not own else 2 if any(c.usable for c in own) else 3
+
+    preferred = _execution(bundle, "auto", precision)
+    if standing(preferred) == 0:
+        return preferred
+    executions = [preferred]
+    for backend in available_backends():
+        with suppress(BundleError):
+            executions.append(_execution(bundle, backend, precision))
+    return min(executions, key=standing)

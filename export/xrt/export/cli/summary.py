@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def print_summary(manifest: Manifest) -> None:
-    """Print the heatmaps, and the certificate of every variant."""
+    """Print the heatmaps, the certificate of every variant, and the back ends that each may run on."""
     from xrt.runtime.gate.limits import AT_LEAST
 
     for cam in manifest.graph.cams:
@@ -31,3 +31,10 @@ def print_summary(manifest: Manifest) -> None:
                 print(f"  {name:24} {value:10.4g}   {bound} {limit:g}")
         for worst in certificate.worst:
             print(f"  worst case by {worst.figure}: {worst.value:.3g}, {worst.image}, {worst.class_name}")
+    for variant in manifest.variants:
+        certificates = [c for c in manifest.certificates if c.file_sha256 == variant.sha256]
+        passed = [c.backend for c in certificates if c.passed]
+        forced = [f"{c.backend} (by force)" for c in certificates if c.forced]
+        refused = [c.backend for c in certificates if not c.usable]
+        never = f", never on {', '.join(refused)}" if refused else ""
+        print(f"{variant.file} may run on {', '.join(passed + forced)}{never}")

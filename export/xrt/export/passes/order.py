@@ -12,6 +12,7 @@ from xrt.export.passes.input_size import FixInputSize
 from xrt.export.passes.opset import ConvertOpset
 from xrt.export.passes.reserved_names import FreeReservedNames
 from xrt.export.passes.resolve_shapes import ResolveShapes
+from xrt.export.passes.shared_weights import SeparateSharedWeights
 from xrt.export.passes.simplify import Simplify
 from xrt.export.passes.uint8_input import Uint8Input
 from xrt.runtime.bundle.manifest import GraphSpec
@@ -41,6 +42,11 @@ def onnx_passes(height: int, width: int, logits: ExposeLogits) -> list[GraphPass
 def input_passes(normalisation: Normalisation, keep: Selector) -> list[GraphPass]:
     """The uint8 input, and batch normalisations merged into convolutions. Gradients and heatmaps come after these."""
     return [Uint8Input(normalisation), FuseBatchNorms(keep)]
+
+
+def explained_passes() -> list[GraphPass]:
+    """What every back end must be able to read, after the heatmaps are there."""
+    return [SeparateSharedWeights()]
 
 
 def scale_passes(spec: GraphSpec) -> list[GraphPass]:

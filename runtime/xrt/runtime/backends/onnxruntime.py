@@ -19,11 +19,21 @@ from xrt.runtime.bundle.manifest import GraphInterface
 from xrt.runtime.device import cpu_class
 from xrt.runtime.errors import BackendError
 
+WRONG_PASSES = ("Pad_Fusion",)
+"""Optimisations of ONNX Runtime that change results: Pad_Fusion (1.31) lets a MaxPool after a padding with zeros pad
+with -inf."""
+
 
 class OnnxRuntimeCpu(Backend):
-    """ONNX Runtime's CPU provider; fp32 files run in fp32."""
+    """ONNX Runtime's CPU provider; fp32 files run in fp32.
+
+    `without` names optimisations that are left out, None leaves out all.
+    """
 
     name = "onnxruntime"
+
+    def __init__(self, without: tuple[str, ...] | None = WRONG_PASSES) -> None:
+        self._without = without
 
     def unavailable_reason(self) -> str | None:  # noqa: D102
         if importlib.util.find_spec("onnxruntime") is None:
@@ -43,11 +53,17 @@ class OnnxRuntimeCpu(Backend):
         return cpu_class()
 
     def open(self, model: bytes, interface: GraphInterface, options: SessionOptions) -> Session[Any]:
-        """Compile the graph in `model` with all of ONNX Runtime's optimisations."""
-        return _OnnxRuntimeSession(model, interface, options)
+        """Compile the graph in `model` with ONNX Runtime's optimisations."""
+        return _OnnxRuntimeSession(model, interface, options, self._without)
 
 
 class _OnnxRuntimeSession(Session[Any]):
+    def __init__(
+        self, model: bytes, interface: GraphInterface, options: SessionOptions, without: tuple[str, ...] | None
+    ) -> None:
+        self._without = without
+        super().__init__(model, interface, options)
+
     def _open(self, model: bytes, outputs: Sequence[str]) -> Any:
         import onnxruntime
 
@@ -59,8 +75,12 @@ class _OnnxRuntimeSession(Session[Any]):
         settings.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(Path(tempfile.gettempdir(), uuid4().hex))
         )
+        if self._without is None:
+            settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         with onnxruntime_errors("refuses the graph"):
-            return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(
+                model, settings, providers=["CPUExecutionProvider"], disabled_optimizers=list(self._without or ())
+            )
 
     def _run(
         self, opened: Any, images: UInt8[np.ndarray, "n 1 height width"], outputs: Sequence[str]

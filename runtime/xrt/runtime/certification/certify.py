@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from xrt.runtime.backends import Execution, SessionOptions, cpu_backends
+from xrt.runtime.backends import Execution, Session, SessionOptions, cpu_backends
 from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.known_answers import KnownAnswers
 from xrt.runtime.bundle.manifest import Manifest, Variant
@@ -13,6 +14,7 @@ from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.certification.comparison import ReferenceOutputs, certificate_of
 from xrt.runtime.certification.inputs import ValidationInputs
 from xrt.runtime.certification.known_answers import certify_known_answers, reproduced
+from xrt.runtime.certification.optimiser_fault import optimiser_at_fault
 from xrt.runtime.certification.stress import StressInputs
 from xrt.runtime.errors import BackendError
 from xrt.runtime.outputs import ModelOutputs
@@ -125,6 +127,15 @@ def certify_variant(
     certificate that did not pass says that it is published all the same. Raises BackendError when no back end can run
     here, or when all refuse the file.
     """
+
+    def result_of(session: Session[Any], execution: Execution) -> BackendResult:
+        outputs = session.infer_all(inputs.images)
+        checked = certify_known_answers(session, execution, known, manifest)
+        certificate = make_certificate(execution, outputs, checked)
+        if stress is not None:
+            certificate = stress.measure(session, inputs.images).entered_in(certificate)
+        return BackendResult(built.variant, certificate, outputs)
+
     results: list[BackendResult] = []
     refusals: list[BackendError] = []
     for backend in cpu_backends():
@@ -132,19 +143,24 @@ def certify_variant(
         execution = Execution(built.variant, backend)
         try:
             with backend.open(built.data, manifest.interface, SessionOptions()) as session:
-                outputs = session.infer_all(inputs.images)
-                measured = stress.measure(session, inputs.images) if stress else None
-                checked = certify_known_answers(session, execution, known, manifest)
+                result = result_of(session, execution)
         except BackendError as error:
             progress.note(str(error))
             refusals.append(error)
             continue
-        certificate = make_certificate(execution, outputs, checked)
-        if measured is not None:
-            certificate = measured.entered_in(certificate)
+        certificate = result.certificate
+        if certificate.verdict == "failed":
+            fault = optimiser_at_fault(
+                backend,
+                built.data,
+                manifest.interface,
+                lambda session, execution=execution: result_of(session, execution).certificate.passed,
+            )
+            if fault is not None:
+                certificate = certificate.model_copy(update={"reasons": (*certificate.reasons, fault)})
         if force and not certificate.passed:
             certificate = certificate.model_copy(update={"forced": True})
-        results.append(BackendResult(built.variant, certificate, outputs))
+        results.append(replace(result, certificate=certificate))
     if not results:
         raise refusals[0]
     return CertifiedVariant(built, tuple(results))
