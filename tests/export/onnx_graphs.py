@@ -36,8 +36,7 @@ def graph(
     model = onnx.parser.parse_model(
         f'<ir_version: {ir}, opset_import: ["" : {opset}{extra}]> m {signature} {{ {body} }}'
     )
-    for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")
+    _forget_output_shapes(model.graph)
     input_names = {name for node in model.graph.node for name in node.input}
     rng = np.random.default_rng(0)
     for name, shape in WEIGHTS.items():
@@ -47,6 +46,15 @@ def graph(
             if weights_as_inputs:
                 model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     return model
+
+
+def _forget_output_shapes(part: onnx.GraphProto) -> None:
+    """The text `float y` is a number, not a tensor of any shape; the same in the branches of an If."""
+    for output in part.output:
+        output.type.tensor_type.ClearField("shape")
+    for attribute in [a for node in part.node for a in node.attribute]:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            _forget_output_shapes(attribute.g)
 
 
 def integers(model, **arrays):

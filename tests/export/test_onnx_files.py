@@ -13,6 +13,7 @@ from xrt.export.compile import Request
 from xrt.export.publish import publish_source
 from xrt.export.sources import Description
 from xrt.runtime.certification.inputs import phantom_inputs
+from xrt.runtime.errors import ModelError
 from xrt.runtime.session import open_session
 
 
@@ -35,7 +36,7 @@ def test_a_file_of_2018(tmp_path):
     assert 4 <= proto.ir_version <= 10
 
 
-@pytest.mark.parametrize("opset", [7, 8, 9, 11, 13, 17, 18, 20, 21, 22])
+@pytest.mark.parametrize("opset", [7, 8, 9, 11, 13, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26])
 def test_opsets(tmp_path, opset):
     squeeze = {True: "q = Squeeze <axes=[2,3]> (g)", False: "q = Squeeze (g, axes)"}[opset < 13]
     body = f"""
@@ -65,6 +66,83 @@ def test_group_normalization_by_channel_came_with_opset_21(tmp_path):
     _, explained_model, _ = compile_and_compare(graph(body, opset=21), tmp_path, request=Request(("c",)))
     _, default, _ = compile_and_compare(graph(body, opset=22), tmp_path)
     assert (explained_model.graph.cams[0].tensor, default.graph.cams[0].tensor) == ("c", "r")
+
+
+@pytest.mark.parametrize("opset", [23, 24, 26])
+def test_attention_and_its_normalisation_came_with_opset_23(tmp_path, opset):
+    """As torch's exporter writes vision transformers: both are written with their own definitions."""
+    body = f"""
+        c = {CONV} (x, w)
+        s = Reshape (c, rows)
+        t = Transpose <perm=[0,2,1]> (s)
+        r = RMSNormalization <epsilon=0.00001> (t, scale)
+        a = Attention <q_num_heads=2, kv_num_heads=2> (r, r, r)
+        e = Add (t, a)
+        m = ReduceMean <keepdims=0> (e, one)
+        y = Gemm <transB=1> (m, h, z)
+    """
+    model = integers(graph(body, opset=opset, ir=10), rows=[0, 6, 64], one=[1])
+    compile_and_compare(model, tmp_path, request=Request(("c",)))
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        ("CumProd (c, one)", "CumProd at 'r'"),
+        ("AveragePool <kernel_shape=[2,2], dilations=[2,2]> (c)", "AveragePool with dilations at 'r'"),
+        ("DeformConv <kernel_shape=[3,3]> (c, w3, off)", "DeformConv at 'r'"),
+    ],
+)
+def test_what_opset_18_cannot_express_is_refused_by_name(tmp_path, node, reason):
+    model = integers(graph(f"c = {CONV} (x, w) r = {node} g = GlobalAveragePool (r) y = Conv (g, k)", opset=26), one=1)
+    with pytest.raises(ModelError, match=f"{reason} is of opset 26 and cannot be written in opset 18"):
+        open_file(model, tmp_path)
+
+
+THEN_ELSE = (
+    "<then_branch = t () => (float tt) { tt = Identity(r0) }, else_branch = e () => (float ee) { ee = Neg(r0) }>"
+)
+
+
+@pytest.mark.parametrize("opset", [11, 18, 21])
+@pytest.mark.parametrize("condition", ["true", "s = Shape(r0) d = Gather(s, one) true0 = Equal(d, six)"])
+def test_a_branch_that_every_image_takes_is_part_of_the_graph(tmp_path, opset, condition):
+    name = condition.split()[-1] if condition == "true" else "true0"
+    before = "" if condition == "true" else condition
+    body = f"""
+        c = {CONV} (x, w)
+        r0 = Relu (c)
+        {before}
+        chosen = If ({name}) {THEN_ELSE}
+        r = Relu (chosen)
+        g = GlobalAveragePool (r)
+        f = Flatten <axis=1> (g)
+        y = Gemm <transB=1> (f, h, z)
+    """
+    model = integers(graph(body, opset=opset), one=1, six=6)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "true"))
+    _, explained_model, _ = compile_and_compare(model, tmp_path)
+    assert explained_model.graph.cams[0].tensor == "r"
+
+
+def test_a_squeeze_in_a_branch_is_no_obstacle(tmp_path):
+    """As torch's older exporter writes `x.squeeze(2)`, and a branch within a branch."""
+    inner = (
+        "<then_branch = t () => (float tt) { tt = Flatten(g) }, else_branch = e () => (float ee) { ee = Identity(g) }>"
+    )
+    body = f"""
+        c = {CONV} (x, w)
+        r = Relu (c)
+        g = GlobalAveragePool (r)
+        s = Shape (g)
+        d = Gather (s, two)
+        is_one = Equal (d, one)
+        f = If (is_one) <then_branch = o () => (float oo) {{ oo = If (is_one) {inner} }},
+                         else_branch = p () => (float pp) {{ pp = Identity(g) }}>
+        y = Gemm <transB=1> (f, h, z)
+    """
+    _, explained_model, _ = compile_and_compare(integers(graph(body), one=1, two=2), tmp_path)
+    assert explained_model.graph.cams[0].tensor == "r"
 
 
 def test_names_of_the_bundle_may_be_used_in_the_file(tmp_path):

@@ -119,8 +119,7 @@ CASES: dict[str, list[str]] = {
     ],
     "AveragePool": [
         "g (float[N,2,6,6] x) => (float[N,2,3,3] y) { y = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(x) }",
-        "g (float[N,2,6,6] x) => (float[N,2,6,6] y)"
-        " { y = AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x) }",
+        "g (float[N,2,6,6] x) => (float[N,2,6,6] y) { y = AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x) }",
         "g (float[N,2,6,6] x) => (float[N,2,3,3] y)"
         " { y = AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], count_include_pad = 1>(x) }",
     ],
@@ -220,8 +219,7 @@ CASES: dict[str, list[str]] = {
         "g (float[N,3,4,2] x) => (float[N,3,4,2] y) { y = MeanVarianceNormalization<axes = [2, 3]>(x) }",
     ],
     "Split": [
-        "g (float[N,5] x) => (float[N,2] y) <int64[3] s = {2, 1, 2}>"
-        " { a, b, c = Split<axis = 1>(x, s) y = Mul(a, c) }",
+        "g (float[N,5] x) => (float[N,2] y) <int64[3] s = {2, 1, 2}> { a, b, c = Split<axis = 1>(x, s) y = Mul(a, c) }",
         "g (float[N,4,2] x) => (float[N,2,2] y) { a, b = Split<axis = 1, num_outputs = 2>(x) y = Mul(a, b) }",
     ],
     "Slice": [
@@ -238,6 +236,15 @@ CASES: dict[str, list[str]] = {
         "g (float[N,5] x) => (float[3,N] y) <int64[3,1] i = {4, -5, 4}>"
         " { t = Transpose<perm = [1, 0]>(x) y = GatherND(t, i) }",
         "g (float[2,3,N,2] x) => (float[2,N,2] y) <int64[2,2] i = {0, 2, 1, -3}> { y = GatherND(x, i) }",
+        # At indices computed at run time, with and without batch axes.
+        "g (float[4,3] x) => (float[2,3] y) <int64[1] b = {0}, int64[1] e = {2}, int64[1] a = {1}, int64[1] k = {1}>"
+        " { m = ReduceMax<keepdims = 0>(x, a) h = Slice(m, b, e) s = Sign(h) i = Cast<to = 7>(s) u = Unsqueeze(i, k)"
+        " y = GatherND(x, u) }",
+        "g (float[N,4,3,2] x) => (float[N,4,2] y) <int64[2] a = {2, 3}, int64[1] k = {2}>"
+        " { m = ReduceMax<keepdims = 0>(x, a) s = Sign(m) i = Cast<to = 7>(s) u = Unsqueeze(i, k)"
+        " y = GatherND<batch_dims = 2>(x, u) }",
+        "g (float[N,4,2] x) => (float[N,5,2] y) <int64[2] r = {5, 1}, int64[1,5,1] i = {0, 1, -1, 2, 3}>"
+        " { s = Shape<end = 1>(x) t = Concat<axis = 0>(s, r) j = Expand(i, t) y = GatherND<batch_dims = 1>(x, j) }",
     ],
     "ScatterND": [
         "g (float[5,N] x0, float[2,N] x1) => (float[5,N] y) <int64[2,1] i = {4, -5}> { y = ScatterND(x0, i, x1) }",
@@ -267,4 +274,42 @@ CASES: dict[str, list[str]] = {
         'g (float[N,3,4] x0, float[N,5,4] x1) => (float[N,3,5] y) { y = Einsum<equation = "nik,njk->nij">(x0, x1) }',
         'g (float[N,3,4] x) => (float[4,N] y) { y = Einsum<equation = "nij->jn">(x) }',
     ],
-}  # fmt: skip
+    "GatherElements": [
+        "g (float[N,3,4] x) => (float[N,3,4] y) { s = Sign(x) i = Cast<to = 7>(s) y = GatherElements<axis = 2>(x, i) }",
+        "g (float[4,3] x) => (float[2,3] y) <int64[2,3] i = {0, 1, -1, 3, 3, 2}> { y = GatherElements(x, i) }",
+        "g (float[N,5,4] x) => (float[N,3,2] y) <int64[2] b = {1, 1}, int64[2] e = {4, 3}, int64[2] a = {1, 2}>"
+        " { s = Slice(x, b, e, a) t = Sign(s) i = Cast<to = 7>(t) y = GatherElements<axis = 1>(x, i) }",
+    ],
+    "ScatterElements": [
+        "g (float[N,3,4] x0, float[N,3,2] x1) => (float[N,3,4] y) <int64[2] o = {0, 2}>"
+        " { s = Sign(x1) r = Relu(s) b = Cast<to = 7>(r) i = Add(b, o) y = ScatterElements<axis = -1>(x0, i, x1) }",
+        "g (float[N,3,4] x0, float[N,2,4] x1) => (float[N,3,4] y)"
+        ' { s = Sign(x1) i = Cast<to = 7>(s) y = ScatterElements<axis = 1, reduction = "add">(x0, i, x1) }',
+        "g (float[N,3,4] x0, float[N,2,3] x1) => (float[N,3,4] y) <int64[2,1] o = {0, 1}>"
+        " { s = Sign(x1) r = Relu(s) m = Sub(r, r) b = Cast<to = 7>(m) i = Add(b, o)"
+        " y = ScatterElements<axis = 1>(x0, i, x1) }",
+    ],
+    "Col2Im": [
+        "g (float[N,8,9] x) => (float[N,2,4,4] y) <int64[2] s = {4, 4}, int64[2] b = {2, 2}> { y = Col2Im(x, s, b) }",
+        "g (float[N,9,16] x) => (float[N,1,4,5] y) <int64[2] s = {4, 5}, int64[2] b = {3, 3}>"
+        " { y = Col2Im<pads = [1, 0, 1, 1]>(x, s, b) }",
+        "g (float[N,8,4] x) => (float[N,2,1,1] y) <int64[2] s = {6, 6}, int64[2] b = {2, 2}>"
+        " { c = Col2Im<strides = [3, 3], dilations = [2, 2]>(x, s, b) y = GlobalAveragePool(c) }",
+    ],
+    "DFT": [
+        opset(17) + "g (float[N,6,1] x) => (float[N,6,2] y) { y = DFT<axis = 1>(x) }",
+        opset(17) + "g (float[N,6,4,1] x) => (float[N,6,3,2] y) { y = DFT<axis = 2, onesided = 1>(x) }",
+        opset(17) + "g (float[N,5,2] x) => (float[N,5,2] y) { y = DFT<axis = 1, inverse = 1>(x) }",
+    ],
+    "LpPool": [
+        "g (float[N,2,6,6] x) => (float[N,2,3,3] y) { y = LpPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }",
+        "g (float[N,2,6,6] x) => (float[N,2,6,6] y)"
+        " { y = LpPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], p = 3>(x) }",
+        "g (float[N,2,5,5] x) => (float[N,2,1,1] y)"
+        " { l = LpPool<kernel_shape = [3, 3], p = 1>(x) y = GlobalAveragePool(l) }",
+    ],
+    "GlobalLpPool": [
+        "g (float[N,2,4,5] x) => (float[N,2,1,1] y) { y = GlobalLpPool(x) }",
+        "g (float[N,2,4,5] x) => (float[N,2,1,1] y) { y = GlobalLpPool<p = 3>(x) }",
+    ],
+}

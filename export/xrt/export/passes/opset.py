@@ -1,17 +1,8 @@
-"""Converting a file, up or down, to the operator set of every exported graph.
-
-ONNX's converter raises the operator set. It cannot lower operators that newer sets added; these are first rewritten
-with operators of opset 18. Gelu(x) = x/2 · (1 + erf(x/√2)), or with `approximate="tanh"` x/2 · (1 + tanh(√(2/π) · (x +
-0.044715 x³))): Hendrycks and Gimpel 2016, arXiv 1606.08415. GroupNormalization of opset 21 is instance normalisation
-of the groups, then a scale and a shift of each channel: Wu and He 2018, arXiv 1803.08494.
-"""
+"""Converting a file, up or down, to the operator set of every exported graph. ONNX's converter raises it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from math import pi, sqrt
-from typing import Any
 
 import onnx
 import onnx.version_converter
@@ -20,6 +11,7 @@ from onnx_ir.passes import PassResult
 
 from xrt.export.ir.limits import OPSET
 from xrt.export.passes.base import GraphPass
+from xrt.export.passes.lowering import lower_opset
 from xrt.runtime._io import first_line
 from xrt.runtime.errors import ModelError
 
@@ -55,10 +47,10 @@ class ConvertOpset(GraphPass):
 def _convert(proto: onnx.ModelProto) -> onnx.ModelProto:
     version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
     if version > OPSET:
-        _rewrite_newer_operators(proto, version)
+        proto = lower_opset(proto, version)
     del proto.graph.value_info[:]
     try:
-        if version == OPSET:
+        if version >= OPSET:
             return onnx.shape_inference.infer_shapes(proto)
         return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:  # the converter raises RuntimeError and its own
@@ -67,65 +59,3 @@ def _convert(proto: onnx.ModelProto) -> onnx.ModelProto:
             f"the graph is of opset {version} and cannot be converted to {OPSET}: {reason}; export it again with "
             f"{OPSET}"
         ) from error
-
-
-def _rewrite_newer_operators(proto: onnx.ModelProto, version: int) -> None:
-    """Replace every Gelu and newer GroupNormalization of the graph, in place."""
-    rules = {"Gelu": _gelu, "GroupNormalization": _group_norm if version >= 21 else None}
-    nodes = list(proto.graph.node)
-    del proto.graph.node[:]
-    for node in nodes:
-        rule = None if node.domain else rules.get(node.op_type)
-        proto.graph.node.extend([node] if rule is None else _replacement(node, rule))
-
-
-class _Body:
-    """The nodes that replace one node."""
-
-    def __init__(self, node: onnx.NodeProto) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self._node = node
-
-    def __call__(self, op: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{self._node.output[0]}/{self._node.op_type.lower()}_{len(self.nodes)}"
-        self.nodes.append(
-            onnx.helper.make_node(op, inputs, [name], f"{self._node.name}/{op}_{len(self.nodes)}", **attributes)
-        )
-        return name
-
-    def number(self, value: float) -> str:
-        return self("Constant", value_float=value)
-
-    def integers(self, values: Sequence[int]) -> str:
-        return self("Constant", value_ints=list(values))
-
-
-def _replacement(node: onnx.NodeProto, rule: Callable[[_Body, onnx.NodeProto], str]) -> list[onnx.NodeProto]:
-    body = _Body(node)
-    result = rule(body, node)
-    return [*body.nodes, onnx.helper.make_node("Identity", [result], [node.output[0]], name=node.name)]
-
-
-def _gelu(emit: _Body, node: onnx.NodeProto) -> str:
-    x = node.input[0]
-    if _attribute(node, "approximate", b"none") == b"tanh":
-        cube = emit("Mul", emit("Mul", x, emit("Mul", x, x)), emit.number(0.044715))
-        curve = emit("Tanh", emit("Mul", emit("Add", x, cube), emit.number(sqrt(2 / pi))))
-    else:
-        curve = emit("Erf", emit("Mul", x, emit.number(1 / sqrt(2))))
-    return emit("Mul", emit("Mul", x, emit.number(0.5)), emit("Add", curve, emit.number(1.0)))
-
-
-def _group_norm(emit: _Body, node: onnx.NodeProto) -> str:
-    x, scale, shift = node.input
-    groups, epsilon = _attribute(node, "num_groups", 1), _attribute(node, "epsilon", 1e-5)
-    channel_groups = emit("Reshape", x, emit.integers([0, groups, -1]))
-    ones, zeros = (emit("Constant", value_floats=[value] * groups) for value in (1.0, 0.0))
-    standard = emit("InstanceNormalization", channel_groups, ones, zeros, epsilon=epsilon)
-    channels = emit("Reshape", standard, emit("Shape", x))
-    column = emit.integers([-1, 1, 1])
-    return emit("Add", emit("Mul", channels, emit("Reshape", scale, column)), emit("Reshape", shift, column))
-
-
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xrt.export.passes.base import GraphPass
 from xrt.export.passes.batchnorm import FuseBatchNorms, ScaleBatchNorms, Selector
+from xrt.export.passes.branches import FoldBranches
 from xrt.export.passes.dynamic_batch import DynamicBatch
 from xrt.export.passes.evaluation_mode import RequireEvaluationMode
 from xrt.export.passes.expose_logits import ExposeLogits
@@ -30,8 +31,8 @@ def file_passes() -> list[GraphPass]:
 
 
 def resolving_passes() -> list[GraphPass]:
-    """From there to a graph of pixels and weights in which only the batch is dynamic."""
-    return [DynamicBatch(), ResolveShapes()]
+    """From there to a graph of pixels and weights without branches, in which only the batch is dynamic."""
+    return [FoldBranches(), DynamicBatch(), ResolveShapes()]
 
 
 def onnx_passes(height: int, width: int, logits: ExposeLogits) -> list[GraphPass]:

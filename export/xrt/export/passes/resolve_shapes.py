@@ -100,6 +100,13 @@ def observed_output(model: ir.Model) -> np.ndarray:
     return observation.output
 
 
+def observed_numbers(
+    model: ir.Model, values: Sequence[ir.Value], batches: Sequence[int]
+) -> list[dict[str, np.ndarray]]:
+    """The numbers of values, by name, at each batch size. Raises BackendError when the graph does not run."""
+    return [observation.numbers for observation in _observe(model, batches, values, set())]
+
+
 def _observe(
     model: ir.Model, batches: Sequence[int], constants: Sequence[ir.Value], shape_values: set[ir.Value]
 ) -> list[_Observation]:

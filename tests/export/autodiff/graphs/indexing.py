@@ -92,6 +92,64 @@ def gathers_nd(draw) -> str:
 
 
 @st.composite
+def gathers_elements(draw) -> str:
+    """Indices of -1, 0 or 1, computed from the input itself; they may reach less far than the data."""
+    full = draw(sizes(least=2))
+    axis = draw(st.integers(1, len(full)))
+    extents = [draw(st.integers(1, d)) for d in full]
+    constants = [ints("b", [0] * len(full)), ints("e", extents), ints("a", range(1, 1 + len(full)))]
+    signed_axis = axis - draw(st.sampled_from([0, len(full) + 1]))
+    body = f"s = Slice(x, b, e, a) t = Sign(s) i = Cast<to = 7>(t) y = GatherElements<axis = {signed_axis}>(x, i)"
+    return graph(f"{typed(['N', *full])} x", ["N", *extents], body, constants)
+
+
+@st.composite
+def scatters_elements(draw) -> str:
+    """Positions are drawn without repetition, and get the batch from the update."""
+    full = draw(sizes(least=2))
+    axis = draw(st.integers(1, len(full)))
+    positions = draw(st.lists(st.integers(0, full[axis - 1] - 1), min_size=1, unique=True))
+    extents = [len(positions) if i == axis else draw(st.integers(1, d)) for i, d in enumerate(full, 1)]
+    how = draw(st.sampled_from(["none", "add"]))
+    column = ",".join(map(str, [len(positions), *[1] * (len(full) - axis)]))
+    body = (
+        "m = Sub(x1, x1) c = Cast<to = 7>(m) i = Add(c, o)"
+        f' y = ScatterElements<axis = {axis}, reduction = "{how}">(x0, i, x1)'
+    )
+    inputs = f"{typed(['N', *full])} x0, {typed(['N', *extents])} x1"
+    return graph(inputs, ["N", *full], body, [f"int64[{column}] o = {braces(positions)}"])
+
+
+@st.composite
+def blocks(draw) -> str:
+    axes = 2  # of one axis ONNX Runtime (1.31) computes something else than the definition
+
+    def each(low: int, high: int) -> list[int]:
+        return draw(st.lists(st.integers(low, high), min_size=axes, max_size=axes))
+
+    block, strides, dilations, pads = each(1, 3), each(1, 3), each(1, 2), each(0, 1) + each(0, 1)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, block, strict=True)]
+    image = [r + e for r, e in zip(reach, each(0, 3), strict=True)]
+    counts = [(image[i] + pads[i] + pads[i + axes] - reach[i]) // strides[i] + 1 for i in range(axes)]
+    channels = draw(st.integers(1, 2))
+    inside = attributes(strides=strides, dilations=dilations, pads=pads)
+    inputs = f"{typed(['N', channels * prod(block), prod(counts)])} x"
+    return graph(inputs, ["N", channels, *image], f"y = Col2Im{inside}(x, s, b)", [ints("s", image), ints("b", block)])
+
+
+@st.composite
+def fourier_transforms(draw) -> str:
+    full = draw(sizes(most=5))
+    axis, parts = draw(st.integers(1, len(full))), draw(st.sampled_from([1, 2]))
+    onesided = draw(st.integers(0, 1)) if parts == 1 else 0
+    inverse = 0 if onesided else draw(st.integers(0, 1))
+    length = full[axis - 1]
+    result = [length // 2 + 1 if onesided and i == axis else d for i, d in enumerate(full, 1)]
+    inside = attributes(axis=axis, onesided=onesided, inverse=inverse)
+    return graph(f"{typed(['N', *full, parts])} x", ["N", *result, 2], f"y = DFT{inside}(x)")
+
+
+@st.composite
 def scatters_nd(draw) -> str:
     full = draw(sizes(most=3))
     depth = draw(st.integers(1, len(full)))

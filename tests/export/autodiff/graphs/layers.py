@@ -96,7 +96,9 @@ def pools(draw, operator: str) -> str:
         results = [-(-d // s) for d, s in zip(full, strides, strict=True)]
     inside = attributes(
         kernel_shape=kernel, strides=strides, auto_pad=mode, pads=pads if mode is None else None,
-        ceil_mode=int(ceil) if mode is None else None, dilations=dilations if newer or operator == "MaxPool" else None,
+        ceil_mode=int(ceil) if mode is None else None,
+        dilations=dilations if newer or operator != "AveragePool" else None,
+        p=draw(st.integers(1, 3)) if operator == "LpPool" else None,
         count_include_pad=draw(st.integers(0, 1)) if operator == "AveragePool" and mode is None else None,
     )  # fmt: skip
     text = graph(f"{typed(['N', 2, *full])} x", ["N", 2, *results], f"y = {operator}{inside}(x)")

@@ -11,6 +11,7 @@ from xrt.export.autodiff.rules import (
     product,
     reduction,
     shape,
+    transform,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "product",
     "reduction",
     "shape",
+    "transform",
 ]

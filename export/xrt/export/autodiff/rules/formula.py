@@ -72,6 +72,12 @@ class Term:
     def __rtruediv__(self, other: float) -> Term:
         return self._apply_reversed("Div", other)
 
+    def __pow__(self, exponent: int) -> Term:
+        power = self
+        for _ in range(exponent - 1):
+            power = power * self
+        return power
+
     def __neg__(self) -> Term:
         return self.apply("Neg")
 

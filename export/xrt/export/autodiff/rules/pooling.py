@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xrt.export.autodiff.rules.convolution import explicit_pads
-from xrt.export.autodiff.rules.formula import Term, where
+from xrt.export.autodiff.rules.formula import Term, of_cotangent, of_input, of_output, where
 from xrt.export.autodiff.rules.scatter_adjoint import contract_axis, pad, scatter_axis, slice_axis
 from xrt.export.autodiff.table import Call, vjp
 from xrt.export.ir.emitter import Tensor
@@ -26,6 +26,40 @@ def _average_pool(call: Call) -> Sequence[Tensor | None]:
     for i in range(windows.axes):
         g = contract_axis(call.emit, g, 3 + i, windows.means(i))
     return [g]
+
+
+@vjp("LpPool")
+def _lp_pool(call: Call) -> Sequence[Tensor | None]:
+    """(Σ|x|^p)^(1/p) over a window: g · y^(1-p) summed over the windows of each position, times |x|^(p-1) · sign(x)."""
+    windows, power = _Windows(call), int(call.attribute("p", 2))
+    share = of_cotangent(call) * _norm_share(of_output(call), power)
+    g = call.emit.expand_axes(share.tensor, (call.g.shape[0], *call.outputs[0].shape), range(3, call.g.rank))
+    for i in range(windows.axes):
+        g = contract_axis(call.emit, g, 3 + i, windows.sums(i))
+    return [(Term(call.emit, g) * _norm_slope(of_input(call), power)).tensor]
+
+
+@vjp("GlobalLpPool")
+def _global_lp_pool(call: Call) -> Sequence[Tensor | None]:
+    """The same over all positions."""
+    power = int(call.attribute("p", 2))
+    share = of_cotangent(call) * _norm_share(of_output(call), power)
+    return [(share * _norm_slope(of_input(call), power)).tensor]
+
+
+def _norm_share(norm: Term, power: int) -> Term | float:
+    """y^(1-p), and 0 for a norm of 0, of which every element is 0."""
+    if power == 1:
+        return 1.0
+    positive = norm > 0.0
+    return where(positive, 1.0 / where(positive, norm, 1.0) ** (power - 1), 0.0)
+
+
+def _norm_slope(x: Term, power: int) -> Term:
+    """|x|^(p-1) · sign(x)."""
+    if power == 2:
+        return x
+    return x.apply("Sign") * x.apply("Abs") ** (power - 1) if power > 1 else x.apply("Sign")
 
 
 @vjp("MaxPool")
@@ -70,18 +104,24 @@ class _Windows:
         """The input position of every window at a kernel offset along spatial axis i; out of range in the padding."""
         return np.arange(self.results[i]) * self.strides[i] + offset * self.dilations[i] - self.pads[i]
 
+    def sums(self, i: int) -> np.ndarray:
+        """The matrix [windows, positions] of the sum along spatial axis i."""
+        matrix = np.zeros((self.results[i], self.sizes[i]))
+        for k in range(self.kernel[i]):
+            positions = self.positions(i, k)
+            inside = (positions >= 0) & (positions < self.sizes[i])
+            matrix[np.flatnonzero(inside), positions[inside]] += 1
+        return matrix
+
     def means(self, i: int) -> np.ndarray:
         """The matrix [windows, positions] of the mean along spatial axis i."""
-        matrix = np.zeros((self.results[i], self.sizes[i]))
         counts = np.zeros(self.results[i])
         # Positions beyond the declared padding, which ceil_mode adds, never count.
         margin = (self.pads[i], self.pads[i + self.axes]) if self.call.attribute("count_include_pad", 0) else (0, 0)
         for k in range(self.kernel[i]):
             positions = self.positions(i, k)
             counts += (positions >= -margin[0]) & (positions < self.sizes[i] + margin[1])
-            inside = (positions >= 0) & (positions < self.sizes[i])
-            matrix[np.flatnonzero(inside), positions[inside]] += 1
-        return matrix / counts[:, None]
+        return self.sums(i) / counts[:, None]
 
     def expand(self, g: Tensor) -> Tensor:
         """The cotangent expanded to every window: windows differ in the element that gets it."""

@@ -8,7 +8,7 @@ from functools import partial, reduce
 import numpy as np
 
 from xrt.export.ir.emitter import Emitter, Tensor
-from xrt.export.ir.shapes import merge_axes
+from xrt.export.ir.shapes import broadcast, merge_axes
 
 _MAX_GATHERS = 4
 """Elements that are selected more often than this are summed by a matrix product."""
@@ -40,6 +40,35 @@ def scatter_axis(emit: Emitter, g: Tensor, axis: int, indices: np.ndarray, size:
     shape = (*g.shape[:axis], size, *g.shape[axis + 1 :])
     parts = [emit("Gather", g, emit.constant(sources, "int64"), shape=shape, axis=axis) for sources in rounds]
     return reduce(partial(emit, "Add"), parts)
+
+
+def scatter_computed(emit: Emitter, g: Tensor, indices: Tensor, axis: int, size: int) -> Tensor:
+    """The adjoint of taking, at every position, the element `indices` along an axis of extent `size`.
+
+    The indices [like the forward output, without the class axis] may be computed at run time: a product with the
+    one-hot [k, size] of each row.
+    """
+    rank = indices.rank
+    last = [*(i for i in range(rank) if i != axis), axis]
+    is_index = one_hot(emit, emit.transpose(indices, last), size)
+    g = emit.transpose(g, [0, *(1 + i for i in last)])
+    rows = emit.reshape(g, (*g.shape[:-1], 1, g.shape[-1]))
+    if rows.shape[-1] == 1:
+        g = emit("Mul", rows, emit.reduce("ReduceSum", is_index, [rank - 1]))
+    else:
+        lead = broadcast(rows.shape[:-2], is_index.shape[:-2])
+        g = emit("MatMul", rows, is_index, shape=(*lead, 1, size))
+    g = emit.reshape(g, (*g.shape[:-2], size))
+    return emit.transpose(g, [0, *(1 + last.index(i) for i in range(rank))])
+
+
+def one_hot(emit: Emitter, indices: Tensor, size: int) -> Tensor:
+    """1.0 where a further last axis, of extent `size`, is at the index; negative indices count from the end."""
+    columns = emit.reshape(indices, (*indices.shape, 1))
+    if indices.array is None or (indices.array < 0).any():
+        zero, end = (emit.constant(np.array(value, dtype=np.int64)) for value in (0, size))
+        columns = emit("Where", emit("Less", columns, zero), emit("Add", columns, end), columns)
+    return emit("Cast", emit("Equal", columns, emit.constant(np.arange(size))), to=1)
 
 
 def scale_axis(emit: Emitter, g: Tensor, axis: int, weights: np.ndarray) -> Tensor:

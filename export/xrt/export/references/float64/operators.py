@@ -4,7 +4,7 @@ The tests of the gradient rules compare ONNX Runtime's forward results with thes
 """
 
 # OpRun passes every attribute of the operator's schema: the defaults None in the signatures are not used.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalOperand=false
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalOperand=false, reportOperatorIssue=false
 
 from __future__ import annotations
 
@@ -47,6 +47,27 @@ class Erf(OpRun):
 
     def _run(self, x):
         return (torch.special.erf(torch.tensor(x)).numpy(),)
+
+
+class GatherElements(OpRun):
+    """torch's, since that of ONNX's reference evaluator takes no indices of a smaller extent than the data."""
+
+    op_domain = ""
+
+    def _run(self, x, indices, axis=None):
+        axis = (axis or 0) % x.ndim
+        places = torch.tensor(np.where(indices < 0, indices + x.shape[axis], indices))
+        return (torch.gather(torch.tensor(x), axis, places).numpy(),)
+
+
+class GlobalLpPool(OpRun):
+    """From the definition: ONNX's reference evaluator has none."""
+
+    op_domain = ""
+
+    def _run(self, x, p=None):
+        axes = tuple(range(2, x.ndim))
+        return ((np.abs(x) ** p).sum(axes, keepdims=True) ** (1 / p),)
 
 
 class Gelu(OpRun):
@@ -206,7 +227,21 @@ class AveragePool(OpRun):
         return (total / count,)
 
 
+class LpPool(OpRun):
+    """See `reduce_windows`: of |x|^p, then the root."""
+
+    op_domain = ""
+
+    def _run(
+        self, x, auto_pad=None, ceil_mode=None, dilations=None, kernel_shape=None, p=None, pads=None, strides=None
+    ):
+        pads = padding(x, auto_pad, pads, kernel_shape, strides)
+        total = reduce_windows(np.abs(x) ** p, np.sum, 0.0, kernel_shape, strides, dilations, pads, ceil_mode)
+        return (total ** (1 / p),)
+
+
 OPERATORS: list[type[OpRun]] = [
-    AveragePool, ConvTranspose, Erf, Gelu, GlobalMaxPool, GroupNormalization, LRN, LpNormalization, MaxPool, Mean,
+    AveragePool, ConvTranspose, Erf, GatherElements, Gelu, GlobalLpPool, GlobalMaxPool, GroupNormalization, LRN,
+    LpNormalization, LpPool, MaxPool, Mean,
     MeanVarianceNormalization, Pad,
 ]  # fmt: skip
