@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from export.onnx_graphs import CONV, compile_and_compare, graph, integers
 from export.parity import randomise, run
 from export.tails import TAILS, Classifier, Tokens
 
@@ -39,3 +40,31 @@ def test_a_built_in_batch_becomes_dynamic(name, tmp_path):
     scale = expected.cams["cams"].max()
     assert np.abs(outputs.cams["cams"] - expected.cams["cams"]).max() <= 1e-4 * scale
     assert (expected.cams["cams"].max(axis=(2, 3)) > 0).mean() >= 0.5
+
+
+def test_sizes_computed_from_the_batch_become_dynamic(tmp_path):
+    """As torch's older exporter writes windows: a size of the image among constants, one of which is the batch."""
+    body = f"""
+        c = {CONV} (x, w)
+        s = Shape (c)
+        side = Gather (s, three)
+        count = Div (side, two)
+        sizes = Concat <axis=0> (one, six, count, two, count, two)
+        cut = Reshape (c, sizes)
+        t = Transpose <perm=[0,2,4,1,3,5]> (cut)
+        windows = Mul (count, count)
+        flat = Concat <axis=0> (windows, six, four)
+        r = Reshape (t, flat)
+        a = Softmax <axis=-1> (r)
+        m = Mul (r, a)
+        back = Concat <axis=0> (one, count, count, six, two, two)
+        u = Reshape (m, back)
+        v = Transpose <perm=[0,3,1,4,2,5]> (u)
+        whole = Concat <axis=0> (one, six, side, side)
+        e = Reshape (v, whole)
+        g = GlobalAveragePool (e)
+        f = Flatten <axis=1> (g)
+        y = Gemm <transB=1> (f, h, z)
+    """
+    model = graph(body, signature="(float[1,1,64,64] x) => (float y)")
+    compile_and_compare(integers(model, one=[1], two=[2], three=[3], four=[4], six=[6]), tmp_path)

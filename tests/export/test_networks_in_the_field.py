@@ -309,3 +309,79 @@ def test_a_file_that_is_not_ready_says_why(name, tmp_path):
     with pytest.raises(ModelError) as caught:
         compile_source(open_source(str(path), Description(input_size=(SIDE, SIDE), mean=(0.0,), std=(1.0,))))
     assert message in str(caught.value)
+
+
+def cut_off(network, x):
+    """One of two heads reads the maxima without a gradient."""
+    maps = network.trunk(x)
+    return network.fc(maps.mean((2, 3))) + network.fc(maps.detach().amax((2, 3)))
+
+
+def data_of(network, x):
+    maps = network.trunk(x)
+    return network.fc(maps.mean((2, 3))) + network.fc(maps.data.amax((2, 3)))
+
+
+def padded_shortcut(network, x):
+    """The parameterless shortcut of MONAI's ResNet: `x.data`, with channels of zeros."""
+    x = network.trunk[0](x)
+    padded = torch.cat([F.avg_pool2d(x, 1, 2).data, torch.zeros(x.shape[0], 8, 16, 16)], dim=1)
+    return network.fc(F.relu(network.trunk[3](x) + padded).mean((2, 3)))
+
+
+def clamped_in_place(network, x):
+    maps = network.trunk[:4](x)
+    maps.data.clamp_(min=0)
+    return network.fc(maps.mean((2, 3)))
+
+
+@pytest.mark.parametrize("head", [cut_off, data_of, padded_shortcut, clamped_in_place])
+def test_what_is_detached_lets_no_gradient_through(head):
+    """`check` compares with autograd of torch's program, where `detach` is what it is."""
+    check(Network(head))
+
+
+def test_the_gradient_of_a_detached_value_is_that_of_torch():
+    """As the module itself computes it, without an exporter between."""
+    network = Network(data_of).eval()
+    model = compile_source(source(None, network))
+    pixels = np.random.default_rng(0).integers(0, 256, size=(2, 1, SIDE, SIDE), dtype=np.uint8)
+    reference = model.reference
+    activation = network.trunk(reference.pixels(pixels)).detach().requires_grad_()
+    score = network.fc(activation.mean((2, 3))) + network.fc(activation.data.amax((2, 3)))
+    (gradient,) = torch.autograd.grad(score[:, 1].sum(), activation)
+    expected = (gradient.mean((2, 3), keepdim=True) * activation).sum(1).relu().detach().numpy()
+    cam = reference.outputs(pixels).cams["cams"][:, 1]
+    # fp32 of the same few operators.
+    np.testing.assert_allclose(cam, expected, atol=1e-5 * expected.max())
+
+
+def test_data_that_torch_cannot_follow_is_named():
+    """`len(x)` needs torch's bytecode analysis, which loses what `x.data` is of."""
+    head = lambda network, x: network.fc(network.trunk(x).data.mean((2, 3)) + torch.zeros(len(x), 16))  # noqa: E731
+    with pytest.raises(ModelError, match=r"Network takes the numbers of a tensor out .*write `x\.detach\(\)`"):
+        compile_source(source(head))
+
+
+def deformed(network, x):
+    from torchvision.ops import deform_conv2d
+
+    maps = network.trunk(x)
+    return network.fc(deform_conv2d(maps, maps[:, :2], network.trunk[6].weight[:, :, :1, :1]).mean((2, 3)))
+
+
+def half(network, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return network.fc(network.pooled(x)).float()
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (deformed, "DeformConv at .* is no operator of ONNX opset 18, in which every bundle is"),
+        (half, "is bfloat16: export the model in float32, without autocast"),
+    ],
+)
+def test_what_a_bundle_cannot_hold_is_named(head, reason):
+    with pytest.raises(ModelError, match=reason):
+        compile_source(source(head))

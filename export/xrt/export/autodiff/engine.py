@@ -9,6 +9,7 @@ import onnx_ir as ir
 from xrt.export.autodiff import rules as _rules  # noqa: F401  (fills the table)
 from xrt.export.autodiff.table import VJPS, Call
 from xrt.export.ir.emitter import Emitter, Tensor
+from xrt.export.passes.detached import DETACHED
 from xrt.runtime.errors import ModelError
 
 
@@ -47,7 +48,7 @@ def _downstream(nodes: Sequence[ir.Node], targets: Sequence[ir.Value]) -> set[ir
     """The targets and every value that depends on the numbers of one of them."""
     dependent = set(targets)
     for node in nodes:
-        if node.op_type in _WITHOUT_GRADIENT:
+        if node.op_type in _WITHOUT_GRADIENT or DETACHED in node.metadata_props:
             continue
         if any(value in dependent for value in node.inputs if value is not None):
             dependent.update(node.outputs)

@@ -112,8 +112,9 @@ def _position_after_reshape(before: Sizes, result: Sizes, position: _BatchPositi
 
 
 def _make_reshape_dynamic(graph: ir.Graph, node: ir.Node, result: Sizes, axis: int) -> None:
+    """Leave the batch to be inferred. Sizes that are computed, as from the sizes of a padded image, become numbers."""
     sizes = array_of(node.inputs[1])
-    if sizes is None or len(sizes) != len(result) or sizes[axis] in (0, -1):
+    if sizes is not None and (len(sizes) != len(result) or sizes[axis] in (0, -1)):
         return
     dynamic_sizes = np.array(result, dtype=np.int64)
     dynamic_sizes[axis] = -1

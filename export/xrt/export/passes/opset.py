@@ -19,20 +19,6 @@ from xrt.runtime.errors import ModelError
 class ConvertOpset(GraphPass):
     """Write the graph in opset 18, with the shapes that ONNX infers."""
 
-    def requires(self, model: ir.Model) -> None:
-        """Nothing computes in half precision: gradients are emitted in float32. Raises ModelError."""
-        half = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
-        kinds = [(name, value.dtype) for name, value in model.graph.initializers.items()]
-        # Up to opset 5 the attribute is text, and ONNX cannot convert the node.
-        kinds += [
-            (node.outputs[0].name, ir.DataType(to.as_int()))
-            for node in model.graph
-            if node.op_type == "Cast" and (to := node.attributes.get("to")) and to.type == ir.AttributeType.INT
-        ]
-        for name, kind in kinds:
-            if kind is not None and kind in half:
-                raise ModelError(f"{name!r} is {half[kind]}: export the model in float32")
-
     def call(self, model: ir.Model) -> PassResult:
         """Raises ModelError when ONNX cannot convert the graph."""
         model.graph = ir.from_proto(_convert(ir.to_proto(model))).graph

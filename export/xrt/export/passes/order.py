@@ -5,9 +5,11 @@ from __future__ import annotations
 from xrt.export.passes.base import GraphPass
 from xrt.export.passes.batchnorm import FuseBatchNorms, ScaleBatchNorms, Selector
 from xrt.export.passes.branches import FoldBranches
+from xrt.export.passes.detached import AttachAgain
 from xrt.export.passes.dynamic_batch import DynamicBatch
 from xrt.export.passes.evaluation_mode import RequireEvaluationMode
 from xrt.export.passes.expose_logits import ExposeLogits
+from xrt.export.passes.expressible import RequireFloat32, RequireKnownOperators
 from xrt.export.passes.float16 import CastToFloat16
 from xrt.export.passes.input_size import FixInputSize
 from xrt.export.passes.opset import ConvertOpset
@@ -22,12 +24,12 @@ from xrt.train.models import Normalisation
 
 def torch_passes(logits: ExposeLogits) -> list[GraphPass]:
     """From what torch's exporter writes to a float graph of pixels, weights and logits."""
-    return [RequireEvaluationMode(), Simplify(), ResolveShapes(), logits]
+    return [RequireEvaluationMode(), RequireFloat32(), RequireKnownOperators(), Simplify(), ResolveShapes(), logits]
 
 
 def file_passes() -> list[GraphPass]:
     """From an ONNX file of any operator set to opset 18 without reserved names."""
-    return [RequireEvaluationMode(), ConvertOpset(), FreeReservedNames()]
+    return [RequireEvaluationMode(), RequireFloat32(), ConvertOpset(), RequireKnownOperators(), FreeReservedNames()]
 
 
 def resolving_passes() -> list[GraphPass]:
@@ -47,7 +49,7 @@ def input_passes(normalisation: Normalisation, keep: Selector) -> list[GraphPass
 
 def explained_passes() -> list[GraphPass]:
     """What every back end must be able to read, after the heatmaps are there."""
-    return [SeparateSharedWeights()]
+    return [AttachAgain(), SeparateSharedWeights()]
 
 
 def scale_passes(spec: GraphSpec) -> list[GraphPass]:

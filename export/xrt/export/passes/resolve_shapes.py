@@ -9,6 +9,7 @@ a reshape. What is left is a graph of pixels, weights, and one dynamic size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +47,7 @@ class ResolveShapes(GraphPass):
         try:
             observations = _observe(model, BATCHES, constants, pixels | sizes)
         except BackendError as error:
-            raise ModelError(
-                f"the graph does not run on {BATCHES[0]} and {BATCHES[1]} images at once ({error}): export it with a "
-                "dynamic batch and for this image size"
-            ) from error
+            raise _does_not_run(model, error) from error
         _check_independence([observation.output for observation in observations])
         for value in pixels | sizes:
             value.shape = _shape([observation.shapes[str(value.name)] for observation in observations])
@@ -157,6 +155,18 @@ def _check_independence(logits: Sequence[np.ndarray]) -> None:
             f"the output for an image changes by {error:.2g} with the images beside it in the batch: "
             "the graph normalises over the batch, or has a batch size built in; export it in evaluation mode"
         )
+
+
+def _does_not_run(model: ir.Model, error: BackendError) -> ModelError:
+    """Whether it is the batch that keeps the graph from running: with some number of images it then does."""
+    for batch in (1, *BATCHES, 4, 8):
+        with suppress(BackendError):
+            _observe(model, [batch], [], set())
+            return ModelError(
+                f"the graph does not run on {BATCHES[0]} and {BATCHES[1]} images at once ({error}): export it with a "
+                "dynamic batch and for this image size"
+            )
+    return ModelError(f"the graph does not run with any number of images: {error}; correct it, or export it again")
 
 
 def _shape(shapes: Sequence[np.ndarray]) -> ir.Shape:

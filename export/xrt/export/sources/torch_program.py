@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch._subclasses import FakeTensor
 
+from xrt.export.sources.torch_detach import DataIsDetached
 from xrt.runtime._io import first_line
 from xrt.runtime.errors import ModelError
 
@@ -33,11 +35,17 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> torch.export.Expo
     """
     _require_statistics(module)
     try:
-        program = _with_dynamic_batch(module, example)
+        with DataIsDetached():
+            program = _with_dynamic_batch(module, example)
     except Exception as error:  # torch has its own family of errors, with long texts
         if (reason := _batch_reason(module, example, error)) is not None:
             raise ModelError(f"{type(module).__name__} {reason}") from error
         raise
+    if any(isinstance(constant, FakeTensor) for constant in program.constants.values()):
+        raise ModelError(
+            f"{type(module).__name__} takes the numbers of a tensor out of the network (`x.data`), where torch cannot "
+            "follow: write `x.detach()`"
+        )
     if (name := _random_operator(program)) is not None:
         raise ModelError(
             f"{type(module).__name__} is random: {name} draws new numbers in every run, in evaluation mode too; give a "

@@ -20,6 +20,7 @@ from xrt.export.silence import silence
 from xrt.export.sources.base import Source, SourceGraph
 from xrt.export.sources.own_pipeline import ask
 from xrt.export.sources.torch_attention import translations
+from xrt.export.sources.torch_detach import mark_detached
 from xrt.export.sources.torch_program import capture, innermost_reason
 from xrt.export.targets.target import Target
 from xrt.runtime.bundle.manifest import CamSpec
@@ -87,6 +88,7 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
                 optimize=False,
                 custom_translation_table=translations(program),
             )
+            _read_weights(onnx_program)
     except ModelError:
         raise
     except Exception as error:  # the exporter has its own family of errors, with long texts
@@ -94,6 +96,7 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
     if onnx_program is None or onnx_program.exported_program is None:
         raise ModelError(f"torch's exporter gives no program for {type(module).__name__}")
     model = onnx_program.model
+    mark_detached(model.graph, onnx_program.exported_program)
     if len(model.graph.outputs) != 1:
         names = ", ".join(str(o.name) for o in model.graph.outputs)
         raise ModelError(
@@ -104,6 +107,13 @@ def trace(module: torch.nn.Module, normalisation: Normalisation, height: int, wi
     logits = ExposeLogits()
     run_passes(model, torch_passes(logits))
     return TorchGraph(model, logits.name, logits.activation, module, onnx_program.exported_program, normalisation)
+
+
+def _read_weights(program: torch.onnx.ONNXProgram | None) -> None:
+    """Read every weight of a graph once: what has no numbers fails here, where the exporter's errors are caught."""
+    for value in program.model.graph.initializers.values() if program is not None else ():
+        if value.const_value is not None:
+            value.const_value.numpy()
 
 
 def _check_weights(module: torch.nn.Module) -> None:
