@@ -99,6 +99,18 @@ def test_what_opset_18_cannot_express_is_refused_by_name(tmp_path, node, reason)
         open_file(model, tmp_path)
 
 
+@pytest.mark.parametrize("default", [True, False])
+def test_a_switch_to_training_is_off(tmp_path, default):
+    """With a default it is a weight; without one, as older exporters of Keras write it, it is set."""
+    model = graph(BODY + "y = Dropout (l, share, is_training)")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.5), "share"))
+    model.graph.input.append(onnx.helper.make_tensor_value_info("is_training", onnx.TensorProto.BOOL, []))
+    if default:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(False), "is_training"))
+    source, *_ = compile_and_compare(model, tmp_path)
+    assert any("'is_training' is set to false" in note for note in source.notes) is not default
+
+
 THEN_ELSE = (
     "<then_branch = t () => (float tt) { tt = Identity(r0) }, else_branch = e () => (float ee) { ee = Neg(r0) }>"
 )

@@ -5,6 +5,9 @@ Each would fail later for a reason that is only a consequence, such as an output
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
+import onnx.numpy_helper
 import onnx_ir as ir
 from onnx_ir.passes import PassResult
 
@@ -30,6 +33,24 @@ class RequireEvaluationMode(GraphPass):
 
     def call(self, model: ir.Model) -> PassResult:  # noqa: D102
         return PassResult(model, False)
+
+
+def leave_training(proto: onnx.ModelProto) -> list[str]:
+    """Set inputs that switch to training, such as `training` or `keras_learning_phase`, to false, in place.
+
+    Returns their names. An input with a default keeps it.
+    """
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    switches = [v.name for v in proto.graph.input if v.name not in weights and _is_training_switch(v)]
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(False), name) for name in switches)
+    return switches
+
+
+def _is_training_switch(value: onnx.ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    name = value.name.lower()
+    is_flag = tensor.elem_type == onnx.TensorProto.BOOL and not tensor.shape.dim
+    return is_flag and ("train" in name or "learning_phase" in name)
 
 
 def _reason(node: ir.Node) -> str | None:

@@ -17,6 +17,7 @@ from xrt.export.ir.operators import VALUE_KEEPING
 from xrt.export.ir.serialisation import image_input, read_graph
 from xrt.export.passes.base import run_passes
 from xrt.export.passes.channels_first import is_channels_last, take_channels_first
+from xrt.export.passes.evaluation_mode import leave_training
 from xrt.export.passes.expose_logits import ExposeLogits, final_activation
 from xrt.export.passes.input_size import FixInputSize
 from xrt.export.passes.order import file_passes, onnx_passes
@@ -76,9 +77,9 @@ def from_onnx(path: Path, description: Description) -> OnnxSource:
     if description.weights is not None:
         raise UsageError(f"{path.name} holds its own weights: leave out --weights")
     proto = _read(path)
-    notes: tuple[str, ...] = ()
+    notes = tuple(f"input {name!r} is set to false: the model is in evaluation mode" for name in leave_training(proto))
     if is_channels_last(image := image_input(proto)):
-        notes = (
+        notes += (
             f"input {image.name!r} has its channels last, [n, H, W, channels]: the bundle transposes images for it",
         )
         take_channels_first(proto, image)
