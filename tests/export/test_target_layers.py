@@ -53,3 +53,11 @@ def test_a_layer_named_twice_is_explained_once():
         source_of(randomise(Classifier(TAILS["squeeze and excite"]()))), Request(("trunk", "trunk"))
     ).graph
     assert [cam.output for cam in graph.cams] == ["cams"]
+
+
+def test_what_an_early_layer_costs_is_said(monkeypatch):
+    monkeypatch.setattr("xrt.export.compile._NOTED_BYTES", 4 * 12 * 8 * 8)
+    source = source_of(randomise(Classifier(TAILS["global max pooling"]())))
+    (note,) = compile_source(source).notes
+    assert note.startswith("the gradients at trunk (8 × 8) pass through 0 MiB of tensors for each image of a batch: a")
+    assert not compile_source(source_of(randomise(Classifier(TAILS["average pooling, linear"]())))).notes

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from edited_bundles import edit_manifest
 
 from xrt.runtime.bundle import Bundle, KnownAnswers, write_bundle
 from xrt.runtime.bundle.manifest import SCHEMA_VERSION, Manifest, Variant
@@ -26,10 +27,7 @@ def copy(bundle_path, tmp_path):
 
 
 def edit(bundle, **changes):
-    file = bundle / "bundle.json"
-    manifest = json.loads(file.read_text())
-    manifest.update(changes)
-    file.write_text(json.dumps(manifest))
+    edit_manifest(bundle, lambda manifest: manifest.update(changes))
 
 
 def test_the_graph_has_the_inputs_and_outputs_of_the_contract(bundle):
@@ -84,6 +82,31 @@ def test_schema_2_is_still_read(copy):
         del spec["labels"]
     edit(copy, schema_version=2, classes=manifest["classes"])
     assert [spec.labels for spec in Bundle.open(copy).manifest.classes] == [None] * 3
+
+
+@pytest.mark.parametrize("version", [1, 3, 5])
+def test_a_number_makes_no_earlier_bundle(copy, version):
+    """Those have no digest: the number alone would be a way around it."""
+    file = copy / "bundle.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps({**manifest, "schema_version": version}))
+    with pytest.raises(CorruptBundle, match=rf"says schema {version} and has .* came with \d: it was changed"):
+        Bundle.open(copy)
+
+
+def test_a_manifest_of_today_has_a_digest(copy):
+    file = copy / "bundle.json"
+    manifest = json.loads(file.read_text())
+    del manifest["content_sha256"]
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(CorruptBundle, match="was changed after it was written"):
+        Bundle.open(copy)
+
+
+def test_an_earlier_bundle_says_that_it_has_none(copy):
+    edit_manifest(copy, lambda manifest: manifest.update(schema_version=5))
+    with open_session(Bundle.open(copy)) as opened:
+        assert "bundle.json has no digest: nothing shows whether it was changed" in opened.warning
 
 
 def test_a_label_counts_as_one_class_only(copy):

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from edited_bundles import edit_manifest
 
 from xrt.runtime.bundle import Bundle
 from xrt.runtime.bundle.signature import SIGNATURE_NAME, fingerprint, new_key, sign_bundle
@@ -51,6 +52,10 @@ def test_whatever_is_changed_afterwards_is_seen(copy, keys, change):
     else:
         manifest["certificates"][0]["figures"]["logit_error"] = 0.0
     file.write_text(json.dumps(manifest))
+    with pytest.raises(CorruptBundle, match=r"bundle\.json was changed after it was written: its digest is that of"):
+        Bundle.open(copy)
+    # Whoever changes it can make a new digest: that is what the signature is for.
+    edit_manifest(copy, lambda _: None)
     assert Bundle.open(copy)
     with pytest.raises(Untrusted, match="or it was changed since; nothing was run"):
         Bundle.open(copy, trust=keys / "a.pub")

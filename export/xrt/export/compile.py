@@ -40,6 +40,8 @@ class Request:
 
 
 DEFAULT_REQUEST = Request()
+_NOTED_BYTES = 512 * 2**20
+"""Written for one image. Free: some twelve times what the convolutions of a ResNet-50 write (11.1 million numbers)."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,23 @@ def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> Explai
         for note in moved_positions(model.graph, target.value)
     )
     before = model.graph.num_nodes()
-    add_heatmaps(model, targets, explained, spec.cams)
+    numbers = add_heatmaps(model, targets, explained, spec.cams)
+    notes = (*notes, *_cost(targets, 4 * numbers))
     log.info("%-18s %5d -> %5d nodes", "heatmaps", before, model.graph.num_nodes())
     run_passes(model, explained_passes())
     return ExplainedModel(serialise(model), spec, reference, notes)
+
+
+def _cost(targets: Sequence[Target], size: int) -> tuple[str, ...]:
+    """What heatmaps of early layers cost, where that is much: a gradient for every class passes all layers behind."""
+    if size < _NOTED_BYTES:
+        return ()
+    first = max(targets, key=lambda target: target.layout.height * target.layout.width)
+    return (
+        f"the gradients at {first.layer} ({first.layout.height} × {first.layout.width}) pass through "
+        f"{size / 2**20:.0f} MiB of tensors for each image of a batch: a later --target-layer, fewer --classes (top:5) "
+        "or smaller batches make them cheaper",
+    )
 
 
 def _check_fit(source: Source, graph: SourceGraph) -> None:

@@ -29,6 +29,7 @@ from xrt.runtime.certification.known_answers import certify_known_answers, verif
 from xrt.runtime.errors import BundleError, Uncertified
 
 log = logging.getLogger(__name__)
+UNSEALED = "this bundle is of an earlier version, whose bundle.json has no digest: nothing shows whether it was changed"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class OpenedSession:
         certificates = [c for c in self.manifest.certificates if c.file_sha256 == self.variant.sha256]
         if all(c.evidence.synthetic for c in certificates):
             warnings.append("this variant was compared with its model on synthetic phantoms only, not on radiographs")
+        if self.manifest.content_sha256 is None:
+            warnings.append(UNSEALED)
         if self.manifest.assumption:
             warnings.append(self.manifest.assumption)
         return "; ".join(warnings) or None

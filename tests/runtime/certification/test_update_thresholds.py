@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
 import pytest
+from edited_bundles import edit_manifest
 
 from xrt.runtime.bundle.manifest import KnownAnswersSpec
 from xrt.runtime.bundle.reader import Bundle
@@ -110,19 +110,19 @@ def test_rules_that_do_not_fit(bundle, inputs, tmp_path, rules, message):
 
 def test_what_was_published_by_force_has_no_proof_to_build_on(bundle_path, inputs, tmp_path):
     copy = shutil.copytree(bundle_path, tmp_path / "forced.xrt")
-    manifest = json.loads((copy / "bundle.json").read_text())
-    for certificate in manifest["certificates"]:
-        certificate.update(verdict="failed", forced=True, reasons=["flips is 0.2, the limit is 0"])
-    (copy / "bundle.json").write_text(json.dumps(manifest))
+
+    def force(manifest):
+        for certificate in manifest["certificates"]:
+            certificate.update(verdict="failed", forced=True, reasons=["flips is 0.2, the limit is 0"])
+
+    edit_manifest(copy, force)
     with pytest.raises(RefusedByGate, match="published by force: there is no proof to build on"):
         update_thresholds(Bundle.open(copy), tmp_path / "n.xrt", **RULES, inputs=inputs, note="")
 
 
 def test_rules_that_were_edited_are_no_ground(bundle_path, inputs, tmp_path):
     copy = shutil.copytree(bundle_path, tmp_path / "edited.xrt")
-    manifest = json.loads((copy / "bundle.json").read_text())
-    manifest["classes"][0]["threshold"] = 0.9
-    (copy / "bundle.json").write_text(json.dumps(manifest))
+    edit_manifest(copy, lambda manifest: manifest["classes"][0].update(threshold=0.9))
     with pytest.raises(Uncertified, match="was changed after"):
         update_thresholds(Bundle.open(copy), tmp_path / "n.xrt", **RULES, inputs=inputs, note="")
 

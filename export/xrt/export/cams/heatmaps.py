@@ -62,10 +62,11 @@ def describe_heatmaps(
 
 def add_heatmaps(
     model: ir.Model, targets: Sequence[Target], explained: ExplainedLogits, cams: Sequence[CamSpec]
-) -> None:
+) -> int:
     """Append gradients and maps to the model's graph, in place, as `describe_heatmaps` describes them.
 
-    Raises ModelError when an operator has no rule or a target does not reach the logits.
+    Returns how many numbers they compute for one image. Raises ModelError when an operator has no rule or a target does
+    not reach the logits.
     """
     graph = model.graph
     logits = graph.outputs[0]
@@ -78,6 +79,7 @@ def add_heatmaps(
         for cam in cams:
             if cam.tensor == target.value.name:
                 _add_output(emit, METHODS[cam.method](emit, activation, gradient), cam.output)
+    return emit.elements
 
 
 def seed_of(emit: Emitter, logits: ir.Value, explained: ExplainedLogits) -> Tensor:

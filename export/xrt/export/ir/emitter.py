@@ -45,11 +45,15 @@ class Tensor:
 
 
 class Emitter:
-    """Appends nodes to a graph and keeps track of shapes. Names of what it emits begin with `prefix`."""
+    """Appends nodes to a graph and keeps track of shapes. Names of what it emits begin with `prefix`.
+
+    `elements` counts the numbers that they compute for one image.
+    """
 
     def __init__(self, graph: ir.Graph, prefix: str = "explain") -> None:
         self.graph = graph
         self.prefix = prefix
+        self.elements = 0
         self._tape = Tape(graph)
         self._count = 0
 
@@ -59,6 +63,7 @@ class Emitter:
         constants_only = all(t.constant for t in inputs) and op not in _NOT_FOLDED
         if constants_only and _elements(shape) <= _FOLD_LIMIT:
             return self.constant(_evaluate(op, [t.array for t in inputs if t.array is not None], attributes))
+        self.elements += prod(d if isinstance(d, int) else d.multiple for d in shape)
         value = ir.Value(name=self._name(op))
         self._tape.op(op, [self.materialise(t) for t in inputs], attributes or None, output=value)
         return Tensor(shape, value=value)

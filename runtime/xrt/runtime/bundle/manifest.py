@@ -12,7 +12,7 @@ from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.part import FileName, Part, Sha256
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """2: certificates name the decision rules that they were measured under, and the worst cases.
 
 3: classes may name the labels of data sets that count as them.
@@ -20,6 +20,7 @@ SCHEMA_VERSION = 5
 not stated.
 5: certificates say which images they counted, the reference's AUROCs, the figures of the known answers and what they do
 not prove; what passed on phantoms alone says so.
+6: a digest of the whole manifest.
 """
 
 _SINCE_SCHEMA_4 = {"crop": 1.0, "invert": False}
@@ -212,7 +213,8 @@ class Manifest(Part):
 
     `binary` is a one-logit model: it has two `classes`, negative first, and `explained_class` says which of them
     the maps explain. Otherwise there is one logit per class. `assumed` names what nobody stated of the preprocessing,
-    with the value that was taken: every report repeats it.
+    with the value that was taken: every report repeats it. `content_sha256` is the digest of all other fields as they
+    are written (see `xrt.runtime.bundle.content`).
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -230,6 +232,7 @@ class Manifest(Part):
     provenance: Provenance
     intended_use: IntendedUse = IntendedUse()
     assumed: dict[str, str] = {}
+    content_sha256: Sha256 | None = None
 
     @property
     def assumption(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from xrt.runtime._io import read_regular, sha256_of
+from xrt.runtime.bundle.content import require_content
 from xrt.runtime.bundle.known_answers import KnownAnswers, known_answers_bytes
 from xrt.runtime.bundle.manifest import PRECISIONS, SCHEMA_VERSION, KnownAnswersSpec, Manifest, Variant
 from xrt.runtime.bundle.signature import read_signature, require_signature
@@ -142,6 +143,13 @@ def _parse(path: Path, data: bytes) -> Manifest:
             f"{path} has schema version {version!r}, this xrt reads 1 to {SCHEMA_VERSION}: "
             "update xrt-runtime, or export the bundle with this version"
         )
+    try:
+        require_content(raw, version)
+    except ValueError as error:
+        raise CorruptBundle(
+            f"{path / MANIFEST_NAME} {error}; copy the bundle again, or make a new one with the change (`xrt export`, "
+            "`xrt evaluate --bundle-out`)"
+        ) from error
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:

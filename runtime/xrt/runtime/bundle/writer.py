@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from xrt.runtime._io import require_writable, sha256_of, write_synced
+from xrt.runtime.bundle.content import FIELD, sealed
 from xrt.runtime.bundle.manifest import Manifest
 from xrt.runtime.bundle.reader import MANIFEST_NAME, Bundle
 from xrt.runtime.errors import BundleError, UsageError
@@ -38,7 +40,7 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> 
     try:
         for name, data in files.items():
             write_synced(scratch / name, data)
-        write_synced(scratch / MANIFEST_NAME, manifest.model_dump_json(indent=2).encode())
+        write_synced(scratch / MANIFEST_NAME, manifest_bytes(manifest))
         scratch.chmod(0o755)
         scratch.rename(path)
     except OSError as error:
@@ -46,6 +48,12 @@ def write_bundle(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> 
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Bundle.open(path)
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """`bundle.json` for a manifest, with the digest of its content."""
+    raw = json.loads(manifest.model_dump_json(by_alias=True, exclude={FIELD}))
+    return json.dumps(sealed(raw), indent=2, ensure_ascii=False).encode()
 
 
 def _scratch(path: Path) -> Path:
