@@ -311,6 +311,21 @@ def test_a_file_that_is_not_ready_says_why(name, tmp_path):
     assert message in str(caught.value)
 
 
+def rms_normalised(network, x):
+    maps = network.trunk(x).permute(0, 2, 3, 1)
+    return network.fc(F.rms_norm(maps, (16,)).mean((1, 2)))
+
+
+def variance_pooled(network, x):
+    return network.fc(network.trunk(x).var((2, 3), unbiased=False))
+
+
+@pytest.mark.parametrize("head", [rms_normalised, variance_pooled])
+def test_operators_that_torch_writes_as_primitives_are_differentiated(head):
+    """Torch's exporter decomposes them into operators that torch itself cannot differentiate."""
+    check(Network(head))
+
+
 def cut_off(network, x):
     """One of two heads reads the maxima without a gradient."""
     maps = network.trunk(x)

@@ -99,6 +99,30 @@ def test_what_opset_18_cannot_express_is_refused_by_name(tmp_path, node, reason)
         open_file(model, tmp_path)
 
 
+def test_a_padded_map_is_no_layer_of_its_own(tmp_path):
+    """Keras pads on one side before a strided convolution: stretched over the image, that map would be shifted."""
+    body = f"""
+        c = {CONV} (x, w)
+        r = Relu (c)
+        p = Pad (r, pads)
+        c2 = Conv <kernel_shape=[3,3], strides=[4,4]> (p, w6)
+        r2 = Relu (c2)
+        g = GlobalAveragePool (r2)
+        f = Flatten <axis=1> (g)
+        y = Gemm <transB=1> (f, h, z)
+    """
+    model = integers(graph(body), pads=[0, 0, 0, 0, 0, 0, 1, 1])
+    weights = np.random.default_rng(3).normal(size=(6, 6, 3, 3)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w6"))
+    _, explained_model, _ = compile_and_compare(model, tmp_path)
+    assert explained_model.graph.cams[0].tensor == "r"
+    assert not explained_model.notes
+    _, named, _ = compile_and_compare(model, tmp_path, request=Request(("p",)))
+    assert named.notes == (
+        "heatmaps of p do not lie as the radiograph does: it has a border that is not of the image (p)",
+    )
+
+
 @pytest.mark.parametrize("default", [True, False])
 def test_a_switch_to_training_is_off(tmp_path, default):
     """With a default it is a weight; without one, as older exporters of Keras write it, it is set."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -72,7 +72,7 @@ def compile_source(source: Source, request: Request = DEFAULT_REQUEST) -> Explai
         return [find_layer(graph, name) for name in names]
 
     run_passes(model, input_passes(source.normalisation, keep=layers))
-    targets = find_targets(model, names)
+    targets = find_targets(model, names, graph.tensors)
     spec = describe_heatmaps(model, targets, explained, tuple(dict.fromkeys(request.methods)))
     reference = graph.reference(targets, spec.cams, explained)
     notes = tuple(
@@ -130,9 +130,9 @@ def explained_logits(source: Source, classes: str) -> ExplainedLogits:
     return ExplainedLogits(source.signs, tuple(class_names.index(name) for name in names))
 
 
-def find_targets(model: ir.Model, names: Sequence[str]) -> list[Target]:
+def find_targets(model: ir.Model, names: Sequence[str], tensors: Collection[str] | None = None) -> list[Target]:
     """The named targets of a model with logits, each once; without names, the default one. Raises ModelError."""
     if not names:
-        return [default_target(model)]
+        return [default_target(model, tensors)]
     targets = {target.value: target for target in (named_target(model, name) for name in names)}
     return list(targets.values())

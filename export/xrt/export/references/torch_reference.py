@@ -106,10 +106,12 @@ class _Tail(torch.fx.Interpreter):
         return output, logits.reshape(len(x), -1), [self._values[name] for name in self._targets]
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call an operator; torch cannot differentiate its own primitive for the variance."""
+        """Call an operator; torch's primitives have no gradient, but are made of operators that do."""
         if target is torch.ops.prims.var.default:
             x, axes, correction = (*args, kwargs.get("correction", 1))[:3]
             return torch.var(x, axes, correction=correction)
+        if getattr(target, "namespace", None) == "prims" and (by_aten := getattr(target, "impl_aten", None)):
+            return by_aten(*args, **kwargs)
         return super().call_function(target, args, kwargs)
 
     def run_node(self, n: torch.fx.Node) -> object:

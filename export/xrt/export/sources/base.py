@@ -59,6 +59,11 @@ class SourceGraph(ABC):
     logits_name: str
     activation: Activation | None
 
+    @property
+    def tensors(self) -> frozenset[str] | None:
+        """The names of the values that the reference can read; None where it can read all."""
+        return None
+
     @abstractmethod
     def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: ExplainedLogits) -> Reference:
         """The reference for variants; `model` then has its uint8 input, and no heatmaps yet."""

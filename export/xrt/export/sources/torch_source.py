@@ -53,6 +53,11 @@ class TorchGraph(SourceGraph):
     program: torch.export.ExportedProgram
     normalisation: Normalisation
 
+    @property
+    def tensors(self) -> frozenset[str]:
+        """Those of the program: an operator that becomes several in ONNX has further values inside."""
+        return frozenset(node.name for node in self.program.graph.nodes)
+
     def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: ExplainedLogits) -> Reference:
         """PyTorch's autograd."""
         layouts = {str(target.value.name): target.layout for target in targets}

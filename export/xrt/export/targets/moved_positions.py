@@ -14,9 +14,12 @@ def moved_positions(graph: ir.Graph, target: ir.Value) -> tuple[str, ...]:
     """What moves the image's positions before a target, each in a few words.
 
     A flip anywhere before it, and a crop of the image before anything mixes it: a slice whose parts are joined again,
-    as in a roll or a Focus stem, is neither.
+    as in a roll or a Focus stem, is neither. Of a target that is itself a padded map, the border is not of the image.
     """
     notes: list[str] = []
+    producer = target.producer()
+    if producer is not None and producer.op_type == "Pad" and _grows(producer):
+        notes.append(f"it has a border that is not of the image ({target.name})")
     for node in nodes_before(graph, [target]):
         if node.op_type != "Slice" or all(user.op_type == "Concat" for user, _ in node.outputs[0].uses()):
             continue
@@ -37,6 +40,11 @@ def moved_positions(graph: ir.Graph, target: ir.Value) -> tuple[str, ...]:
             elif step == 1 and len(range(size)[int(start) : int(end)]) < size and not _is_mixed(graph, source):
                 notes.append(f"the image is cropped before it ({name})")
     return tuple(dict.fromkeys(notes))
+
+
+def _grows(node: ir.Node) -> bool:
+    source, result = node.inputs[0], node.outputs[0]
+    return source is not None and source.shape is not None and result.shape is not None and source.shape != result.shape
 
 
 def _is_mixed(graph: ir.Graph, value: ir.Value) -> bool:

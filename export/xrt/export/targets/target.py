@@ -10,6 +10,7 @@ gradient in the class's own channel alone.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -45,8 +46,10 @@ class Target:
     layout: ActivationLayout
 
 
-def default_target(model: ir.Model) -> Target:
+def default_target(model: ir.Model, tensors: Collection[str] | None = None) -> Target:
     """The default target layer of a model with the uint8 input and logits as its first output.
+
+    `tensors` are the names among which it is chosen, where not all can be compared with the source.
 
     Raises ModelError when no spatial tensor qualifies.
     """
@@ -54,6 +57,8 @@ def default_target(model: ir.Model) -> Target:
     minimum, axes, after_weights = minimum_side(graph), channel_axes(graph), _values_after_weights(graph)
     positions = spatial_axes(graph)
     for value in reversed(cut_vertices(graph)):
+        if tensors is not None and value.name not in tensors:
+            continue
         layout = find_layout(value, graph, axes.get(value)) if value in after_weights else None
         if (
             layout is None
@@ -68,7 +73,7 @@ def default_target(model: ir.Model) -> Target:
             return Target(value, unambiguous_name(graph, value), layout)
     raise ModelError(
         f"no spatial layer (at least {minimum} × {minimum}) is on every path from the image to the logits: "
-        f"name one with --target-layer{_suggestions(model, axes, minimum)}"
+        f"name one with --target-layer{_suggestions(model, axes, minimum, tensors)}"
     )
 
 
@@ -132,14 +137,16 @@ def minimum_side(graph: ir.Graph) -> int:
 def _is_step(value: ir.Value, layout: ActivationLayout, graph: ir.Graph, axes: dict[ir.Value, int]) -> bool:
     """Whether a map is only a step from the map before it to a pooling.
 
-    Either the same map rearranged or without its extra tokens, or an intermediate result of the pooling's arithmetic:
-    r·x and exp(r·x) of a log-sum-exp, x^p of a power mean. The output of a torch module is never a step, unless the
-    module only flattens positions, [n, K, h, w] to [n, K, h·w].
+    Either the same map rearranged or without its extra tokens, or with a border that is not of the image, or an
+    intermediate result of the pooling's arithmetic: r·x and exp(r·x) of a log-sum-exp, x^p of a power mean. The output
+    of a torch module is never a step, unless the module pads, or only flattens positions, [n, K, h, w] to [n, K, h·w].
     """
     node = value.producer()
     if node is None:
         return False
     source, is_module_output = node.inputs[0], layer_name(value) in scopes(node)
+    if node.op_type == "Pad" and source is not None and (before := find_layout(source, graph, axes.get(source))):
+        return before.map_shape != layout.map_shape or not is_module_output
     if (
         node.op_type in REARRANGING | {"Pad", "Slice"}
         and source is not None
@@ -188,13 +195,15 @@ def _run(model: ir.Model, output: ir.Value) -> np.ndarray:
     return PlainGraph(ir.to_proto(model).SerializeToString()).run({str(image.name): images}, [name])[name]
 
 
-def _suggestions(model: ir.Model, axes: dict[ir.Value, int], minimum: int) -> str:
+def _suggestions(model: ir.Model, axes: dict[ir.Value, int], minimum: int, tensors: Collection[str] | None) -> str:
     """A few layers that are no default but can be explained, the last ones first. Each was tried."""
     graph, names, tries = model.graph, list[str](), 0
     for node in reversed(list(graph)):
         value = node.outputs[0]
         layout = find_layout(value, graph, axes.get(value)) if layer_name(value) in scopes(node) else None
         if not layout or min(layout.height, layout.width) < minimum:
+            continue
+        if tensors is not None and value.name not in tensors:
             continue
         name = _name_to_give(graph, value)
         if name in names:
