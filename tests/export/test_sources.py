@@ -44,14 +44,6 @@ class WithAge(Chest):
     def forward(self, x, age):
         return self.body(x) + age
 
-class Two(Chest):
-    def forward(self, x):
-        return self.body(x), self.body(x)
-
-class Named(Chest):
-    def forward(self, x):
-        return {"logits": self.body(x)}
-
 class Shares(Chest):
     def forward(self, x):
         return self.body(x).softmax(1)
@@ -144,8 +136,6 @@ def test_what_a_factory_may_be(spec):
         ("chestmodels:lazy", ModelError, r"lazy layer \(2\.weight\).*run it once"),
         ("chestmodels:hollow", ModelError, r"weights without numbers \(weight is on the meta device\)"),
         ("chestmodels:huge", ModelError, r"the weights of chestmodels:huge take 4\.0 GiB; one ONNX file holds 2 GiB"),
-        ("chestmodels:Two", ModelError, "Two gives a tuple, not one tensor: wrap it"),
-        ("chestmodels:Named", ModelError, r"Named gives a dict \(logits\), not one tensor: wrap it"),
         ("torchvision:resnet19", UsageError, r"torchvision has no classifier 'resnet19': see torchvision\.models"),
         ("torchvision:fcn_resnet50", UsageError, "has no classifier"),
         ("timm:resnet19", UsageError, r"timm has no model 'resnet19': see timm\.list_models"),
@@ -178,7 +168,7 @@ def test_what_is_no_model(spec, error, message):
         ({"task": "binary"}, "a binary model has one logit, this one has 3"),
         ({"input_size": (5000, 5000)}, "sides of 8 to 4096 pixels; given 5000 × 5000"),
         ({"weights": "pretrained"}, "only named models have pretrained weights"),
-        ({"output": "logits"}, "--output chooses among the outputs of an ONNX file"),
+        ({"output": "logits"}, "gives one tensor: leave out --output"),
     ],
 )
 def test_a_description_that_does_not_fit(changes, message):

@@ -92,7 +92,12 @@ def export(
         typer.Option(metavar="TEXT", help="For whom the model was made, as 'adults, frontal chest radiographs'."),
     ] = None,
     output: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The logits of an ONNX file that has several outputs.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which of several outputs are the logits: a name, of a tuple the position (0, 1, …). By default the "
+            "one called logits, or the only one of the shape [n, classes].",
+        ),
     ] = None,
     target_layer: Annotated[
         list[str] | None,

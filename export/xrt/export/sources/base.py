@@ -91,8 +91,8 @@ class Source(ABC):
     """A classifier: a `TorchSource` or, without a PyTorch model, an `OnnxSource`.
 
     `normalisation` (in units of full scale) has one entry for each input channel. `notes` are what its user should
-    know: defaults that were used, weights that were not. `output` names the logits of a file that has several
-    outputs.
+    know: defaults that were used, weights that were not. `output` names the logits of a model that has several
+    outputs, where the user named them.
     """
 
     name: str

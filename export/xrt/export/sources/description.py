@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -152,11 +153,8 @@ def run_once(module: torch.nn.Module, channels: int, size: Size) -> tuple[int | 
 
     The tracer reports why it does not run. Raises ModelError when it gives anything but one tensor.
     """
-    images = torch.randn(3, channels, *size, generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.no_grad():
-            output = module.eval()(images)
-    except Exception:
+    output = output_of(module, channels, size)
+    if output is None:
         return None, None
     if not isinstance(output, torch.Tensor):
         keys = f" ({', '.join(map(str, output))})" if isinstance(output, Mapping) else ""
@@ -169,6 +167,16 @@ def run_once(module: torch.nn.Module, channels: int, size: Size) -> tuple[int | 
     rows = output.flatten(1) if output.ndim > 1 else output[:, None]
     sum_to_one = bool((rows >= 0).all()) and torch.allclose(rows.sum(1), torch.ones(len(rows)), atol=1e-4)
     return rows.shape[1], "multiclass" if sum_to_one and rows.shape[1] > 1 else None
+
+
+def output_of(module: torch.nn.Module, channels: int, size: Size) -> Any:
+    """What a module gives for three images of noise; None where it does not run."""
+    images = torch.randn(3, channels, *size, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            return module.eval()(images)
+    except Exception:
+        return None
 
 
 def input_channels(module: torch.nn.Module, size: Size, first: tuple[int, ...] = ()) -> int:

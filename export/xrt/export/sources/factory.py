@@ -14,7 +14,7 @@ import torch
 from xrt.export.ir.limits import check_weights
 from xrt.export.sources import torchxrayvision
 from xrt.export.sources.base import Description
-from xrt.export.sources.description import IMAGENET, ModelFacts, describe, input_channels, run_once
+from xrt.export.sources.description import IMAGENET, ModelFacts, describe, input_channels, output_of, run_once
 from xrt.export.sources.stated_preprocessing import (
     NOTHING_STATED,
     PreprocessorConfig,
@@ -24,6 +24,7 @@ from xrt.export.sources.stated_preprocessing import (
     of_timm,
     of_torchvision,
 )
+from xrt.export.sources.torch_outputs import give_logits_alone
 from xrt.export.sources.torch_source import TorchSource
 from xrt.runtime._io import first_line, sha256_of
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
@@ -44,8 +45,6 @@ def from_factory(spec: str, description: Description) -> TorchSource:
         "torchvision": _torchvision, "timm": _timm, "torchxrayvision": torchxrayvision.make,
     }  # fmt: skip
     maker = makers.get(collection)
-    if description.output is not None:
-        raise UsageError("--output chooses among the outputs of an ONNX file; leave it out here")
     if maker is None and description.weights == "pretrained":
         raise UsageError(f"only named models have pretrained weights: give {spec} a --weights FILE, or load them in it")
     module = maker(name, description) if maker else _from_module(collection, name)
@@ -77,6 +76,10 @@ def from_factory(spec: str, description: Description) -> TorchSource:
         if description.input_size is None:
             notes.append("images are taken to be 224 x 224: --input-size says otherwise")
     channels = _channels(module, description, own, description.input_size or size)
+    if (output := output_of(module, channels, description.input_size or size)) is not None and (
+        note := give_logits_alone(module, output, description.output)
+    ):
+        notes.append(note)
     normalisation = _default_normalisation(defaults) if channels == 3 else None
     if pipeline is not None:
         normalisation = normalisation_of(pipeline, channels)
@@ -93,7 +96,9 @@ def from_factory(spec: str, description: Description) -> TorchSource:
         notes=tuple(notes),
     )
     own_function = None if maker or pipeline else _own_function(collection)
-    return TorchSource(module=module, preprocess=own_function, **describe(description, facts))
+    return TorchSource(
+        module=module, preprocess=own_function, output=description.output, **describe(description, facts)
+    )
 
 
 def _own_function(module_name: str) -> Callable[[Any], Any] | None:
