@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import types
 from dataclasses import replace
 
 import pytest
@@ -292,3 +294,23 @@ def test_weights_of_another_head(here):
     torch.save(timm.create_model("test_resnet", num_classes=14).state_dict(), here / "w.pth")
     with pytest.raises(ModelError, match=r"is \[14, \d+\] and should be \[2, \d+\].*--labels"):
         open_source("timm:test_resnet", Description(weights="w.pth", labels=("Mass", "Nodule")))
+
+
+def test_what_lies_beside_the_weights_is_read(tmp_path, monkeypatch):
+    """A folder as Hugging Face saves it: labels and preprocessing are there, under their own names."""
+    from torch import nn
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    safetensors.torch.save_file(module.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "normal", "1": "pneumonia"}}')
+    size = {"height": 48, "width": 48}
+    config = {"size": size, "resample": 3, "image_mean": [0.5] * 3, "image_std": [0.25] * 3, "do_normalize": True}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    monkeypatch.setitem(sys.modules, "beside", types.SimpleNamespace(make=lambda: module))
+    source = open_source("beside:make", Description(weights=str(tmp_path), task="multilabel"))
+    assert [c.name for c in source.classes] == ["normal", "pneumonia"]
+    assert (source.preprocessing.height, source.preprocessing.interpolation) == (48, "bicubic")
+    assert source.normalisation.mean == (0.5, 0.5, 0.5)
+    assert any("labels are those of the config.json beside the weights: normal, pneumonia" in n for n in source.notes)
+    stated = open_source("beside:make", Description(weights=str(tmp_path), task="multilabel", labels=("a", "b")))
+    assert [c.name for c in stated.classes] == ["a", "b"]

@@ -15,7 +15,8 @@ import torchvision
 from torch import nn
 
 from xrt.runtime.errors import ModelError
-from xrt.train.models.state_dict import fit_state_dict, read_state_dict
+from xrt.train.models.saved_weights import read_state_dict
+from xrt.train.models.state_dict import fit_state_dict
 
 
 def small() -> nn.Module:

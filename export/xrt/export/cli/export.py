@@ -30,9 +30,10 @@ def export(
     weights: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE",
-            help="State dict for a MODULE:FACTORY or a named model: .safetensors, .pth or .pt, old names and prefixes "
-            "included; or the word 'pretrained'.",
+            metavar="FILE[:KEY]",
+            help="State dict for a MODULE:FACTORY or a named model: .safetensors, .pth, .pt or .ckpt, old names and "
+            "prefixes included; FILE:KEY for one of several in a file (model.pth:ema); a folder of Hugging Face; or "
+            "the word 'pretrained'.",
         ),
     ] = None,
     labels: Annotated[

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,10 @@ from xrt.export.sources.stated_preprocessing import (
 )
 from xrt.export.sources.torch_outputs import give_logits_alone
 from xrt.export.sources.torch_source import TorchSource
-from xrt.runtime._io import first_line, sha256_of
+from xrt.export.sources.torch_weights import LoadedWeights, load_weights
+from xrt.runtime._io import first_line
 from xrt.runtime.errors import MissingDependency, ModelError, UsageError
 from xrt.train.models import Normalisation
-from xrt.train.models.state_dict import fit_state_dict, read_state_dict
-
-_MAX_LEFTOVERS = 8
 
 
 def from_factory(spec: str, description: Description) -> TorchSource:
@@ -51,22 +50,21 @@ def from_factory(spec: str, description: Description) -> TorchSource:
     _check_parameters(module, spec)
     module = module.float().eval()
     notes: list[str] = []
-    sha256 = None
+    loaded: LoadedWeights | None = None
     if description.weights is not None and description.weights != "pretrained":
-        path = Path(description.weights)
-        fit = torchxrayvision.fit if torchxrayvision.is_torchxrayvision(module) else fit_state_dict
-        leftovers = fit(module, read_state_dict(path), str(path))
-        sha256 = sha256_of(path.read_bytes())
-        if leftovers:
-            names = ", ".join(leftovers[:_MAX_LEFTOVERS]) + (" …" if len(leftovers) > _MAX_LEFTOVERS else "")
-            notes.append(f"{path.name} has {len(leftovers)} weights that the model has no place for: {names}")
+        loaded = load_weights(module, description.weights)
+        notes.extend(loaded.notes)
+        if description.labels is None and loaded.labels is not None:
+            description = replace(description, labels=loaded.labels)
+            notes.append("the labels are those of the config.json beside the weights: " + ", ".join(loaded.labels))
     elif maker and description.weights is None:
         notes.append(f"{spec} has random weights: give --weights FILE, or --weights pretrained")
+    sha256 = loaded.sha256 if loaded else None
     if torchxrayvision.is_torchxrayvision(module):
         return torchxrayvision.source_of(module, spec, sha256, description, tuple(notes))
     defaults = getattr(module, "default_cfg", None)
     defaults = defaults if isinstance(defaults, Mapping) else {}
-    pipeline = None if maker else _pipeline(collection)
+    pipeline = (None if maker else _pipeline(collection)) or (loaded.config if loaded else None)
     size = pipeline.size if pipeline else None
     own = defaults.get("input_size")
     if size is None and own is not None:

@@ -29,9 +29,8 @@ from xrt.export.sources.base import Description, Source, SourceGraph
 from xrt.export.sources.description import ModelFacts, Size, describe
 from xrt.export.sources.stated_preprocessing import (
     NOTHING_STATED,
-    PreprocessorConfig,
+    config_beside,
     normalisation_of,
-    read_preprocessor_config,
 )
 from xrt.export.targets.target import Target
 from xrt.runtime._io import first_line, sha256_of
@@ -88,7 +87,7 @@ def from_onnx(path: Path, description: Description) -> OnnxSource:
     model = open_graph(data, description.output)
     _, channels, *sides = list(model.graph.inputs[0].shape or ())
     _, activation = final_activation(model.graph)
-    config = _config_beside(path)
+    config = config_beside(path)
     size = (config.size if config else None) if description.input_size is None else description.input_size
     facts = ModelFacts(
         name=path.stem,
@@ -104,12 +103,6 @@ def from_onnx(path: Path, description: Description) -> OnnxSource:
         notes=notes,
     )
     return OnnxSource(data=data, output=description.output, **describe(description, facts))
-
-
-def _config_beside(path: Path) -> PreprocessorConfig | None:
-    """The `preprocessor_config.json` in the folder of a file, where there is one."""
-    config = path.with_name("preprocessor_config.json")
-    return read_preprocessor_config(config) if config.is_file() else None
 
 
 def open_graph(data: bytes, output: str | None) -> ir.Model:

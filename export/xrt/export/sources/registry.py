@@ -13,7 +13,7 @@ from xrt.export.sources.stated_preprocessing import StatedPreprocessing
 from xrt.export.sources.torch_source import TorchSource
 from xrt.runtime.bundle.manifest import Manifest, Preprocessing
 from xrt.runtime.errors import ModelError, UsageError
-from xrt.train.models.state_dict import read_state_dict
+from xrt.train.models.saved_weights import read_state_dict
 
 _CHECKPOINT_SUFFIXES = {".json", ".safetensors"}
 _WEIGHTS_SUFFIXES = {".pt", ".pth", ".bin", ".ckpt"}

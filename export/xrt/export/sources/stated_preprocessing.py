@@ -97,6 +97,21 @@ def normalisation_of(config: PreprocessorConfig, channels: int) -> Normalisation
         return None
 
 
+def config_beside(path: Path) -> PreprocessorConfig | None:
+    """The `preprocessor_config.json` in the folder of a file, where there is one."""
+    config = path.with_name("preprocessor_config.json")
+    return read_preprocessor_config(config) if config.is_file() else None
+
+
+def labels_beside(path: Path) -> tuple[str, ...] | None:
+    """The classes by `id2label` of a `config.json` in the folder of a file, in the order of the logits; else None."""
+    try:
+        named = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))["id2label"]
+        return tuple(str(named[str(i)]) for i in range(len(named))) or None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def read_preprocessor_config(path: Path) -> PreprocessorConfig:
     """Read the file that Hugging Face's image processors write. Raises ModelError when it is no such file."""
     try:

@@ -1,97 +1,20 @@
-"""State dicts of any age: read without unpickling code, and weights to a module's own names."""
+"""State dicts of any age, under a module's own names and loaded by torch's own rules."""
 
 from __future__ import annotations
 
-import argparse
-import pickle
 import re
-import warnings
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
 from xrt.runtime._io import comma_list, first_line
 from xrt.runtime.errors import ModelError
 
-_WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "state_dict_ema",
-    "model",
-    "module",
-    "net",
-    "network",
-    "weights",
-)
-_MULTIARRAY = np._core.multiarray  # type: ignore[attr-defined]
-# Harmless objects beside the weights in old training checkpoints: command-line arguments and numpy numbers.
-_HARMLESS: list[Any] = [
-    argparse.Namespace, np.dtype, np.ndarray, _MULTIARRAY.scalar, _MULTIARRAY._reconstruct,
-    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "b1")),
-]  # fmt: skip
 # torchvision's DenseNets before 2018 called their layers norm.1, conv.2; a dot in a module's name was forbidden later.
 # Elsewhere `conv.1` is the second layer of a Sequential, as in MobileNet, and stays.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 _LISTED = 6
 _CANDIDATES = 12
-_MAGIC = (b"\x80", b"PK\x03\x04")
-"""How pickles and zip archives begin."""
-_FOREIGN_CODE = re.compile("unsupported|unrecognized|can only build", re.IGNORECASE)
-"""What torch's restricted unpickler says of anything that is no tensor; other complaints are of damage."""
-
-
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a `.safetensors`, `.pth` or `.pt` file, out of whatever dictionary they were saved in.
-
-    Raises ModelError when the file cannot be read, holds no tensors, or holds pickled objects: unpickling runs
-    whatever code the file says, so it is never done.
-    """
-    if not path.is_file():
-        raise ModelError(f"weights file {path} does not exist; give a file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if not _begins_as(path, _MAGIC) or not _FOREIGN_CODE.search(str(error)):
-            raise ModelError(f"{path} cannot be read as weights: damaged, or no file of torch.save") from error
-        raise ModelError(
-            f"{path} cannot be read as weights alone: it holds pickled Python objects, a whole module perhaps, and "
-            "unpickling runs whatever code a file says: nothing was loaded. Where the file is trusted, save its "
-            "weights alone with torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW) and give NEW"
-        ) from error
-    except Exception as error:  # a damaged file makes zip, pickle and torch raise many kinds of errors
-        if "TorchScript" in str(error):
-            reason = "it is a TorchScript archive: give what torch.jit.load(FILE).state_dict() saves instead"
-        else:
-            # Of some errors, the text is a bare key or nothing.
-            has_text = " " in str(error).strip()
-            reason = first_line(error) if has_text else "it is truncated or damaged, or no file of torch.save"
-        raise ModelError(f"{path} cannot be read as weights: {reason}") from error
-    for _ in range(3):
-        inner = next(
-            (content[k] for k in _WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(k), Mapping)),
-            None,
-        )
-        if inner is None:
-            break
-        content = inner
-    tensors = (
-        {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
-    )
-    if not tensors:
-        raise ModelError(
-            f"{path} holds something else than tensors by name: neither a state dict nor a dictionary with one inside"
-        )
-    return tensors
 
 
 def in_names_of(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -109,35 +32,44 @@ def fit_state_dict(module: torch.nn.Module, state: Mapping[str, torch.Tensor], o
     """
     own = _tensors(module)
     weights = in_names_of(module, state)
-    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
-    unused = [name for name in weights if name not in own and not name.endswith("num_batches_tracked")]
+    try:
+        # Loading runs the module's own hooks, which rename and reshape the weights of earlier versions.
+        missing, unused = (_counted(names) for names in module.load_state_dict(dict(weights), strict=False))
+    except RuntimeError as error:
+        missing = _counted(name for name in own if name not in weights)
+        unused = _counted(name for name in weights if name not in own)
+        if not missing:
+            raise _misfit(own, weights, origin, error) from error
     if missing:
         raise ModelError(
             f"{origin} lacks {len(missing)} of the model's {len(own)} weights: {comma_list(missing, _LISTED)}"
             + (f"; it has left over: {comma_list(unused, _LISTED)}" if unused else "")
             + "; is it the same architecture with the same head?"
         )
+    return unused
+
+
+def _counted(names: Iterable[str]) -> list[str]:
+    """Names without the counters of batches, which no inference reads, and without what is no weight."""
+    return [name for name in names if not name.endswith(("num_batches_tracked", "_extra_state"))]
+
+
+def _misfit(
+    own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], origin: str, error: RuntimeError
+) -> ModelError:
     misfits = [
         f"{name} is {list(weights[name].shape)} and should be {list(own[name].shape)}"
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
-    if misfits:
-        raise ModelError(
-            f"{origin} does not fit the model: {comma_list(misfits, _LISTED)}; give weights of its width, or where"
-            " their number of classes differs, name as many --labels"
-        )
-    module.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
-    return unused
+    return ModelError(
+        f"{origin} does not fit the model: {comma_list(misfits, _LISTED) if misfits else first_line(error)}; give "
+        "weights of its width, or where their number of classes differs, name as many --labels"
+    )
 
 
 def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, torch.Tensor)}
-
-
-def _begins_as(path: Path, starts: tuple[bytes, ...]) -> bool:
-    with path.open("rb") as file:
-        return file.read(8).startswith(starts)
 
 
 def _best_prefix(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> tuple[str, str]:

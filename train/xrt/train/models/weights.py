@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from xrt.runtime.errors import ModelError
-from xrt.train.models.state_dict import fit_state_dict, in_names_of, read_state_dict
+from xrt.train.models.saved_weights import read_state_dict
+from xrt.train.models.state_dict import fit_state_dict, in_names_of
 
 _POSITIONS = "encoder.pos_embedding"
 
