@@ -60,6 +60,27 @@ def test_the_population_is_stated_or_not_stated(bundle):
     assert bundle.manifest.intended_use.population is None
 
 
+def test_a_recipe_states_the_population_of_its_model(tmp_path):
+    from xrt.train.checkpoint import CheckpointSpec, save_checkpoint
+    from xrt.train.models import Normalisation, build_model
+    from xrt.train.recipes.loader import load_recipe
+
+    recipe = load_recipe("pneumoniamnist")
+    assert recipe.data.population == "children of one to five years, anterior-posterior chest radiographs"
+    spec = CheckpointSpec(
+        model=recipe.model,
+        task="binary",
+        classes=[{"name": "normal"}, {"name": "pneumonia"}],
+        explained_class=1,
+        preprocessing=recipe.preprocessing,
+        normalisation=Normalisation(mean=(0.5,), std=(0.25,)),
+        population=recipe.data.population,
+    )
+    save_checkpoint(tmp_path / "run", build_model(spec.model, 1, (28, 28)), spec)
+    assert open_source(str(tmp_path / "run")).population == recipe.data.population
+    assert open_source(str(tmp_path / "run"), Description(population="adults")).population == "adults"
+
+
 def test_the_command_line_states_everything(file, xrt, tmp_path, capsys):
     options = ["--interpolation", "area", "--fit", "crop", "--crop", "0.875", "--equalisation", "histogram"]
     more = ["--border-crop", "0.1", "--invert", "--population", "children", "--mean", "0.5", "--std", "0.5"]

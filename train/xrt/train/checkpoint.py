@@ -40,6 +40,7 @@ class CheckpointSpec(Part):
     normalisation: Normalisation
     input_statistics: InputStatistics | None = None
     dataset: str | None = None
+    population: str | None = None
     recipe: str | None = None
     seed: int | None = None
     metrics: dict[str, Any] = {}

@@ -23,6 +23,7 @@ def from_checkpoint(path: Path) -> TorchSource:
         sha256=spec.weights_sha256,
         input_statistics=spec.input_statistics,
         dataset=spec.dataset,
+        population=spec.population,
         recipe=spec.recipe,
         versions=dict(spec.versions),
     )

@@ -38,7 +38,8 @@ def open_source(spec: str, description: Description | None = None) -> Source:
     if path.exists() and (path.is_dir() or path.suffix.lower() in _CHECKPOINT_SUFFIXES):
         if options := description.stated_options():
             raise UsageError(f"a checkpoint of `xrt train` has its own description: leave out {', '.join(options)}")
-        return replace(from_checkpoint(path), population=description.population)
+        source = from_checkpoint(path)
+        return source if description.population is None else replace(source, population=description.population)
     module, colon, factory = spec.partition(":")
     if colon and module and factory:
         return from_factory(spec, description)

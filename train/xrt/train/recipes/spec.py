@@ -19,8 +19,8 @@ class DataSpec(Part):
     many images of each exclusive class (`all`: as many as the rarest has), drawn by `split_seed`. `official` follows
     the publishers' split; otherwise patients are divided by `split_seed`, train, val and test getting `proportions` of
     the images. `patient_pattern` is a regular expression whose first group is the patient in an image's path, for data
-    sets that name patients nowhere else. `cache_mib` limits the memory for preprocessed images; a larger set is decoded
-    again every epoch.
+    sets that name patients nowhere else. `population` says whose radiographs these are, which bundles repeat.
+    `cache_mib` limits the memory for preprocessed images; a larger set is decoded again every epoch.
     """
 
     classes: tuple[str, ...] | None = None
@@ -28,6 +28,7 @@ class DataSpec(Part):
     ignore_labels: tuple[str, ...] = ()
     allow_missing: float = Field(default=0.05, ge=0, le=1)
     patient_pattern: str | None = None
+    population: str | None = Field(default=None, min_length=1)
     per_class: Annotated[int, Field(gt=0)] | Literal["all"] | None = None
     official: bool = False
     proportions: tuple[float, float, float] = (0.7, 0.15, 0.15)
