@@ -79,6 +79,29 @@ def test_a_shared_square_weight_is_right_in_every_back_end(tmp_path):
     assert {c.verdict for c in bundle.manifest.certificates} == {"passed (synthetic only)"}
 
 
+def test_a_window_larger_than_the_map_is_the_mean_of_the_map(tmp_path):
+    """As Hugging Face's EfficientNet pools; OpenVINO refuses such a window."""
+    pytest.importorskip("openvino")
+    pool = "g = AveragePool <kernel_shape=[1280,1280], strides=[1280,1280], ceil_mode=1> (r)"
+    bundle = publish(graph(BODY.replace("g = GlobalAveragePool (r)", pool) + "y = Identity (l)"), tmp_path)
+    assert {c.verdict for c in bundle.manifest.certificates} == {"passed (synthetic only)"}
+    assert {c.backend for c in bundle.manifest.certificates} >= {"onnxruntime", "openvino"}
+
+
+def test_openvino_says_why_it_refuses():
+    openvino = pytest.importorskip("openvino")
+    from onnx import parser
+
+    from xrt.runtime.backends.openvino import openvino_errors
+    from xrt.runtime.errors import BackendError
+
+    text = "m (float[n,2,4,4] x) => (float[n,2,1,1] y) { y = AveragePool<kernel_shape=[9,9], ceil_mode=1>(x) }"
+    model = parser.parse_model('<ir_version: 8, opset_import: ["" : 18]> ' + text)
+    refusal = r"OpenVINO refuses the graph: Kernel after dilation has size \(dim: 9\) larger than the data shape"
+    with pytest.raises(BackendError, match=refusal), openvino_errors("refuses the graph"):
+        openvino.Core().read_model(model.SerializeToString())
+
+
 def test_auto_takes_the_back_end_that_passed(tmp_path):
     pytest.importorskip("openvino")
     bundle = publish(graph(BODY + "y = Identity (l)"), tmp_path)

@@ -400,3 +400,43 @@ def half(network, x):
 def test_what_a_bundle_cannot_hold_is_named(head, reason):
     with pytest.raises(ModelError, match=reason):
         compile_source(source(head))
+
+
+class Unfolded(nn.Module):
+    """A patch embedding by `unfold`, as in Transformer in Transformer, and a block that mixes patches."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(4)
+        self.embed, self.mix, self.fc = nn.Linear(64, 16), nn.Linear(64, 64), nn.Linear(16, 3)
+        self.fc.weight.data.mul_(8)
+
+    def forward(self, x):
+        patches = F.relu(self.embed(F.unfold(x, 8, stride=8).transpose(1, 2)))
+        mixed = patches + self.mix(patches.transpose(1, 2)).transpose(1, 2)
+        return self.fc(F.relu(mixed).mean(1))
+
+
+def test_patches_that_were_unfolded_are_a_grid():
+    model = check(Unfolded())
+    assert (model.graph.cams[0].height, model.graph.cams[0].width) == (8, 8)
+
+
+class PatchByPatch(Unfolded):
+    """Each patch goes through a convolution of its own batch entry before the patches meet."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.embed = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(256, 16)
+
+    def forward(self, x):
+        patches = F.unfold(x, 8, stride=8).transpose(1, 2)
+        pixels = F.relu(self.inner(patches.reshape(-1, 1, 8, 8)))
+        tokens = F.relu(self.embed(pixels.reshape(-1, 64, 256)))
+        mixed = tokens + self.mix(tokens.transpose(1, 2)).transpose(1, 2)
+        return self.fc(F.relu(mixed).mean(1))
+
+
+def test_patches_in_the_batch_keep_their_places():
+    model = check(PatchByPatch())
+    assert (model.graph.cams[0].height, model.graph.cams[0].channels) == (8, 16)

@@ -60,7 +60,7 @@ def test_the_order_of_an_export(compact_source, caplog):
     with caplog.at_level(logging.INFO, logger="xrt.export"):
         compile_source(compact_source)
     assert [line.split()[0] for line in caplog.messages] == [
-        "RequireEvaluationMode", "RequireFloat32", "RequireKnownOperators", "Simplify", "ResolveShapes",
+        "RequireEvaluationMode", "RequireFloat32", "RequireKnownOperators", "Simplify", "ResolveShapes", "PoolWhole",
         "ExposeLogits", "Uint8Input", "FuseBatchNorms",
         "heatmaps", "AttachAgain", "SeparateSharedWeights",
     ]  # fmt: skip

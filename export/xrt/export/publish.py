@@ -138,7 +138,7 @@ def publish_source(
     certificate = certification.accepted[0].certificates[0]
     for output in certificate.unproved:
         progress.note(f"nothing is proved of the {output}")
-    if certificate.evidence.synthetic:
+    if certificate.passed and certificate.evidence.synthetic:
         progress.note(
             "passed on synthetic phantoms only, which are not radiographs: every report says so; name a folder of "
             "radiographs with --certify"

@@ -18,13 +18,15 @@ from xrt.export.passes.resolve_shapes import ResolveShapes
 from xrt.export.passes.shared_weights import SeparateSharedWeights
 from xrt.export.passes.simplify import Simplify
 from xrt.export.passes.uint8_input import Uint8Input
+from xrt.export.passes.whole_pooling import PoolWhole
 from xrt.runtime.bundle.manifest import GraphSpec
 from xrt.train.models import Normalisation
 
 
 def torch_passes(logits: ExposeLogits) -> list[GraphPass]:
     """From what torch's exporter writes to a float graph of pixels, weights and logits."""
-    return [RequireEvaluationMode(), RequireFloat32(), RequireKnownOperators(), Simplify(), ResolveShapes(), logits]
+    checks: list[GraphPass] = [RequireEvaluationMode(), RequireFloat32(), RequireKnownOperators()]
+    return [*checks, Simplify(), ResolveShapes(), PoolWhole(), logits]
 
 
 def file_passes() -> list[GraphPass]:
@@ -34,7 +36,7 @@ def file_passes() -> list[GraphPass]:
 
 def resolving_passes() -> list[GraphPass]:
     """From there to a graph of pixels and weights without branches, in which only the batch is dynamic."""
-    return [FoldBranches(), DynamicBatch(), ResolveShapes()]
+    return [FoldBranches(), DynamicBatch(), ResolveShapes(), PoolWhole()]
 
 
 def onnx_passes(height: int, width: int, logits: ExposeLogits) -> list[GraphPass]:

@@ -78,7 +78,8 @@ def _axes_after(node: ir.Node, positions: dict[ir.Value, Axes], shape: Shape) ->
     spatial = positions.get(source, frozenset()) if source is not None else frozenset()
     rank = len(shape)
     if node.op_type in _SPATIAL:
-        return frozenset(range(2, rank)) if spatial else frozenset()
+        # Patches may be convolved one by one, with their places in the batch axis.
+        return frozenset(range(2, rank)) | (spatial & {0}) if spatial else frozenset()
     if node.op_type == "Transpose":
         return frozenset(new for new, old in enumerate(permutation(node, rank)) if old in spatial)
     if node.op_type in RESHAPING and source is not None:
@@ -91,6 +92,8 @@ def _axes_after(node: ir.Node, positions: dict[ir.Value, Axes], shape: Shape) ->
         return _axes_after_einsum(node, positions)
     if node.op_type == "TopK":
         return spatial - {node.attributes.get_int("axis", -1) % rank}
+    if node.op_type == "Gather" and source is not None and len(shape_of(source)) < rank:
+        return _axes_after_gather(node, len(shape_of(source)), rank, spatial)
     if source is not None and source in positions and len(shape_of(source)) > rank:
         return _axes_after_reduction(node, shape_of(source), shape, spatial)
     operands = [positions[v] for v in node.inputs if v in positions and len(shape_of(v)) == rank]
@@ -104,6 +107,13 @@ def _axes_after_reshape(before: Shape, after: Shape, spatial: Axes) -> Axes:
         if any(axis in spatial for axis in long_axes) and all(axis in spatial or axis == 0 for axis in long_axes):
             result.update(new)
     return frozenset(result)
+
+
+def _axes_after_gather(node: ir.Node, before: int, rank: int, spatial: Axes) -> Axes:
+    """Indices of several axes cut one axis of positions into several, as an unfolding does."""
+    axis, added = node.attributes.get_int("axis", 0) % before, rank - before
+    kept = {a if a < axis else a + added for a in spatial if a != axis}
+    return frozenset(kept | (set(range(axis, axis + added + 1)) if axis in spatial else set()))
 
 
 def _axes_after_matmul(node: ir.Node, positions: dict[ir.Value, Axes], rank: int) -> Axes:

@@ -18,8 +18,11 @@ from xrt.runtime.device import cpu_class
 from xrt.runtime.errors import BackendError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-_PLACES = ("Exception from", "Check '")
-"""How lines of OpenVINO's messages start that name a place in its source."""
+_PLACES = (
+    "Exception from", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "-- ", "While validating",
+    "Summary",
+)  # fmt: skip
+"""How lines of OpenVINO's messages start that name a place in its source, or announce the lines that follow."""
 
 
 class OpenVino(Backend):
