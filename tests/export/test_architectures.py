@@ -31,7 +31,13 @@ def torchvision_model(name: str) -> torch.nn.Module:
     return torchvision.models.get_model(name, weights=None, num_classes=5)
 
 
-@pytest.mark.parametrize("name", ONE_A_FAMILY)
+LONG = {"alexnet", "convnext_tiny", "googlenet", "inception_v3", "resnext50_32x4d", "swin_t", "vit_b_32"}
+"""Of these, each takes more than ten seconds of a core."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in ONE_A_FAMILY]
+)
 def test_one_of_each_torchvision_family(name):
     assert explained_layer(partial(torchvision_model, name)) == TORCHVISION[name]
 

@@ -24,11 +24,11 @@ SIDE = 64
 FAST = {
     "resnet18": "layer4",
     "mobilenet_v3_small": "features",
-    "shufflenet_v2_x0_5": "stage3",
     "timm:test_vit": "blocks.4",
     "timm:test_convnext": "stages.2",
 }
 SLOW = {
+    "shufflenet_v2_x0_5": "stage3",
     "resnet50": "layer3",
     "densenet121": "features",
     "efficientnet_b0": "features",

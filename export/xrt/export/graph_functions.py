@@ -21,7 +21,7 @@ from xrt.export.ir.serialisation import read_graph, serialise
 from xrt.export.ir.shapes import Batch, Shape, fixed_size, shape_of
 from xrt.export.passes.base import run_passes
 from xrt.export.passes.expose_logits import ExposeLogits
-from xrt.export.passes.order import file_passes, resolving_passes
+from xrt.export.passes.order import explained_passes, opset_passes, resolving_passes
 from xrt.export.targets.layer_names import find_layer
 from xrt.runtime._io import comma_list
 from xrt.runtime.bundle.manifest import CamMethod
@@ -105,6 +105,7 @@ def explain(
     methods = (method,) if isinstance(method, str) else tuple(dict.fromkeys(method))
     spec = describe_heatmaps(graph_model, targets, explained, methods)
     add_heatmaps(graph_model, targets, explained, spec.cams)
+    run_passes(graph_model, explained_passes())
     return onnx.load_from_string(serialise(graph_model))
 
 
@@ -117,7 +118,7 @@ def _read(model: onnx.ModelProto) -> ir.Model:
     if image.dtype not in _INPUT_TYPES:
         kind = "of no type" if image.dtype is None else image.dtype.name.lower()
         raise ModelError(f"input {image.name!r} is {kind}: images are float32 or uint8")
-    run_passes(graph_model, file_passes()[:2])
+    run_passes(graph_model, opset_passes())
     return graph_model
 
 

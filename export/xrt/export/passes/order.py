@@ -29,9 +29,14 @@ def torch_passes(logits: ExposeLogits) -> list[GraphPass]:
     return [*checks, Simplify(), ResolveShapes(), PoolWhole(), logits]
 
 
+def opset_passes() -> list[GraphPass]:
+    """From an ONNX file of any operator set to opset 18."""
+    return [RequireEvaluationMode(), RequireFloat32(), ConvertOpset(), RequireKnownOperators()]
+
+
 def file_passes() -> list[GraphPass]:
-    """From an ONNX file of any operator set to opset 18 without reserved names."""
-    return [RequireEvaluationMode(), RequireFloat32(), ConvertOpset(), RequireKnownOperators(), FreeReservedNames()]
+    """The same, without the names that a bundle's graph gives its own values."""
+    return [*opset_passes(), FreeReservedNames()]
 
 
 def resolving_passes() -> list[GraphPass]:
