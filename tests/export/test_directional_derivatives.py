@@ -7,6 +7,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
+from xrt.export.ir.skeleton import Skeleton
 from xrt.export.references.directional_derivatives import Point, Tail, prove_gradient
 from xrt.runtime.errors import ModelError
 
@@ -23,7 +24,7 @@ def tail():
     rng = np.random.default_rng(0)
     w, v = rng.normal(size=(12, 40)).astype(np.float32), rng.normal(size=(40, 2)).astype(np.float32)
     model.graph.initializer.extend([numpy_helper.from_array(w, "w"), numpy_helper.from_array(v, "v")])
-    return Tail(model, "t"), w, v
+    return Tail(Skeleton.taken_from(model), "t"), w, v
 
 
 def gradient(x, w, v):

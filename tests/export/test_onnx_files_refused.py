@@ -22,6 +22,11 @@ def test_half_precision_inside(tmp_path):
         open_file(graph(body), tmp_path)
 
 
+def test_a_tensor_that_nothing_gives(tmp_path):
+    with pytest.raises(ModelError, match="the graph is invalid: Add reads 'nothing', which nothing gives"):
+        open_file(graph(BODY + "y = Add (l, nothing)"), tmp_path)
+
+
 def test_a_cast_to_a_type_in_words(tmp_path):
     """The form up to opset 5, which ONNX's converter cannot convert."""
     model = graph(BODY + "y = Cast (l)", opset=5, ir=3, weights_as_inputs=True)

@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 
 from xrt.export.publish import publish_source
 from xrt.export.sources import Description, open_source
+from xrt.export.sources.named_normalisations import named_normalisation
 from xrt.export.sources.stated_preprocessing import StatedPreprocessing, of_compose, of_timm, of_torchvision
 from xrt.runtime import open_session
 from xrt.runtime.bundle.manifest import Preprocessing
@@ -54,6 +55,48 @@ def test_what_is_stated_is_used_and_no_longer_assumed(file, tmp_path):
     assert manifest.preprocessing.interpolation == "nearest"
     for other in (StatedPreprocessing(), StatedPreprocessing("area")):
         assert open_source(str(file), description(preprocessing=other)).preprocessing != source.preprocessing
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        # preprocess_input of keras.applications for the grey level 51, first and last channel as the network takes them
+        ("imagenet", (0.2 - 0.485) / 0.229, (0.2 - 0.406) / 0.225),
+        ("keras:xception", 51 / 127.5 - 1, 51 / 127.5 - 1),
+        ("keras:densenet", (0.2 - 0.485) / 0.229, (0.2 - 0.406) / 0.225),
+        ("keras:vgg16", 51 - 103.939, 51 - 123.68),
+        ("keras:efficientnet", 51.0, 51.0),
+        ("keras:tf", -0.6, -0.6),
+    ],
+)
+def test_a_normalisation_has_a_name(name, first, last):
+    named = named_normalisation(name)
+    values = (51 / 255 - np.array(named.mean)) / np.array(named.std)
+    np.testing.assert_allclose(values[[0, -1]], [first, last], rtol=1e-6)
+
+
+def test_the_named_normalisation_and_the_order_of_channels_are_the_model_s(tmp_path):
+    colour = graph(
+        BODY.replace("(x, w)", "(x, w3)") + "y = Identity (l)", signature="(float[n,3,64,64] x) => (float y)", opset=17
+    )
+    onnx.save(colour, tmp_path / "colour.onnx")
+    source = open_source(str(tmp_path / "colour.onnx"), Description(normalisation="keras:vgg16", task="multilabel"))
+    assert source.normalisation.mean == pytest.approx([103.939 / 255, 116.779 / 255, 123.68 / 255])
+    assert "normalisation" not in source.assumed
+    reversed_source = open_source(
+        str(tmp_path / "colour.onnx"), Description(normalisation="imagenet", channel_order="bgr", task="multilabel")
+    )
+    assert reversed_source.normalisation.mean == (0.406, 0.456, 0.485)
+
+
+def test_a_normalisation_that_cannot_be_is_refused(file):
+    for fields, message in (
+        ({"normalisation": "keras:lenet"}, "takes imagenet, or keras: with one of tf, torch, caffe, raw"),
+        ({"normalisation": "imagenet", "mean": (0.5,), "std": (0.5,)}, "give it, or these two"),
+        ({"mean": (0.5,), "std": (0.5,), "channel_order": "bgr"}, "three channels; this one takes 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            open_source(str(file), Description(task="multilabel", **fields))
 
 
 def test_the_population_is_stated_or_not_stated(bundle):

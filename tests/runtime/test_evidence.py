@@ -132,6 +132,23 @@ def test_empty_or_constant_maps_are_not_proved(bundle, outputs, phantoms, maps):
     assert result.reasons == ("heatmaps are not proved: the model's own are zero, or the same on every image",)
 
 
+def test_maps_that_vary_over_their_places_by_rounding_are_not_proved(bundle, outputs, phantoms):
+    """Their correlation is that of two roundings: it failed the limit of a model that is right."""
+    rng = np.random.default_rng(0)
+    levels = (1 + np.arange(COUNT, dtype=np.float32) / COUNT)[:, None, None, None]
+
+    def rounded() -> ModelOutputs:
+        noise = rng.normal(scale=1e-6, size=(COUNT, 3, 4, 4)).astype(np.float32)
+        return ModelOutputs(outputs.logits, {"cams": levels * (1 + noise)})
+
+    reference = rounded()
+    result = certificate(bundle, folder(phantoms.images), reference, rounded())
+    assert result.verdict == "insufficient"
+    assert result.reasons == ("heatmaps are not proved: the model's own are one number, all over the image",)
+    wrong = ModelOutputs(outputs.logits, {"cams": 1.1 * reference.cams["cams"]})
+    assert certificate(bundle, folder(phantoms.images), reference, wrong).verdict == "failed"
+
+
 def test_a_class_whose_maps_are_empty_is_named(bundle, outputs, phantoms):
     cams = outputs.cams["cams"].copy()
     cams[:, 1] = 0

@@ -19,6 +19,7 @@ from xrt.export.compile import find_targets
 from xrt.export.ir.emitter import Emitter
 from xrt.export.ir.serialisation import read_graph, serialise
 from xrt.export.ir.shapes import Batch, Shape, fixed_size, shape_of
+from xrt.export.ir.skeleton import Skeleton
 from xrt.export.passes.base import run_passes
 from xrt.export.passes.expose_logits import ExposeLogits
 from xrt.export.passes.order import explained_passes, opset_passes, resolving_passes
@@ -113,7 +114,7 @@ def _read(model: onnx.ModelProto) -> ir.Model:
     """A copy of the model as a graph of opset 18. Raises ModelError."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model)
-    graph_model = read_graph(proto)
+    graph_model = read_graph(Skeleton.taken_from(proto))
     image = graph_model.graph.inputs[0]
     if image.dtype not in _INPUT_TYPES:
         kind = "of no type" if image.dtype is None else image.dtype.name.lower()

@@ -12,6 +12,7 @@ from xrt.export.compile import DEFAULT_REQUEST, Request, compile_source
 from xrt.export.quantisation.calibration import MIN_IMAGES, calibration_images
 from xrt.export.quantisation.variants import VariantRequest, build_variants
 from xrt.export.references.independence import finite_stress_inputs, require_independent_images
+from xrt.export.references.reference import Reference
 from xrt.export.sources.base import Source
 from xrt.runtime._io import on_one_line, require_writable, sha256_of, utc_now
 from xrt.runtime.bundle.known_answers import KnownAnswers
@@ -23,6 +24,7 @@ from xrt.runtime.bundle.manifest import (
     KnownAnswersSpec,
     Manifest,
     Precision,
+    Preprocessing,
     Provenance,
     Variant,
 )
@@ -31,9 +33,8 @@ from xrt.runtime.certification.certify import Certification, Publication, agains
 from xrt.runtime.certification.comparison import ReferenceOutputs
 from xrt.runtime.certification.drift import PipelineComparison
 from xrt.runtime.certification.inputs import (
-    CERTIFICATION_SEED,
     KNOWN_ANSWERS_COUNT,
-    KNOWN_ANSWERS_SEED,
+    PHANTOM_SEED,
     ValidationInputs,
     images_needed,
     phantom_inputs,
@@ -42,6 +43,7 @@ from xrt.runtime.certification.inputs import (
 from xrt.runtime.certification.original import read_original
 from xrt.runtime.certification.report import write_gate_report
 from xrt.runtime.errors import RefusedByGate, UsageError
+from xrt.runtime.outputs import ModelOutputs
 from xrt.runtime.preprocessing import input_statistics
 from xrt.runtime.progress import SILENT, Progress
 
@@ -98,13 +100,10 @@ def publish_source(
     source = replace(source, notes=(*source.notes, *model.notes))
     if source.task == "binary":
         source = replace(source, explained_class=int(model.reference.explained.signs[0] > 0))
-    progress.step("computing the known answers with the reference")
-    phantoms = phantom_inputs(KNOWN_ANSWERS_COUNT, KNOWN_ANSWERS_SEED, source.preprocessing)
-    answers = model.reference.outputs(phantoms.images)
-    known_answers = KnownAnswers(phantoms.images, answers.logits, answers.cams)
-    known_answers_file = known_answers.to_bytes()
     progress.step(f"computing {len(inputs.images)} images ({inputs.source}) with the reference")
     outputs = model.reference.outputs(inputs.images)
+    known_answers = _known_answers(model.reference, inputs, outputs, source.preprocessing, progress)
+    known_answers_file = known_answers.to_bytes()
     require_independent_images(model.reference, inputs.images, outputs)
     stress = finite_stress_inputs(model.reference, (source.preprocessing.height, source.preprocessing.width), progress)
     variants = list(build_variants(model.data, model.graph, variant_request, progress=progress))
@@ -184,12 +183,29 @@ def _images(source: Source, options: ExportOptions, progress: Progress) -> tuple
         raise UsageError("radiographs are required to certify: name a folder or data set of them with --certify")
     if options.certify is None:
         count = images_needed(1 if source.task == "multiclass" else source.logits)
-        inputs = phantom_inputs(count, CERTIFICATION_SEED, spec)
+        inputs = phantom_inputs(count, PHANTOM_SEED, spec)
     else:
         inputs = read_inputs(options.certify, spec, source, "test", progress=progress)
     if calibration is not None:
         inputs = inputs.without(calibration, progress=progress)
     return VariantRequest(precisions, calibration, inputs), inputs
+
+
+def _known_answers(
+    reference: Reference,
+    inputs: ValidationInputs,
+    outputs: ModelOutputs,
+    spec: Preprocessing,
+    progress: Progress,
+) -> KnownAnswers:
+    """Phantoms with the reference's outputs; the first of those that certify, where phantoms do."""
+    if inputs.synthetic and len(inputs.images) >= KNOWN_ANSWERS_COUNT:
+        images, answers = inputs.images[:KNOWN_ANSWERS_COUNT], outputs.first(KNOWN_ANSWERS_COUNT)
+    else:
+        progress.step("computing the known answers with the reference")
+        images = phantom_inputs(KNOWN_ANSWERS_COUNT, PHANTOM_SEED, spec).images
+        answers = reference.outputs(images)
+    return KnownAnswers(images, answers.logits, answers.cams)
 
 
 def _statistics(calibration: ValidationInputs | None, inputs: ValidationInputs) -> InputStatistics | None:

@@ -169,4 +169,5 @@ def _build(
 def _verify(bundle: Bundle, variant: Variant, backend: TensorRtBackend) -> None:
     """Run an engine on the bundle's known answers. Raises KnownAnswersFailed."""
     with backend.open(bundle.read(variant), bundle.manifest.interface, SessionOptions()) as session:
-        verify_known_answers(session, Execution(variant, backend), bundle.known_answers(), bundle.manifest)
+        known = bundle.known_answers()
+        verify_known_answers(session.infer_all(known.images), Execution(variant, backend), known, bundle.manifest)

@@ -31,6 +31,14 @@ class ModelOutputs:
             cam_classes=np.concatenate(classes) if classes else None,
         )
 
+    def first(self, count: int) -> ModelOutputs:
+        """The outputs for the first `count` images."""
+        return ModelOutputs(
+            logits=self.logits[:count],
+            cams={name: maps[:count] for name, maps in self.cams.items()},
+            cam_classes=None if self.cam_classes is None else self.cam_classes[:count],
+        )
+
     @property
     def finite(self) -> Bool[np.ndarray, " n"]:
         """Which images have neither NaN nor infinity in any output."""

@@ -40,6 +40,11 @@ def test_labels_patients_and_columns(nih_folder: Callable[..., Path], header: st
     assert [case.age for case in table.cases] == [58, 58, 81, 5]
 
 
+def test_the_population_is_what_the_table_records(nih_folder: Callable[..., Path]) -> None:
+    table = open_dataset(nih_folder())
+    assert table.population == f"patients of 5 to 81 years (median 58); views AP, PA; as recorded in {table.name}"
+
+
 @pytest.mark.parametrize(
     ("text", "years"), [("060Y", 60), ("060", 60), ("018M", 1), ("020D", 0), ("414Y", None), ("", None)]
 )

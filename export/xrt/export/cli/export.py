@@ -62,6 +62,18 @@ def export(
         str | None,
         typer.Option(metavar="S,…", help="Standard deviation of each input channel, in the same units."),
     ] = None,
+    normalisation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A mean and std with a name: imagenet, or keras:xception, keras:vgg16 and so on for what "
+            "preprocess_input of keras.applications does.",
+        ),
+    ] = None,
+    channel_order: Annotated[
+        Literal["rgb", "bgr"] | None,
+        typer.Option(help="bgr: the model takes blue first, so that mean and std are reversed. Grey has no other use."),
+    ] = None,
     interpolation: Annotated[
         Literal["nearest", "bilinear", "bicubic", "lanczos", "area"] | None,
         typer.Option(help="The filter with which images were resized for training."),
@@ -215,7 +227,7 @@ def export(
 
       xrt export runs/pm --precision fp32,fp16,int8 --calibrate pm.npz --certify pm.npz --report gate/ --out pm.xrt
 
-      xrt export tb.onnx --interpolation nearest --mean 0.5 --std 0.5 --verify-inputs made.npz --out tb.xrt
+      xrt export tb.onnx --interpolation nearest --normalisation keras:xception --verify-inputs made.npz --out tb.xrt
 
       xrt export lost_source.onnx --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes top:5 --out lost.xrt
     """
@@ -233,6 +245,8 @@ def export(
         input_size=arguments.input_size(input_size),
         mean=None if mean is None else numbers("--mean", mean, "0.485,0.456,0.406"),
         std=None if std is None else numbers("--std", std, "0.229,0.224,0.225"),
+        normalisation=normalisation,
+        channel_order=channel_order,
         weights=weights,
         output=output,
         preprocessing=StatedPreprocessing(interpolation, antialias, fit, crop, equalisation, border_crop, invert),

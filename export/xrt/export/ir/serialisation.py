@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Collection
+
 import onnx
 import onnx.inliner
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from xrt.export.ir.limits import MAX_IR_VERSION, check_weights
+from xrt.export.ir.skeleton import Skeleton
 from xrt.runtime._io import first_line
 from xrt.runtime.errors import ModelError
 
@@ -19,20 +23,19 @@ def serialise(model: ir.Model) -> bytes:
     """The model as one self-contained, checked ONNX file. Raises ModelError over 2 GiB or when the check fails."""
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     check_weights(size, str(model.graph.name or "the model"))
-    proto = ir.to_proto(model)
     try:
-        onnx.checker.check_model(proto, full_check=True)
+        onnx.checker.check_model(Skeleton.of(model).proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"the emitted graph is invalid: {first_line(error)}") from error
-    return proto.SerializeToString()
+    return ir.to_proto(model).SerializeToString()
 
 
-def image_input(proto: onnx.ModelProto) -> onnx.ValueInfoProto:
+def image_input(proto: onnx.ModelProto, weights: Collection[str] = ()) -> onnx.ValueInfoProto:
     """The one input of a file. Initialisers that are listed as inputs, as before IR version 4, are none.
 
-    Raises ModelError when there is another number of inputs.
+    Nor are the `weights` of a skeleton. Raises ModelError when there is another number of inputs.
     """
-    weights = {tensor.name for tensor in proto.graph.initializer}
+    weights = {*weights, *(tensor.name for tensor in proto.graph.initializer)}
     images = [value for value in proto.graph.input if value.name not in weights]
     if len(images) != 1:
         names = ", ".join(value.name for value in images) or "none"
@@ -40,14 +43,16 @@ def image_input(proto: onnx.ModelProto) -> onnx.ValueInfoProto:
     return images[0]
 
 
-def read_graph(proto: onnx.ModelProto) -> ir.Model:
+def read_graph(file: Skeleton) -> ir.Model:
     """Any file as a graph: its image the only input, its functions inlined, an IR version that runtimes read.
 
-    Changes `proto`. Raises ModelError when the graph is invalid.
+    Raises ModelError when the graph is invalid.
     """
-    image = image_input(proto)
+    proto = copy.deepcopy(file.proto)
+    image = image_input(proto, file.weights)
+    inputs = [image, *(value for value in proto.graph.input if value.name in file.weights)]
     del proto.graph.input[:]
-    proto.graph.input.append(image)
+    proto.graph.input.extend(inputs)
     proto.ir_version = min(max(proto.ir_version, _LEAST_IR_VERSION), MAX_IR_VERSION)
     for opset in proto.opset_import:
         if opset.domain == "ai.onnx":
@@ -55,9 +60,14 @@ def read_graph(proto: onnx.ModelProto) -> ir.Model:
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     try:
-        return ir.from_proto(proto)
+        model = Skeleton(proto, file.weights).graph()
     except Exception as error:  # onnx-ir's errors have no common base
         raise ModelError(f"the graph is invalid: {first_line(error.__cause__ or error)}") from error
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for value in node.inputs:
+            if value is not None and not (value.producer() or value.is_graph_input() or value.is_initializer()):
+                raise ModelError(f"the graph is invalid: {node.op_type} reads {value.name!r}, which nothing gives")
+    return model
 
 
 def parse(data: bytes) -> ir.Model:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import PassResult
 
 from xrt.export.ir.limits import OPSET
+from xrt.export.ir.skeleton import Skeleton
 from xrt.export.passes.base import GraphPass
 from xrt.export.passes.lowering import lower_opset
 from xrt.runtime._io import first_line
@@ -21,7 +22,8 @@ class ConvertOpset(GraphPass):
 
     def call(self, model: ir.Model) -> PassResult:
         """Raises ModelError when ONNX cannot convert the graph."""
-        model.graph = ir.from_proto(_convert(ir.to_proto(model))).graph
+        skeleton = Skeleton.of(model)
+        model.graph = Skeleton(_convert(skeleton.proto), skeleton.weights).graph().graph
         return PassResult(model, True)
 
     def ensures(self, model: ir.Model) -> None:

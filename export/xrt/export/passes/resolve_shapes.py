@@ -22,6 +22,7 @@ from xrt.export.ir.constants import initializer
 from xrt.export.ir.dependence import dependents
 from xrt.export.ir.plain_graph import PlainGraph
 from xrt.export.ir.shapes import Batch
+from xrt.export.ir.skeleton import Skeleton
 from xrt.export.passes.base import GraphPass
 from xrt.runtime.errors import BackendError, ModelError
 
@@ -109,7 +110,8 @@ def _observe(
     model: ir.Model, batches: Sequence[int], constants: Sequence[ir.Value], shape_values: set[ir.Value]
 ) -> list[_Observation]:
     """Run at some batch sizes: for each the shapes of `shaped`, the numbers of `constants`, and the output."""
-    proto, image = ir.to_proto(model), model.graph.inputs[0]
+    skeleton, image = Skeleton.of(model), model.graph.inputs[0]
+    proto = skeleton.proto
     output = proto.graph.output[0].name
     del proto.graph.output[:]
     del proto.graph.value_info[:]
@@ -118,7 +120,7 @@ def _observe(
         proto.graph.node.add(op_type="Shape", input=[source], output=[name])
     names = [*shapes, *{str(v.name) for v in constants}, output]
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    graph = PlainGraph(proto.SerializeToString())
+    graph = PlainGraph(skeleton)
     images = _noise(image, max(batches))
     runs = [graph.run({str(image.name): images[:batch]}, names) for batch in batches]
     return [_Observation({source: run[name] for name, source in shapes.items()}, run, run[output]) for run in runs]

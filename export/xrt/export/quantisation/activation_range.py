@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from xrt.export.ir.constants import array_of
 from xrt.export.ir.plain_graph import PlainGraph
+from xrt.export.ir.skeleton import Skeleton
 
 _BATCH = 8
 
@@ -29,7 +30,8 @@ def peaks(model: ir.Model, nodes: Sequence[ir.Node], images: UInt8[np.ndarray, "
             names.append(str(value.name))
         elif array is not None and array.dtype == np.float32:
             magnitudes[str(value.name)] = float(np.abs(array).max(initial=0.0))
-    proto = ir.to_proto(model)
+    skeleton = Skeleton.of(model)
+    proto = skeleton.proto
     del proto.graph.output[:]
     outputs = []
     for name in names:
@@ -40,7 +42,7 @@ def peaks(model: ir.Model, nodes: Sequence[ir.Node], images: UInt8[np.ndarray, "
         )
         proto.graph.output.add(name=peak)
         outputs.append(peak)
-    graph, image = PlainGraph(proto.SerializeToString()), proto.graph.input[0].name
+    graph, image = PlainGraph(skeleton), proto.graph.input[0].name
     for start in range(0, len(images), _BATCH):
         batch = graph.run({image: images[start : start + _BATCH]}, outputs)
         for name, peak in zip(names, outputs, strict=True):

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from jaxtyping import Float, Float32, Int
 
+from xrt.export.ir.skeleton import Skeleton
 from xrt.export.references.float64 import Float64Graph
 from xrt.runtime.errors import ModelError
 
@@ -33,10 +34,10 @@ TOLERANCE = 1e-3
 class Tail:
     """The part of a graph after a tensor, in float64; `sources` are the other computed values that it reads."""
 
-    def __init__(self, model: onnx.ModelProto, tensor: str) -> None:
+    def __init__(self, model: Skeleton, tensor: str) -> None:
         self.tensor = tensor
         tail, self.sources = _after(model, tensor)
-        self._graph = Float64Graph(tail)
+        self._graph = Float64Graph(tail.proto, tail.weights)
 
     def logits(
         self, activation: Float[np.ndarray, "1 ..."], others: Mapping[str, np.ndarray]
@@ -106,24 +107,27 @@ def _smooth(activation: Float[np.ndarray, "1 ..."]) -> np.ndarray:
     return unique if unique.mean() > 0.01 else np.ones_like(unique)
 
 
-def _after(model: onnx.ModelProto, tensor: str) -> tuple[onnx.ModelProto, Sequence[str]]:
+def _after(model: Skeleton, tensor: str) -> tuple[Skeleton, Sequence[str]]:
     """The part of a graph after a tensor, and the other computed values that it reads."""
+    whole = model.proto.graph
     dependents, nodes = {tensor}, []
-    for node in model.graph.node:
+    for node in whole.node:
         if any(name in dependents for name in node.input):
             dependents.update(node.output)
             nodes.append(node)
-    constants = {t.name for t in model.graph.initializer}
+    constants = {*model.weights, *(t.name for t in whole.initializer)}
     outputs = {name for node in nodes for name in node.output}
     inputs = dict.fromkeys(name for node in nodes for name in node.input if name)
     sources = [name for name in inputs if name not in outputs and name not in constants]
-    types = {v.name: v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.input)}
-    tail = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    tail.graph.name = model.graph.name
+    weights = {name: weight for name, weight in model.weights.items() if name in inputs}
+    types = {v.name: v.type.tensor_type.elem_type for v in (*whole.value_info, *whole.input)}
+    tail = onnx.ModelProto(ir_version=model.proto.ir_version, opset_import=model.proto.opset_import)
+    tail.graph.name = whole.name
     tail.graph.node.extend(nodes)
-    tail.graph.output.extend(model.graph.output)
-    tail.graph.initializer.extend(t for t in model.graph.initializer if t.name in inputs)
+    tail.graph.output.extend(whole.output)
+    tail.graph.initializer.extend(t for t in whole.initializer if t.name in inputs)
     tail.graph.input.extend(
-        onnx.helper.make_tensor_value_info(name, types.get(name, onnx.TensorProto.FLOAT), None) for name in sources
+        onnx.helper.make_tensor_value_info(name, types.get(name, onnx.TensorProto.FLOAT), None)
+        for name in (*sources, *weights)
     )
-    return tail, [name for name in sources if name != tensor]
+    return Skeleton(tail, weights), [name for name in sources if name != tensor]

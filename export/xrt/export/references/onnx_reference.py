@@ -1,15 +1,15 @@
 """Reference outputs for an ONNX file without a PyTorch model.
 
-The logits are those of the original file, run by ONNX Runtime without optimisation, one image at a time. The CAMs are
+The logits are those of the original file, run by ONNX Runtime without optimisation. The CAMs are
 made in torch from the activation and its gradient, and that gradient is proved first (`directional_derivatives`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import torch
 from jaxtyping import Float32, UInt8
@@ -20,11 +20,14 @@ from xrt.export.cams.heatmaps import seed_of
 from xrt.export.ir.emitter import Emitter
 from xrt.export.ir.names import CAM_CLASSES
 from xrt.export.ir.plain_graph import PlainGraph
+from xrt.export.ir.serialisation import image_input
+from xrt.export.ir.skeleton import Skeleton
 from xrt.export.references.directional_derivatives import IMAGES, Point, Tail, prove_gradient
 from xrt.export.references.maps import METHODS, as_map
 from xrt.export.references.reference import Reference, float_pixels
 from xrt.export.targets.target import Target
 from xrt.runtime.bundle.manifest import CamSpec
+from xrt.runtime.errors import BackendError
 from xrt.runtime.outputs import ModelOutputs
 from xrt.train.models import Normalisation
 
@@ -41,7 +44,7 @@ class OnnxReference(Reference):
 
     def __init__(
         self,
-        file: bytes,
+        file: Skeleton,
         logits_name: str,
         model: ir.Model,
         targets: Sequence[Target],
@@ -51,13 +54,11 @@ class OnnxReference(Reference):
     ) -> None:
         self._normalisation, self.explained = normalisation, explained
         self.cams, self._layouts = list(cams), {str(t.value.name): t.layout for t in targets}
-        original = _with_outputs(onnx.load_from_string(file), [logits_name])
-        weights = {t.name for t in original.graph.initializer}
-        image = next(v for v in original.graph.input if v.name not in weights)
-        self._original, self._image = PlainGraph(original.SerializeToString()), image.name
-        self._batch = image.type.tensor_type.shape.dim[0].dim_value or 1
+        image = image_input(file.proto, file.weights)
+        self._original, self._image = PlainGraph(file.with_outputs([logits_name])), image.name
+        self._batch = image.type.tensor_type.shape.dim[0].dim_value
         self._logits_name = logits_name
-        self._forward = ir.to_proto(model)
+        self._forward = Skeleton.of(model)
         self._gradients = PlainGraph(self._with_gradients(model))
         self._proved = False
 
@@ -84,16 +85,21 @@ class OnnxReference(Reference):
         return ModelOutputs(self._original_logits(images), cams, tensors.get(CAM_CLASSES))
 
     def _original_logits(self, images: UInt8[np.ndarray, "n 1 h w"]) -> Float32[np.ndarray, "n logits"]:
+        """The logits of the original file; where its batch is fixed, of one image at a time, repeated."""
         pixels = float_pixels(images, self._normalisation).numpy()
-        return np.concatenate([self._original_logits_of(x) for x in pixels])
+        if not self._batch:
+            with suppress(BackendError):
+                logits = self._run_original(pixels)
+                if len(logits) == len(pixels):
+                    return logits.reshape(len(pixels), -1)
+            self._batch = 1
+        each = [self._run_original(np.repeat(x[None], self._batch, axis=0)) for x in pixels]
+        return np.concatenate([logits.reshape(self._batch, -1)[:1] for logits in each])
 
-    def _original_logits_of(self, pixels: Float32[np.ndarray, "channels h w"]) -> Float32[np.ndarray, "1 logits"]:
-        """The logits of one image by the original file; the image is repeated where the file has a fixed batch."""
-        batch = np.repeat(pixels[None], self._batch, axis=0)
-        logits = self._original.run({self._image: batch}, [self._logits_name])[self._logits_name]
-        return logits.reshape(self._batch, -1)[:1]
+    def _run_original(self, pixels: Float32[np.ndarray, "n channels h w"]) -> np.ndarray:
+        return self._original.run({self._image: pixels}, [self._logits_name])[self._logits_name]
 
-    def _with_gradients(self, model: ir.Model) -> bytes:
+    def _with_gradients(self, model: ir.Model) -> Skeleton:
         """The graph with every target and its gradient among its outputs."""
         copy = model.clone()
         graph = copy.graph
@@ -105,13 +111,12 @@ class OnnxReference(Reference):
             output = ir.Value(name=f"gradient of {target.name}")
             graph.append(ir.node("Identity", [emit.materialise(gradient)], outputs=[output]))
             graph.outputs.extend([target, output])
-        names = [str(v.name) for v in graph.outputs]
-        return _with_outputs(ir.to_proto(copy), names).SerializeToString()
+        return Skeleton.of(copy).with_outputs([str(v.name) for v in graph.outputs])
 
     def _run_gradients(self, images: UInt8[np.ndarray, "n 1 h w"]) -> dict[str, np.ndarray]:
         names = [name for tensor in self._layouts for name in (tensor, f"gradient of {tensor}")]
         names += [CAM_CLASSES] * bool(self.explained.top_k)
-        image = self._forward.graph.input[0].name
+        image = self._forward.proto.graph.input[0].name
         return self._gradients.run({image: images}, names)
 
     def _prove(self, images: UInt8[np.ndarray, "n 1 h w"]) -> None:
@@ -122,18 +127,10 @@ class OnnxReference(Reference):
 
     def _points(self, images: UInt8[np.ndarray, "n 1 h w"], tail: Tail) -> Iterator[Point]:
         """What the proof needs of each image, by itself: a tensor may hold the images of a batch in any order."""
-        image = self._forward.graph.input[0].name
-        forward = PlainGraph(_with_outputs(self._forward, tail.sources).SerializeToString()) if tail.sources else None
+        image = self._forward.proto.graph.input[0].name
+        forward = PlainGraph(self._forward.with_outputs(tail.sources)) if tail.sources else None
         for i in range(len(images)):
             tensors = self._run_gradients(images[i : i + 1])
             others = forward.run({image: images[i : i + 1]}, tail.sources) if forward else {}
             columns = tensors[CAM_CLASSES][0] if self.explained.top_k else np.asarray(self.explained.classes)
             yield Point(tensors[tail.tensor], others, tensors[f"gradient of {tail.tensor}"], columns)
-
-
-def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    return copy

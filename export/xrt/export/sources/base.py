@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import onnx_ir as ir
 
@@ -25,7 +25,8 @@ class Description:
 
     `labels` are the classes in the order of the logits; `input_size` is (height, width); `mean` and `std` are in
     units of full scale, one entry for each channel, or one for all; `weights` is a file, or the word `pretrained`;
-    `population` says for whom the model was made.
+    `population` says for whom the model was made. `normalisation` is the name of a mean and std, `channel_order` the
+    order in which the model takes the channels to which mean and std, in the order of RGB, belong.
     """
 
     labels: tuple[str, ...] | None = None
@@ -33,6 +34,8 @@ class Description:
     input_size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    normalisation: str | None = None
+    channel_order: Literal["rgb", "bgr"] | None = None
     weights: str | None = None
     output: str | None = None
     preprocessing: StatedPreprocessing = NOTHING_STATED

@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from xrt.export.sources.base import Description, SourceFields
+from xrt.export.sources.named_normalisations import IMAGENET, named_normalisation
 from xrt.export.sources.stated_preprocessing import NOTHING_STATED, StatedPreprocessing
 from xrt.runtime.bundle.manifest import ClassSpec, Preprocessing, Task
 from xrt.runtime.errors import ModelError, UsageError
@@ -19,7 +20,6 @@ from xrt.train.models import Normalisation
 _SIDES = (8, 4096)
 _ANNOUNCED = ("interpolation", "antialias", "fit", "equalisation")
 """What is assumed where nobody states it; no border crop and no inversion are what nearly every model has."""
-IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 Size = tuple[int, int]
 
 
@@ -124,14 +124,24 @@ def _normalisation(
     channels = facts.channels
     if (description.mean is None) != (description.std is None):
         raise UsageError("--mean and --std belong together: give both")
-    if description.mean is not None and description.std is not None:
+    if description.normalisation is not None:
+        if description.mean is not None:
+            raise UsageError("--normalisation says what --mean and --std are: give it, or these two")
+        named = named_normalisation(description.normalisation)
+        mean, std = named.mean, named.std
+    elif description.mean is not None and description.std is not None:
         # One value is meant for every channel.
         mean, std = (v * channels if len(v) == 1 else v for v in (description.mean, description.std))
     elif facts.normalisation is not None:
         mean, std = facts.normalisation.mean, facts.normalisation.std
     else:
         mean, std = (IMAGENET.mean, IMAGENET.std) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
-    if description.mean is None and not facts.normalisation_is_known:
+    if description.channel_order == "bgr":
+        if channels != 3:
+            raise UsageError(f"--channel-order is for models of three channels; this one takes {channels}")
+        mean, std = mean[::-1], std[::-1]
+    stated = description.mean is not None or description.normalisation is not None
+    if not stated and not facts.normalisation_is_known:
         assumed["normalisation"] = f"mean {_numbers(mean)}, std {_numbers(std)}"
         notes.append(
             f"normalisation is taken to be mean {_numbers(mean)}, std {_numbers(std)} (pixels scaled to 0..1): if the "

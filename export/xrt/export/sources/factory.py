@@ -15,7 +15,8 @@ import torch
 from xrt.export.ir.limits import check_weights
 from xrt.export.sources import torchxrayvision
 from xrt.export.sources.base import Description
-from xrt.export.sources.description import IMAGENET, ModelFacts, describe, input_channels, output_of, run_once
+from xrt.export.sources.description import ModelFacts, describe, input_channels, output_of, run_once
+from xrt.export.sources.named_normalisations import IMAGENET
 from xrt.export.sources.stated_preprocessing import (
     NOTHING_STATED,
     PreprocessorConfig,

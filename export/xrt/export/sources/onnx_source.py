@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -12,9 +13,11 @@ import onnx
 import onnx_ir as ir
 
 from xrt.export.cams.explained_logits import ExplainedLogits
+from xrt.export.ir.constants import array_of
 from xrt.export.ir.limits import check_weights
 from xrt.export.ir.operators import VALUE_KEEPING
 from xrt.export.ir.serialisation import image_input, read_graph
+from xrt.export.ir.skeleton import Skeleton
 from xrt.export.passes.base import run_passes
 from xrt.export.passes.channels_first import is_channels_last, take_channels_first
 from xrt.export.passes.evaluation_mode import leave_training
@@ -43,29 +46,30 @@ _TASKS: dict[str, Task] = {"softmax": "multiclass", "sigmoid": "multilabel"}
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxSource(Source):
-    """A classifier of which only the graph exists: the content of an ONNX file."""
+    """A classifier of which only the graph exists: the content of an ONNX file, and the same in opset 18."""
 
-    data: bytes
+    file: Skeleton
+    opened: ir.Model
 
     def graph(self) -> OnnxGraph:
         """The file's graph at the input size. Raises ModelError when batch or shapes cannot be resolved."""
-        model = open_graph(self.data, self.output)
-        name = _name_in(self.data, final_activation(model.graph)[0])
+        model = self.opened.clone()
+        name = _name_in(self.file, final_activation(model.graph)[0])
         logits = ExposeLogits()
         run_passes(model, onnx_passes(self.preprocessing.height, self.preprocessing.width, logits))
-        return OnnxGraph(model, name, logits.activation, self.data, self.normalisation)
+        return OnnxGraph(model, name, logits.activation, self.file, self.normalisation)
 
 
 @dataclass(frozen=True)
 class OnnxGraph(SourceGraph):
     """The graph of a file, and the file."""
 
-    data: bytes
+    file: Skeleton
     normalisation: Normalisation
 
     def reference(self, targets: Sequence[Target], cams: Sequence[CamSpec], explained: ExplainedLogits) -> Reference:
         """The file itself, and float64 derivatives."""
-        return OnnxReference(self.data, self.logits_name, self.model, targets, cams, explained, self.normalisation)
+        return OnnxReference(self.file, self.logits_name, self.model, targets, cams, explained, self.normalisation)
 
 
 def from_onnx(path: Path, description: Description) -> OnnxSource:
@@ -83,8 +87,9 @@ def from_onnx(path: Path, description: Description) -> OnnxSource:
         )
         take_channels_first(proto, image)
     join_sigmoids(proto)
-    data = proto.SerializeToString()
-    model = open_graph(data, description.output)
+    file = Skeleton.taken_from(proto)
+    del proto
+    model = open_graph(file, description.output)
     _, channels, *sides = list(model.graph.inputs[0].shape or ())
     _, activation = final_activation(model.graph)
     config = config_beside(path)
@@ -98,33 +103,32 @@ def from_onnx(path: Path, description: Description) -> OnnxSource:
         normalisation=normalisation_of(config, int(str(channels))) if config else None,
         normalisation_is_known=config is not None,
         preprocessing=config.preprocessing if config else NOTHING_STATED,
-        count_logits=lambda size: (_count_logits(model, size), None),
+        count_logits=lambda size: (_count_logits(model.clone(), size), None),
         task=_TASKS.get(activation or ""),
         notes=notes,
     )
-    return OnnxSource(data=data, output=description.output, **describe(description, facts))
+    return OnnxSource(file=file, opened=model, output=description.output, **describe(description, facts))
 
 
-def open_graph(data: bytes, output: str | None) -> ir.Model:
+def open_graph(file: Skeleton, output: str | None) -> ir.Model:
     """The graph of a file in opset 18, with one float input and one output.
 
     Initialisers listed as inputs (as before IR version 4) are no longer inputs. `output` names the logits where the
     file has several outputs. Raises ModelError or UsageError.
     """
-    proto = onnx.load_from_string(data)
-    image = image_input(proto)
+    proto = copy.deepcopy(file.proto)
     _choose_output(proto, output)
-    _check_image(image)
-    if bad := [t.name for t in proto.graph.initializer if not _has_no_nan(t)]:
+    _check_image(image_input(proto, file.weights))
+    model = read_graph(Skeleton(proto, file.weights))
+    if bad := [name for name, value in model.graph.initializers.items() if not _has_no_nan(value)]:
         raise ModelError(f"weights are not finite: {', '.join(bad[:3])}{' …' if len(bad) > 3 else ''}")
-    model = read_graph(proto)
     run_passes(model, file_passes())
     return model
 
 
-def _name_in(data: bytes, logits: ir.Value) -> str:
+def _name_in(file: Skeleton, logits: ir.Value) -> str:
     """The name of the logits in the file itself: conversion may have added a reshape after them."""
-    names = {name for node in onnx.load_from_string(data).graph.node for name in node.output}
+    names = {name for node in file.proto.graph.node for name in node.output}
     value: ir.Value | None = logits
     while value is not None and value.name not in names:
         node = value.producer()
@@ -176,11 +180,10 @@ def _check_image(value: onnx.ValueInfoProto) -> None:
         )
 
 
-def _has_no_nan(tensor: onnx.TensorProto) -> bool:
+def _has_no_nan(value: ir.Value) -> bool:
     """Infinities may be meant, as in the mask of causal attention; what they do is seen in the output."""
-    if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
-        return True
-    return not bool(np.isnan(onnx.numpy_helper.to_array(tensor)).any())
+    array = array_of(value)
+    return array is None or array.dtype.kind != "f" or not bool(np.isnan(array).any())
 
 
 def _size(path: Path, sides: Sequence[object], choice: Size | None) -> Size:

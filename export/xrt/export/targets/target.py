@@ -23,6 +23,7 @@ from xrt.export.ir.emitter import Emitter
 from xrt.export.ir.operators import MIXING, REARRANGING
 from xrt.export.ir.plain_graph import PlainGraph
 from xrt.export.ir.shapes import fixed_size, shape_of
+from xrt.export.ir.skeleton import Skeleton
 from xrt.export.targets.activation_layout import ActivationLayout, channel_axes, find_layout
 from xrt.export.targets.cut_vertices import cut_vertices, values_on_paths
 from xrt.export.targets.layer_names import find_layer, layer_name, scopes, unambiguous_name
@@ -192,7 +193,7 @@ def _run(model: ir.Model, output: ir.Value) -> np.ndarray:
     name = str(output.name)
     output.dtype = ir.DataType.FLOAT
     model.graph.outputs[:] = [output]
-    return PlainGraph(ir.to_proto(model).SerializeToString()).run({str(image.name): images}, [name])[name]
+    return PlainGraph(Skeleton.of(model)).run({str(image.name): images}, [name])[name]
 
 
 def _suggestions(model: ir.Model, axes: dict[ir.Value, int], minimum: int, tensors: Collection[str] | None) -> str:

@@ -112,7 +112,7 @@ class Session(ABC, Generic[Opened]):
         names = self.interface.outputs if cams else (self.interface.graph.logits,)
         return self._assemble(self._run(self._opened(cams), np.ascontiguousarray(images), names), len(images), cams)
 
-    def infer_all(self, images: UInt8[np.ndarray, "n 1 height width"], batch_size: int = 16) -> ModelOutputs:
+    def infer_all(self, images: UInt8[np.ndarray, "n 1 height width"], batch_size: int = 8) -> ModelOutputs:
         """Run any number of images in batches."""
         return ModelOutputs.joined(
             [self.infer(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from xrt.runtime.backends import Execution, Session, SessionOptions, cpu_backends
 from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.known_answers import KnownAnswers
@@ -130,7 +132,10 @@ def certify_variant(
 
     def result_of(session: Session[Any], execution: Execution) -> BackendResult:
         outputs = session.infer_all(inputs.images)
-        checked = certify_known_answers(session, execution, known, manifest)
+        count = len(known.images)
+        same = np.array_equal(inputs.images[:count], known.images)
+        answers = outputs.first(count) if same else session.infer_all(known.images)
+        checked = certify_known_answers(answers, execution, known, manifest)
         certificate = make_certificate(execution, outputs, checked)
         if stress is not None:
             certificate = stress.measure(session, inputs.images).entered_in(certificate)

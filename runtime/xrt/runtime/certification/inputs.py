@@ -23,7 +23,7 @@ from xrt.runtime.phantoms.files import are_phantoms
 from xrt.runtime.preprocessing import preprocess
 from xrt.runtime.progress import SILENT, Progress
 
-KNOWN_ANSWERS_SEED, CERTIFICATION_SEED = 20_101, 20_102
+PHANTOM_SEED = 20_102
 KNOWN_ANSWERS_COUNT = 24
 _PARTS = {"train": ("train", "train_val"), "test": ("test",)}
 """Some publishers leave it to the user to split validation off the training part."""

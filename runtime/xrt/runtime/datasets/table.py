@@ -18,6 +18,7 @@ from xrt.runtime.datasets.case import Case
 from xrt.runtime.datasets.images import ImageSource
 from xrt.runtime.datasets.splits import PARTS, official_split, require_disjoint, split_by_patient
 from xrt.runtime.errors import UsageError
+from xrt.runtime.phantoms.files import are_phantoms
 from xrt.runtime.preprocessing import preprocess
 
 _SHOWN = 5  # missing images that a summary names
@@ -144,6 +145,19 @@ class CaseTable:
             else None,
             "notes": list(self.notes),
         }
+
+    @property
+    def population(self) -> str | None:
+        """Whose radiographs these are, as far as the set records it: phantoms, or ages and views; None for neither."""
+        if are_phantoms(self.root):
+            return "synthetic phantoms"
+        facts = self.summary()
+        parts = []
+        if ages := facts["ages"]:
+            parts.append(f"patients of {ages['lowest']} to {ages['highest']} years (median {ages['median']:g})")
+        if views := [name for name in facts["views"] if name != "unknown"]:
+            parts.append(f"views {', '.join(views)}")
+        return f"{'; '.join(parts)}; as recorded in {self.name}" if parts else None
 
 
 def _counted(values: Iterable[str | None]) -> dict[str, int]:

@@ -64,6 +64,8 @@ def _unproved(figures: Figures, synthetic: bool) -> list[str]:
         )
     if not figures.reference_varies:
         reasons.append("heatmaps are not proved: the model's own are zero, or the same on every image")
+    elif figures.map_correlation is None:
+        reasons.append("heatmaps are not proved: the model's own are one number, all over the image")
     if not figures.reference_logits_vary:
         reasons.append("logits are not proved: the model's own are the same on every image")
     return reasons

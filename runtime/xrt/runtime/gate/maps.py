@@ -22,8 +22,8 @@ NEGLIGIBLE = 1e-6
 TIE = 1e-3
 """Two logits closer than this fraction of (1 + the largest) may swap places in a top-K choice."""
 VARIATION = 1e-4
-"""Maps, and logits, of different images must differ by this fraction of their scale; rounding alone differs by about
-1e-7."""
+"""Maps, and logits, of different images must differ by this fraction of their scale, and a map over its places: by
+rounding alone they differ by about 1e-7."""
 
 
 def shown_maps(truth: Bool[np.ndarray, "n logits"], probability: np.ndarray) -> Bool[np.ndarray, "n logits"]:
@@ -70,7 +70,7 @@ def highest(logits: Float32[np.ndarray, "n logits"], k: int) -> Int64[np.ndarray
 class MapFigures:
     """One CAM output: figures of the (image, map) pairs looked at, and the fraction of maps that are not empty.
 
-    `proved` are those of the pairs where one side's map at least is not empty.
+    `proved` are those of the pairs that are neither both empty nor both the same number everywhere.
     """
 
     output: str
@@ -114,7 +114,10 @@ def empty_maps(cams: Float32[np.ndarray, "n maps h w"], manifest: Manifest) -> l
 def _compare_pairs(
     expected: Float32[np.ndarray, "m h w"], actual: Float32[np.ndarray, "m h w"], scale: Float32[np.ndarray, " m"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pearson's r and the relative L2 difference of each pair of maps, in float64, and which are not both empty."""
+    """Pearson's r and the relative L2 difference of each pair of maps, in float64, and which of them prove something.
+
+    Two empty maps prove nothing, nor do two that are the same number everywhere.
+    """
     a = expected.reshape(len(expected), -1).astype(np.float64)
     b = actual.reshape(len(actual), -1).astype(np.float64)
     bound = NEGLIGIBLE * scale
@@ -122,10 +125,11 @@ def _compare_pairs(
     difference = np.linalg.norm(a - b, axis=1) / np.maximum(np.linalg.norm(a, axis=1), 1e-300)
     a_centred, b_centred = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     spread = np.linalg.norm(a_centred, axis=1) * np.linalg.norm(b_centred, axis=1)
-    # A flat map has no correlation: there the relative difference alone counts.
-    flat = np.linalg.norm(a_centred, axis=1) <= NEGLIGIBLE * np.linalg.norm(a, axis=1)
+    # A map that varies over its places by rounding alone has no correlation: there the relative difference counts.
+    flat = np.linalg.norm(a_centred, axis=1) <= VARIATION * np.linalg.norm(a, axis=1)
     r = np.where(flat, 1 - difference, (a_centred * b_centred).sum(axis=1) / np.maximum(spread, 1e-300))
-    agree, mismatch = a_empty & b_empty, a_empty ^ b_empty
+    mismatch = a_empty ^ b_empty
+    agree = (a_empty & b_empty) | (flat & ~mismatch & (difference <= VARIATION))
     r = np.select([agree, mismatch], [1.0, 0.0], r)
     difference = np.select([agree, mismatch], [0.0, 1.0], difference)
     # NaN in a candidate's map must count against it, not vanish from a percentile.

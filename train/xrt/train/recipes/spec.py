@@ -19,7 +19,8 @@ class DataSpec(Part):
     many images of each exclusive class (`all`: as many as the rarest has), drawn by `split_seed`. `official` follows
     the publishers' split; otherwise patients are divided by `split_seed`, train, val and test getting `proportions` of
     the images. `patient_pattern` is a regular expression whose first group is the patient in an image's path, for data
-    sets that name patients nowhere else. `population` says whose radiographs these are, which bundles repeat.
+    sets that name patients nowhere else. `population` says whose radiographs these are, which bundles repeat; null
+    takes ages and views as the data set records them.
     `cache_mib` limits the memory for preprocessed images; a larger set is decoded again every epoch.
     """
 

@@ -124,7 +124,7 @@ def fit(
         normalisation=normalisation,
         input_statistics=statistics,
         dataset=cases.name,
-        population=recipe.data.population,
+        population=recipe.data.population or datasets["train"].table.population,
         recipe=recipe.name,
         seed=recipe.training.seed,
         metrics={"validation": validation, "test": test},

@@ -1,8 +1,9 @@
-"""Running a graph in float64, where rounding is negligible: ONNX's reference evaluator on a widen copy."""
+"""Running a graph in float64, where rounding is negligible: ONNX's reference evaluator on a widened copy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -15,15 +16,20 @@ __all__ = ["Float64Graph", "widen"]
 
 
 class Float64Graph:
-    """A graph of float32, run in float64."""
+    """A graph of float32, run in float64. `weights` are those of its inputs that stay the same, as in a skeleton."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, weights: Mapping[str, np.ndarray] = MappingProxyType({})) -> None:
         self._evaluator = ReferenceEvaluator(widen(model), new_ops=OPERATORS)
+        self._weights = _wide(weights)
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> list[np.ndarray]:
-        """The named outputs, or all; float32 inputs are widen as well."""
-        wide = {k: v.astype(np.float64) if v.dtype == np.float32 else v for k, v in inputs.items()}
-        return [np.asarray(value) for value in self._evaluator.run(None if outputs is None else list(outputs), wide)]
+        """The named outputs, or all; float32 inputs are widened as well."""
+        given, names = {**self._weights, **_wide(inputs)}, None if outputs is None else list(outputs)
+        return [np.asarray(value) for value in self._evaluator.run(names, given)]
+
+
+def _wide(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in arrays.items()}
 
 
 def widen(model: onnx.ModelProto) -> onnx.ModelProto:
