@@ -260,3 +260,21 @@ def test_the_default_domain_by_its_name(tmp_path):
     model = graph(BODY + "y = Identity (l)", opset=17)
     model.opset_import[0].domain = "ai.onnx"
     compile_and_compare(model, tmp_path)
+
+
+def test_weights_stored_in_half_precision_or_in_integers(tmp_path):
+    """What is computed from weights alone is a constant."""
+    body = f"""
+        wf = Cast <to=1> (half) c = {CONV} (x, wf) r = Relu (c) g = GlobalAveragePool (r) f = Flatten <axis=1> (g)
+        hf = DequantizeLinear <axis=0> (small, steps, zeros) y = Gemm <transB=1> (f, hf, z)
+    """
+    rng = np.random.default_rng(0)
+    stored = {
+        "half": rng.normal(size=(6, 1, 3, 3)).astype(np.float16),
+        "small": rng.integers(-127, 127, size=(5, 6), dtype=np.int8),
+        "steps": np.full(5, 0.02, np.float32),
+        "zeros": np.zeros(5, np.int8),
+    }
+    model = graph(body)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in stored.items())
+    compile_and_compare(model, tmp_path)

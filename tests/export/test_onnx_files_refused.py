@@ -22,6 +22,45 @@ def test_half_precision_inside(tmp_path):
         open_file(graph(body), tmp_path)
 
 
+_TAIL = "g = GlobalAveragePool (r) f = Flatten <axis=1> (g)"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            f"xd = Cast <to=11> (x) wd = Cast <to=11> (w) c = {CONV} (xd, wd) d = Cast <to=1> (c) r = Relu (d) {_TAIL} "
+            "y = Gemm <transB=1> (f, h, z)",
+            "'xd' is double, and ONNX Runtime refuses the graph: .*: export the model in float32",
+        ),
+        (
+            f"c = {CONV} (x, w) r = Relu (c) {_TAIL} d = Cast <to=11> (f) e = Mul (d, d) s = Cast <to=1> (e) "
+            "y = Gemm <transB=1> (s, h, z)",
+            "'d' is double, between the target layer and the logits, .*: compute there in float32",
+        ),
+        (
+            f"c = {CONV} (x, w) q = QuantizeLinear (c, step, zero) d = DequantizeLinear (q, step, zero) r = Relu (d) "
+            f"{_TAIL} y = Gemm <transB=1> (f, h, z)",
+            "quantised already: QuantizeLinear at 'q' rounds what is computed .*; export the float model",
+        ),
+    ],
+)
+def test_other_types_inside(tmp_path, body, message):
+    model = graph(body)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.05), "step"))
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "zero"))
+    with pytest.raises(ModelError, match=message):
+        compile_source(open_file(model, tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["float16", "double", "uint8"])
+def test_inputs_of_another_type(tmp_path, kind):
+    model = graph(f"xf = Cast <to=1> (x) {BODY} y = Identity (l)".replace("(x, w)", "(xf, w)"))
+    model.graph.input[0].type.tensor_type.elem_type = getattr(onnx.TensorProto, kind.upper())
+    with pytest.raises(ModelError, match=f"input 'x' is {kind}; export the model with a float32 input"):
+        open_file(model, tmp_path)
+
+
 def test_a_tensor_that_nothing_gives(tmp_path):
     with pytest.raises(ModelError, match="the graph is invalid: Add reads 'nothing', which nothing gives"):
         open_file(graph(BODY + "y = Add (l, nothing)"), tmp_path)

@@ -5,6 +5,8 @@ Each would fail later for a reason that is only a consequence, such as an output
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx
 import onnx.numpy_helper
@@ -12,13 +14,13 @@ import onnx_ir as ir
 from onnx_ir.passes import PassResult
 
 from xrt.export.ir.constants import array_of
-from xrt.export.ir.dependence import nodes_before
+from xrt.export.ir.dependence import dependents, nodes_before
 from xrt.export.passes.base import GraphPass
 from xrt.runtime.errors import ModelError
 
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _INTEGER = {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearAdd", "QLinearConv", "QLinearMatMul"}
-"""Operators that compute with integers. Q/DQ pairs do not: between them is an ordinary operator in float."""
+"""Operators that compute with integers."""
 _MICROSOFT = "com.microsoft"
 
 
@@ -27,8 +29,9 @@ class RequireEvaluationMode(GraphPass):
 
     def requires(self, model: ir.Model) -> None:
         """The graph is deterministic, in evaluation mode, and computes in floating point. Raises ModelError."""
+        _, pixels = dependents(model.graph)
         for node in nodes_before(model.graph, model.graph.outputs):
-            if (reason := _reason(node)) is not None:
+            if (reason := _reason(node, pixels)) is not None:
                 raise ModelError(reason)
 
     def call(self, model: ir.Model) -> PassResult:  # noqa: D102
@@ -53,7 +56,7 @@ def _is_training_switch(value: onnx.ValueInfoProto) -> bool:
     return is_flag and ("train" in name or "learning_phase" in name)
 
 
-def _reason(node: ir.Node) -> str | None:
+def _reason(node: ir.Node, pixels: Collection[ir.Value]) -> str | None:
     name = node.name or node.outputs[0].name
     if node.op_type in _RANDOM or (node.op_type == "Dropout" and _is_true(node, 2)):
         return (
@@ -68,6 +71,11 @@ def _reason(node: ir.Node) -> str | None:
     if node.op_type in _INTEGER or (node.domain == _MICROSOFT and node.op_type.startswith("QLinear")):
         return (
             f"the model is quantised already: {node.op_type} at {name!r} computes with integers and has no gradient; "
+            "export the float model, and let --precision int8 quantise it"
+        )
+    if node.op_type == "QuantizeLinear" and node.outputs[0] in pixels:
+        return (
+            f"the model is quantised already: QuantizeLinear at {name!r} rounds what is computed and has no gradient; "
             "export the float model, and let --precision int8 quantise it"
         )
     return None

@@ -6,6 +6,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import PassResult
 
+from xrt.export.ir.dependence import dependents
 from xrt.export.ir.limits import OPSET
 from xrt.export.passes.base import GraphPass
 from xrt.runtime.errors import ModelError
@@ -17,14 +18,20 @@ class RequireFloat32(GraphPass):
     """Changes nothing: gradients are emitted in float32."""
 
     def requires(self, model: ir.Model) -> None:
-        """Nothing computes in half precision. Raises ModelError."""
-        kinds = [(name, value.dtype) for name, value in model.graph.initializers.items()]
-        # Up to opset 5 the attribute is text, and ONNX cannot convert the node.
-        kinds += [
-            (node.outputs[0].name, ir.DataType(to.as_int()))
-            for node in model.graph
-            if node.op_type == "Cast" and (to := node.attributes.get("to")) and to.type == ir.AttributeType.INT
-        ]
+        """Nothing that depends on the image computes in half precision. Raises ModelError.
+
+        Weights may be stored in it: a Cast of a weight is a constant.
+        """
+        _, pixels = dependents(model.graph)
+        kinds: list[tuple[str | None, ir.DataType | None]] = []
+        for node in model.graph:
+            if pixels.isdisjoint(node.outputs):
+                continue
+            kinds += [(v.name, v.dtype) for v in node.inputs if v is not None and v.is_initializer()]
+            # Up to opset 5 the attribute is text, and ONNX cannot convert the node.
+            to = node.attributes.get("to") if node.op_type == "Cast" else None
+            if to is not None and to.type == ir.AttributeType.INT:
+                kinds.append((node.outputs[0].name, ir.DataType(to.as_int())))
         for name, kind in kinds:
             if kind is not None and kind in _HALF:
                 raise ModelError(

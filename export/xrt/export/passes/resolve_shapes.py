@@ -27,6 +27,7 @@ from xrt.export.passes.base import GraphPass
 from xrt.runtime.errors import BackendError, ModelError
 
 BATCHES = (2, 3)
+_DOUBLE = int(ir.DataType.DOUBLE)
 _INDEPENDENT = 1e-3
 """Relative to the largest logit. Rounding between batch sizes is about 1e-6; a batch statistic changes far more."""
 
@@ -79,9 +80,15 @@ class _Observation:
 
 
 def observed_shapes(model: ir.Model, batch: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of all values that depend on the pixels, by name, at one batch size."""
+    """The shapes of all values that depend on the pixels, by name, at one batch size.
+
+    Raises ModelError when the graph does not run.
+    """
     _, pixels = dependents(model.graph)
-    (observation,) = _observe(model, [batch], [], pixels)
+    try:
+        (observation,) = _observe(model, [batch], [], pixels)
+    except BackendError as error:
+        raise _does_not_run(model, error) from error
     return {name: tuple(shape.tolist()) for name, shape in observation.shapes.items()}
 
 
@@ -161,6 +168,9 @@ def _check_independence(logits: Sequence[np.ndarray]) -> None:
 
 def _does_not_run(model: ir.Model, error: BackendError) -> ModelError:
     """Whether it is the batch that keeps the graph from running: with some number of images it then does."""
+    double = next((n for n in model.graph if n.op_type == "Cast" and n.attributes.get_int("to", 0) == _DOUBLE), None)
+    if double is not None:
+        return ModelError(f"{double.outputs[0].name!r} is double, and {error}: export the model in float32")
     for batch in (1, *BATCHES, 4, 8):
         with suppress(BackendError):
             _observe(model, [batch], [], set())

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from xrt.export.autodiff.rules.broadcasting import to_operands
 from xrt.export.autodiff.rules.formula import Term, derivative, of_cotangent, of_input, of_output, where
 from xrt.export.autodiff.table import Call, vjp
 from xrt.export.ir.emitter import Tensor
+from xrt.runtime.errors import ModelError
 
 
 @vjp("Identity", "Dropout")
@@ -19,7 +21,12 @@ def _identity(call: Call) -> Sequence[Tensor | None]:
 
 @vjp("Cast", "CastLike")
 def _cast(call: Call) -> Sequence[Tensor | None]:
-    """Between floating types only; integers and booleans have no gradient."""
+    """Between floating types only; integers and booleans have no gradient. Raises ModelError for double."""
+    if call.node.attributes.get_int("to", 0) == ir.DataType.DOUBLE:
+        raise ModelError(
+            f"{call.node.outputs[0].name!r} is double, between the target layer and the logits, where gradients are "
+            "float32: compute there in float32"
+        )
     values = (call.node.inputs[0], call.node.outputs[0])
     discrete = any(v is not None and v.dtype is not None and not v.dtype.is_floating_point() for v in values)
     return [None if discrete else call.g]
