@@ -26,6 +26,8 @@ class PlainGraph:
         settings = onnxruntime.SessionOptions()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         settings.log_severity_level = 4
+        # Shapes are read as soon as a tensor is there: otherwise all tensors whose shape is asked for stay to the end.
+        settings.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         settings.enable_mem_pattern = settings.enable_cpu_mem_arena = False
         model = skeleton.proto.SerializeToString()
         with onnxruntime_errors("refuses the graph"):

@@ -15,6 +15,7 @@ from xrt.export.ir.skeleton import Skeleton
 from xrt.runtime._io import first_line
 from xrt.runtime.errors import ModelError
 
+_LEAST_SIDE = 8
 _LEAST_IR_VERSION = 4
 """Before it, initialisers must be listed as inputs."""
 
@@ -39,8 +40,20 @@ def image_input(proto: onnx.ModelProto, weights: Collection[str] = ()) -> onnx.V
     images = [value for value in proto.graph.input if value.name not in weights]
     if len(images) != 1:
         names = ", ".join(value.name for value in images) or "none"
-        raise ModelError(f"the model must have one image input, it has {len(images)} ({names})")
+        constants = [value.name for value in images if not _may_be_image(value)]
+        remedy = (
+            f"; {constants[0]} is no image: where the exporter left a constant out of the file, as Keras's does with "
+            "the mean of a Normalization layer, remove that layer and state --mean and --std"
+            if constants and len(constants) == len(images) - 1
+            else ""
+        )
+        raise ModelError(f"the model must have one image input, it has {len(images)} ({names}){remedy}")
     return images[0]
+
+
+def _may_be_image(value: onnx.ValueInfoProto) -> bool:
+    dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    return len(dims) == 4 and (0 in dims or max(dims) >= _LEAST_SIDE)
 
 
 def read_graph(file: Skeleton) -> ir.Model:

@@ -8,7 +8,7 @@ a reshape. What is left is a graph of pixels, weights, and one dynamic size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ class ResolveShapes(GraphPass):
         sizes, pixels = dependents(graph)
         constants = [v for v in _node_outputs(graph) if v not in pixels and _feeds(v, pixels)]
         try:
-            observations = _observe(model, BATCHES, constants, pixels | sizes)
+            observations = _observe(model, BATCHES, constants, pixels | sizes, fixed=set(constants) - sizes)
         except BackendError as error:
             raise _does_not_run(model, error) from error
         _check_independence([observation.output for observation in observations])
@@ -55,8 +55,10 @@ class ResolveShapes(GraphPass):
             value.shape = _shape([observation.shapes[str(value.name)] for observation in observations])
         _name_squeezed_axes(graph)
         for value in constants:
-            first, second = (observation.numbers[str(value.name)] for observation in observations)
-            if np.array_equal(first, second, equal_nan=True):
+            first, second = (o.numbers.get(str(value.name)) for o in observations)
+            if first is None:
+                continue
+            if second is None or np.array_equal(first, second, equal_nan=True):
                 value.replace_all_uses_with(_constant(graph, value, first))
             elif value in sizes:
                 for user, index in list(value.uses()):
@@ -114,9 +116,17 @@ def observed_numbers(
 
 
 def _observe(
-    model: ir.Model, batches: Sequence[int], constants: Sequence[ir.Value], shape_values: set[ir.Value]
+    model: ir.Model,
+    batches: Sequence[int],
+    constants: Sequence[ir.Value],
+    shape_values: set[ir.Value],
+    fixed: Collection[ir.Value] = (),
 ) -> list[_Observation]:
-    """Run at some batch sizes: for each the shapes of `shaped`, the numbers of `constants`, and the output."""
+    """Run at some batch sizes: for each the shapes of `shape_values`, the numbers of `constants`, and the output.
+
+    The numbers of `fixed`, which do not depend on the batch, are those of the first run alone: transposed weights are
+    among them, which are as large as the weights.
+    """
     skeleton, image = Skeleton.of(model), model.graph.inputs[0]
     proto = skeleton.proto
     output = proto.graph.output[0].name
@@ -126,10 +136,12 @@ def _observe(
     for name, source in shapes.items():
         proto.graph.node.add(op_type="Shape", input=[source], output=[name])
     names = [*shapes, *{str(v.name) for v in constants}, output]
+    fixed_names = {str(v.name) for v in fixed}
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     graph = PlainGraph(skeleton)
     images = _noise(image, max(batches))
-    runs = [graph.run({str(image.name): images[:batch]}, names) for batch in batches]
+    wanted = [names, *([n for n in names if n not in fixed_names] for _ in batches[1:])]
+    runs = [graph.run({str(image.name): images[:n]}, ask) for n, ask in zip(batches, wanted, strict=True)]
     return [_Observation({source: run[name] for name, source in shapes.items()}, run, run[output]) for run in runs]
 
 
