@@ -110,3 +110,14 @@ def test_the_commands(copy, tmp_path, phantom_folder, xrt, capsys):
     assert "is not signed by" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
     assert xrt("sign", copy) == 2
+
+
+@pytest.mark.parametrize("command", ["benchmark", "evaluate", "explain", "faithfulness", "parity"])
+def test_what_measures_a_bundle_trusts_as_screening_does(command, copy, keys, tmp_path, phantom_folder, xrt, capsys):
+    """They ran any bundle, whatever key was to be trusted."""
+    public = keys / "a.pub"
+    options = {"benchmark": [], "parity": ["--images", phantom_folder]}
+    cases = options.get(command, [phantom_folder, "--out", tmp_path / "out"])
+    assert xrt(command, copy, *cases, "--trust", public) == 1
+    assert "is not signed" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "report.html").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,13 @@ from xrt.runtime.bundle.manifest import (
     Variant,
 )
 from xrt.runtime.bundle.writer import check_destination, write_bundle
-from xrt.runtime.certification.certify import Certification, Publication, against_reference, certify_variant
+from xrt.runtime.certification.certify import (
+    BuiltVariant,
+    Certification,
+    Publication,
+    against_reference,
+    certify_variant,
+)
 from xrt.runtime.certification.comparison import ReferenceOutputs
 from xrt.runtime.certification.drift import PipelineComparison
 from xrt.runtime.certification.inputs import (
@@ -42,6 +49,7 @@ from xrt.runtime.certification.inputs import (
 )
 from xrt.runtime.certification.original import read_original
 from xrt.runtime.certification.report import write_gate_report
+from xrt.runtime.certification.stress import StressInputs
 from xrt.runtime.errors import RefusedByGate, UsageError
 from xrt.runtime.outputs import ModelOutputs
 from xrt.runtime.preprocessing import input_statistics
@@ -89,6 +97,55 @@ def publish_source(
     check_destination(out)
     if options.report is not None:
         require_writable(options.report, options.report)
+    candidate = _candidate(source, out, options, progress)
+    # The model's graphs, circles of nodes and values, are needed no more.
+    gc.collect()
+    manifest, reference = candidate.manifest, candidate.reference
+    certification = Certification.of(
+        certify_variant(
+            built,
+            reference.inputs,
+            candidate.known_answers,
+            manifest,
+            against_reference(built, reference, manifest),
+            stress=candidate.stress,
+            force=options.force,
+            progress=progress,
+        )
+        for built in candidate.variants
+    )
+    if options.report is not None:
+        progress.note(f"report of the gate: {write_gate_report(options.report, manifest, reference, certification)}")
+    if refusals := [c.refusal for c in certification.refused if c.built is candidate.variants[0]]:
+        raise RefusedByGate(
+            f"nothing is published, the gate refuses {refusals[0]}; --force publishes it with this verdict on record"
+        )
+    certificate = certification.accepted[0].certificates[0]
+    for output in certificate.unproved:
+        progress.note(f"nothing is proved of the {output}")
+    if certificate.passed and certificate.evidence.synthetic:
+        progress.note(
+            "passed on synthetic phantoms only, which are not radiographs: every report says so; name a folder of "
+            "radiographs with --certify"
+        )
+    files = {**certification.files, KNOWN_ANSWERS_FILE: candidate.known_answers_file}
+    return Publication(write_bundle(out, certification.entered_in(manifest), files), certification)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A bundle before the gate: its files, and what they are compared with."""
+
+    manifest: Manifest
+    variants: tuple[BuiltVariant, ...]
+    known_answers: KnownAnswers
+    known_answers_file: bytes
+    reference: ReferenceOutputs
+    stress: StressInputs
+
+
+def _candidate(source: Source, out: Path, options: ExportOptions, progress: Progress) -> _Candidate:
+    """Compile the source, ask its reference, and build the variants."""
     pipeline = _original_pipeline(source, options, progress)
     variant_request, inputs = _images(source, options, progress)
     if source.input_statistics is None:
@@ -106,7 +163,7 @@ def publish_source(
     known_answers_file = known_answers.to_bytes()
     require_independent_images(model.reference, inputs.images, outputs)
     stress = finite_stress_inputs(model.reference, (source.preprocessing.height, source.preprocessing.width), progress)
-    variants = list(build_variants(model.data, model.graph, variant_request, progress=progress))
+    variants = tuple(build_variants(model.data, model.graph, variant_request, progress=progress))
     manifest = _manifest(source, out, model.graph, tuple(built.variant for built in variants), known_answers_file)
     drift = pipeline and pipeline.whole(lambda images: model.reference.outputs(images).logits, manifest)
     if drift is not None and not drift.reasons:
@@ -115,35 +172,7 @@ def publish_source(
         )
         manifest = manifest.model_copy(update={"assumed": {}})
     reference = ReferenceOutputs(inputs, outputs, model.reference.name, options.accept_labels, drift)
-    certification = Certification.of(
-        certify_variant(
-            built,
-            inputs,
-            known_answers,
-            manifest,
-            against_reference(built, reference, manifest),
-            stress=stress,
-            force=options.force,
-            progress=progress,
-        )
-        for built in variants
-    )
-    if options.report is not None:
-        progress.note(f"report of the gate: {write_gate_report(options.report, manifest, reference, certification)}")
-    if refusals := [c.refusal for c in certification.refused if c.built is variants[0]]:
-        raise RefusedByGate(
-            f"nothing is published, the gate refuses {refusals[0]}; --force publishes it with this verdict on record"
-        )
-    certificate = certification.accepted[0].certificates[0]
-    for output in certificate.unproved:
-        progress.note(f"nothing is proved of the {output}")
-    if certificate.passed and certificate.evidence.synthetic:
-        progress.note(
-            "passed on synthetic phantoms only, which are not radiographs: every report says so; name a folder of "
-            "radiographs with --certify"
-        )
-    files = {**certification.files, KNOWN_ANSWERS_FILE: known_answers_file}
-    return Publication(write_bundle(out, certification.entered_in(manifest), files), certification)
+    return _Candidate(manifest, variants, known_answers, known_answers_file, reference, stress)
 
 
 def _original_pipeline(source: Source, options: ExportOptions, progress: Progress) -> PipelineComparison | None:

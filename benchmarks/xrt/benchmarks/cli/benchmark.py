@@ -16,7 +16,7 @@ from xrt.benchmarks.cli.options import (
     require_torch_extra,
 )
 from xrt.benchmarks.cli.output import PrintedProgress
-from xrt.runtime.cli.output import JsonOption, write_json
+from xrt.runtime.cli.output import JsonOption, TrustOption, write_json
 
 
 def benchmark(
@@ -28,6 +28,7 @@ def benchmark(
     precision: PrecisionOption = "auto",
     rounds: Annotated[int, typer.Option(min=3, help="Paired rounds per race, unless --budget ends it earlier.")] = 60,
     budget: Annotated[float, typer.Option(min=0, help="Seconds per race at most; five races per batch size.")] = 60.0,
+    trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
     """Time a bundle: explained against logits only and, with --checkpoint, against eager PyTorch and pytorch-grad-cam.
@@ -42,7 +43,7 @@ def benchmark(
     from xrt.runtime.session import open_session
 
     options = SpeedOptions(batch_sizes(sizes), rounds, budget)
-    measured_bundle = Bundle.open(bundle)
+    measured_bundle = Bundle.open(bundle, trust=trust)
     source = None
     if checkpoint is not None:
         require_torch_extra("--checkpoint")

@@ -10,7 +10,7 @@ import typer
 from xrt.benchmarks.cli.options import BackendOption, PrecisionOption
 from xrt.benchmarks.cli.output import report_unscored
 from xrt.benchmarks.cli.selection import UnreadableOption
-from xrt.runtime.cli.output import JsonOption, TerminalProgress, say, write_json
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, TrustOption, say, write_json
 from xrt.runtime.cli.renamed import renamed_options
 from xrt.runtime.errors import UsageError
 
@@ -78,6 +78,7 @@ def evaluate(
     precision: PrecisionOption = "auto",
     bootstrap: Annotated[int, typer.Option(min=0, max=100_000, help="Resamples of patients for intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
+    trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure a model on labelled cases: figures with intervals, curves, thresholds, calibration, subgroups, a report.
@@ -115,6 +116,7 @@ def evaluate(
         threshold_split=threshold_split,
         backend=backend,
         precision=precision,
+        trust=trust,
         allow_unscored=allow_unreadable,
         options=EvaluationOptions(
             rule=None if thresholds is None else ThresholdRule.parse(thresholds),

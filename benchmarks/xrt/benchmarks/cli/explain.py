@@ -17,7 +17,7 @@ from xrt.benchmarks.cli.selection import (
     SplitOption,
     UnreadableOption,
 )
-from xrt.runtime.cli.output import JsonOption, TerminalProgress, numbers, write_json
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, TrustOption, numbers, write_json
 from xrt.runtime.cli.renamed import renamed_options
 
 
@@ -54,6 +54,7 @@ def explain(
     allow_unreadable: UnreadableOption = 0.05,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
+    trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
     """Draw the heatmaps of a bundle over a whole split: of all its findings, and of the cases worth looking at.
@@ -85,9 +86,9 @@ def explain(
         precision=precision,
     )
     selection = CaseSelection(dataset, split, split_file, limit)
-    explained_bundle = Bundle.open(bundle)
+    explained_bundle = Bundle.open(bundle, trust=trust)
     cases = selection.open(explained_bundle)
-    others = [Bundle.open(path) for path in compare or ()]
+    others = [Bundle.open(path, trust=trust) for path in compare or ()]
     with TerminalProgress() as progress:
         result = explain_bundle(explained_bundle, cases, out, options, compare=others, progress=progress)
     print(f"{result.figures['images']} images of {cases.table.name}, part {cases.part}")

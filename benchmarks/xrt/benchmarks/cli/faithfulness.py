@@ -17,7 +17,7 @@ from xrt.benchmarks.cli.selection import (
     SplitOption,
     UnreadableOption,
 )
-from xrt.runtime.cli.output import JsonOption, TerminalProgress, say, write_json
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, TrustOption, say, write_json
 from xrt.runtime.cli.renamed import renamed_options
 
 
@@ -55,6 +55,7 @@ def faithfulness(
     allow_unreadable: UnreadableOption = 0.05,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
+    trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
     """Measure whether heatmaps show what the model decides by, and whether they locate the lesions.
@@ -89,7 +90,7 @@ def faithfulness(
         allow_unscored=allow_unreadable,
     )
     require_writable(out, out)
-    measured_bundle = Bundle.open(bundle)
+    measured_bundle = Bundle.open(bundle, trust=trust)
     cases = CaseSelection(dataset, split, split_file, limit).open(measured_bundle)
     with open_session(measured_bundle, backend=backend, precision=precision) as opened, TerminalProgress() as progress:
         result = measure_faithfulness(opened, cases, options, progress=progress)

@@ -18,7 +18,7 @@ from xrt.benchmarks.cli.options import (
     require_torch_extra,
 )
 from xrt.benchmarks.cli.output import PrintedProgress
-from xrt.runtime.cli.output import JsonOption, say, write_json
+from xrt.runtime.cli.output import JsonOption, TrustOption, say, write_json
 from xrt.runtime.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def parity(
     limit: Annotated[int, typer.Option(min=1, help="Use at most so many images, spread evenly.")] = 64,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
+    trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
     """Compare a bundle with its model on your images: torch autograd, and pytorch-grad-cam, at the same tensor.
@@ -71,7 +72,7 @@ def parity(
     if images is None and verify_inputs is None:
         raise UsageError("nothing to compare on: name a folder of radiographs with --images, or --verify-inputs")
     compared_sizes = batch_sizes(sizes)
-    measured_bundle = Bundle.open(bundle)
+    measured_bundle = Bundle.open(bundle, trust=trust)
     reference = None
     if images is not None:
         require_torch_extra("parity")

@@ -44,8 +44,8 @@ class EvaluationRequest:
     `split_file`, or `proportions` with `split_seed`, say how training divided the data set; the publishers' parts are
     taken otherwise. `validation` is of the model's own kind: a data set for a bundle; for a table another table, or a
     data set whose images the table has too. Without it `threshold_split` names a part of the data set; `auto` is its
-    validation part, if it has one that is not reported. `allow_unscored` is the fraction of images, 0..1, that may be
-    unreadable.
+    validation part, if it has one that is not reported. `trust` is the public key that must have signed every bundle.
+    `allow_unscored` is the fraction of images, 0..1, that may be unreadable.
     """
 
     model: Path
@@ -59,6 +59,7 @@ class EvaluationRequest:
     threshold_split: ThresholdPart = "auto"
     backend: str = "auto"
     precision: str = "auto"
+    trust: Path | None = None
     allow_unscored: float = 0.05
     options: EvaluationOptions = DEFAULT_OPTIONS
 
@@ -122,7 +123,7 @@ def _model(path: Path, request: EvaluationRequest, progress: Progress) -> Model:
         raise UsageError(f"there is no {path}: give a bundle NAME.xrt, or a CSV of predictions")
     if path.is_file():
         return TableModel(PredictionTable.read(path))
-    return BundleModel(Bundle.open(path), request.backend, request.precision, progress)
+    return BundleModel(Bundle.open(path, trust=request.trust), request.backend, request.precision, progress)
 
 
 def _divided(table: CaseTable, request: EvaluationRequest) -> CaseTable:
