@@ -14,6 +14,7 @@ from xrt.export.publish import ExportOptions, publish_source
 from xrt.export.references.torch_reference import TorchReference
 from xrt.runtime.errors import ModelError, RefusedByGate, UsageError
 from xrt.runtime.outputs import ModelOutputs
+from xrt.runtime.progress import Progress
 from xrt.runtime.session import open_session
 from xrt.train.models import Normalisation
 
@@ -85,13 +86,13 @@ def test_a_bundle_that_exists_is_kept(compact_source, bundle_path):
 @pytest.fixture
 def wrong_reference(monkeypatch):
     """A reference whose maps are those of another class: what a wrong gradient graph would look like."""
-    outputs = TorchReference.outputs
+    outputs = TorchReference._outputs
 
-    def shifted(self, images, batch_size=8):
-        right = outputs(self, images, batch_size)
+    def shifted(self, images):
+        right = outputs(self, images)
         return ModelOutputs(right.logits, {name: np.roll(cams, 1, axis=1) for name, cams in right.cams.items()})
 
-    monkeypatch.setattr(TorchReference, "outputs", shifted)
+    monkeypatch.setattr(TorchReference, "_outputs", shifted)
 
 
 @pytest.mark.usefixtures("wrong_reference")
@@ -111,3 +112,16 @@ def test_a_forced_bundle_says_so(compact_source, tmp_path, monkeypatch):
     opened = open_session(bundle)
     opened.session.close()
     assert "12 decisions on different images are insufficient evidence" in (opened.warning or "")
+
+
+def test_long_steps_are_counted(compact_source, tmp_path):
+    """The reference and every back end run all images: with a large network that takes minutes."""
+    counted = {}
+
+    class Counts(Progress):
+        def count(self, done, total, what):
+            counted[what] = (done, total)
+
+    publish_source(compact_source, tmp_path / "a.xrt", progress=Counts())
+    assert counted.keys() == {"reference", "session"}
+    assert all(done == total for done, total in counted.values())

@@ -158,7 +158,7 @@ def _candidate(source: Source, out: Path, options: ExportOptions, progress: Prog
     if source.task == "binary":
         source = replace(source, explained_class=int(model.reference.explained.signs[0] > 0))
     progress.step(f"computing {len(inputs.images)} images ({inputs.source}) with the reference")
-    outputs = model.reference.outputs(inputs.images)
+    outputs = model.reference.outputs(inputs.images, progress=progress)
     known_answers = _known_answers(model.reference, inputs, outputs, source.preprocessing, progress)
     known_answers_file = known_answers.to_bytes()
     require_independent_images(model.reference, inputs.images, outputs)
@@ -233,7 +233,7 @@ def _known_answers(
     else:
         progress.step("computing the known answers with the reference")
         images = phantom_inputs(KNOWN_ANSWERS_COUNT, PHANTOM_SEED, spec).images
-        answers = reference.outputs(images)
+        answers = reference.outputs(images, progress=progress)
     return KnownAnswers(images, answers.logits, answers.cams)
 
 

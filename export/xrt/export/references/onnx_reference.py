@@ -29,6 +29,7 @@ from xrt.export.targets.target import Target
 from xrt.runtime.bundle.manifest import CamSpec
 from xrt.runtime.errors import BackendError
 from xrt.runtime.outputs import ModelOutputs
+from xrt.runtime.progress import SILENT, Progress
 from xrt.train.models import Normalisation
 
 
@@ -62,14 +63,14 @@ class OnnxReference(Reference):
         self._gradients = PlainGraph(self._with_gradients(model))
         self._proved = False
 
-    def outputs(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> ModelOutputs:
-        """Logits and CAMs of all images."""
+    def outputs(
+        self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8, *, progress: Progress = SILENT
+    ) -> ModelOutputs:
+        """Logits and CAMs of all images; the first of them prove the gradient."""
         if not self._proved:
             self._prove(images[:IMAGES])
             self._proved = True
-        return ModelOutputs.joined(
-            [self._outputs(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
-        )
+        return super().outputs(images, batch_size, progress=progress)
 
     def _outputs(self, images: UInt8[np.ndarray, "n 1 h w"]) -> ModelOutputs:
         tensors = self._run_gradients(images)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 
 from xrt.export.cams.explained_logits import ExplainedLogits
 from xrt.runtime.outputs import ModelOutputs
+from xrt.runtime.progress import SILENT, Progress
 from xrt.train.models import Normalisation
 
 
@@ -19,9 +20,19 @@ class Reference(ABC):
     name: str
     explained: ExplainedLogits
 
+    def outputs(
+        self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8, *, progress: Progress = SILENT
+    ) -> ModelOutputs:
+        """Logits and CAMs of all images. Raises ModelError when the reference cannot be one."""
+        batches = []
+        for start in range(0, len(images), batch_size):
+            batches.append(self._outputs(images[start : start + batch_size]))
+            progress.count(min(start + batch_size, len(images)), len(images), "reference")
+        return ModelOutputs.joined(batches)
+
     @abstractmethod
-    def outputs(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> ModelOutputs:
-        """Logits and CAMs of all images."""
+    def _outputs(self, images: UInt8[np.ndarray, "n 1 h w"]) -> ModelOutputs:
+        """Logits and CAMs of one batch."""
 
 
 def float_pixels(

@@ -51,13 +51,9 @@ class TorchReference(Reference):
         """The float input of the module for these images."""
         return float_pixels(images, self.normalisation)
 
-    def outputs(self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8) -> ModelOutputs:
-        """Logits and CAMs of all images. Raises ModelError when the exported program and the module differ."""
-        batches = [self._outputs(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
-        return ModelOutputs.joined(batches)
-
     @torch.enable_grad()
     def _outputs(self, images: UInt8[np.ndarray, "n 1 h w"]) -> ModelOutputs:
+        """Raises ModelError when the exported program and the module differ."""
         x = self.pixels(images)
         with torch.no_grad():
             module_output = self.module(x)

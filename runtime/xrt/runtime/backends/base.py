@@ -16,6 +16,7 @@ from xrt.runtime.bundle.certificate import ExecutionPrecision
 from xrt.runtime.bundle.manifest import GraphInterface, Variant
 from xrt.runtime.errors import BackendError
 from xrt.runtime.outputs import ModelOutputs
+from xrt.runtime.progress import SILENT, Progress
 
 Opened = TypeVar("Opened")
 
@@ -112,11 +113,15 @@ class Session(ABC, Generic[Opened]):
         names = self.interface.outputs if cams else (self.interface.graph.logits,)
         return self._assemble(self._run(self._opened(cams), np.ascontiguousarray(images), names), len(images), cams)
 
-    def infer_all(self, images: UInt8[np.ndarray, "n 1 height width"], batch_size: int = 8) -> ModelOutputs:
+    def infer_all(
+        self, images: UInt8[np.ndarray, "n 1 height width"], batch_size: int = 8, *, progress: Progress = SILENT
+    ) -> ModelOutputs:
         """Run any number of images in batches."""
-        return ModelOutputs.joined(
-            [self.infer(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
-        )
+        batches = []
+        for start in range(0, len(images), batch_size):
+            batches.append(self.infer(images[start : start + batch_size]))
+            progress.count(min(start + batch_size, len(images)), len(images), "session")
+        return ModelOutputs.joined(batches)
 
     def close(self) -> None:
         """Release the graph. Closing twice does nothing."""

@@ -131,7 +131,7 @@ def certify_variant(
     """
 
     def result_of(session: Session[Any], execution: Execution) -> BackendResult:
-        outputs = session.infer_all(inputs.images)
+        outputs = session.infer_all(inputs.images, progress=progress)
         count = len(known.images)
         same = np.array_equal(inputs.images[:count], known.images)
         answers = outputs.first(count) if same else session.infer_all(known.images)
