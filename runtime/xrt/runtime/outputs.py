@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, UInt8
+
+if TYPE_CHECKING:
+    from xrt.runtime.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,18 @@ class ModelOutputs:
         for maps in self.cams.values():
             rows = rows & np.isfinite(maps).all(axis=(1, 2, 3))
         return rows
+
+
+def in_batches(
+    run: Callable[[UInt8[np.ndarray, "b 1 h w"]], ModelOutputs],
+    images: UInt8[np.ndarray, "n 1 h w"],
+    batch_size: int,
+    progress: Progress,
+    what: str,
+) -> ModelOutputs:
+    """What `run` gives for all images, asked in batches; `progress` counts images under the name `what`."""
+    parts = []
+    for start in range(0, len(images), batch_size):
+        parts.append(run(images[start : start + batch_size]))
+        progress.count(min(start + batch_size, len(images)), len(images), what)
+    return ModelOutputs.joined(parts)

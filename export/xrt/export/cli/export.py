@@ -72,7 +72,10 @@ def export(
     ] = None,
     channel_order: Annotated[
         Literal["rgb", "bgr"] | None,
-        typer.Option(help="bgr: the model takes blue first, so that mean and std are reversed. Grey has no other use."),
+        typer.Option(
+            help="bgr: the model takes blue first, so mean and std are reversed; a radiograph is the same in every "
+            "channel, so the order has no other effect."
+        ),
     ] = None,
     interpolation: Annotated[
         Literal["nearest", "bilinear", "bicubic", "lanczos", "area"] | None,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 
 from xrt.export.cams.explained_logits import ExplainedLogits
-from xrt.runtime.outputs import ModelOutputs
+from xrt.runtime.outputs import ModelOutputs, in_batches
 from xrt.runtime.progress import SILENT, Progress
 from xrt.train.models import Normalisation
 
@@ -24,11 +24,7 @@ class Reference(ABC):
         self, images: UInt8[np.ndarray, "n 1 h w"], batch_size: int = 8, *, progress: Progress = SILENT
     ) -> ModelOutputs:
         """Logits and CAMs of all images. Raises ModelError when the reference cannot be one."""
-        batches = []
-        for start in range(0, len(images), batch_size):
-            batches.append(self._outputs(images[start : start + batch_size]))
-            progress.count(min(start + batch_size, len(images)), len(images), "reference")
-        return ModelOutputs.joined(batches)
+        return in_batches(self._outputs, images, batch_size, progress, "reference")
 
     @abstractmethod
     def _outputs(self, images: UInt8[np.ndarray, "n 1 h w"]) -> ModelOutputs:

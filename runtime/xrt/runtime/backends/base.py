@@ -15,7 +15,7 @@ from xrt.runtime.backends.pruning import keep_output
 from xrt.runtime.bundle.certificate import ExecutionPrecision
 from xrt.runtime.bundle.manifest import GraphInterface, Variant
 from xrt.runtime.errors import BackendError
-from xrt.runtime.outputs import ModelOutputs
+from xrt.runtime.outputs import ModelOutputs, in_batches
 from xrt.runtime.progress import SILENT, Progress
 
 Opened = TypeVar("Opened")
@@ -117,11 +117,7 @@ class Session(ABC, Generic[Opened]):
         self, images: UInt8[np.ndarray, "n 1 height width"], batch_size: int = 8, *, progress: Progress = SILENT
     ) -> ModelOutputs:
         """Run any number of images in batches."""
-        batches = []
-        for start in range(0, len(images), batch_size):
-            batches.append(self.infer(images[start : start + batch_size]))
-            progress.count(min(start + batch_size, len(images)), len(images), "session")
-        return ModelOutputs.joined(batches)
+        return in_batches(self.infer, images, batch_size, progress, "session")
 
     def close(self) -> None:
         """Release the graph. Closing twice does nothing."""
