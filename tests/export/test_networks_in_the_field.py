@@ -89,6 +89,37 @@ def test_suggestions_can_be_explained():
         compile_source(source(flipped), Request((name,)))
 
 
+class Stream(nn.Module):
+    """A stem, and two blocks whose last part is a projection."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = trunk()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.ReLU(), nn.Conv2d(16, 16, 1)) for _ in range(2))
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return x.mean((2, 3))
+
+
+def test_whole_blocks_are_suggested_before_their_parts():
+    class TwoStreams(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.fc = Stream(), Stream(), nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.fc(self.left(x) + self.right(x.flip(-1)))
+
+    with pytest.raises(ModelError) as caught:
+        compile_source(source(None, TwoStreams()))
+    names = str(caught.value).partition("can be explained ")[2].split(", ")
+    assert names[:2] == ["right.stem", "left.stem"]
+    assert names[2:4] == ["right.blocks.1", "right.blocks.0"]
+
+
 def test_a_crop_of_the_image_is_noted():
     model = compile_source(source(lambda network, x: network.fc(network.pooled(x[:, :, 8:-8, 8:-8]))))
     assert model.notes

@@ -2,8 +2,8 @@
 
 A cache may be deleted at any time; what was in it is made again. What is in it decides numbers, so nobody else may
 write it: a folder or file that belongs to another user, or that others may write, is not used. Certificates and
-calibrations end with a code (HMAC, RFC 2104, with SHA-256) by a key that only this user can read, so that what was put
-there in another way is not used either. On Windows, owners are not checked.
+calibrations end with a code (HMAC, RFC 2104, with SHA-256) by a key that only this user can read, and the record beside
+an engine holds one, so that what was put there in another way is not used either. On Windows, owners are not checked.
 """
 
 from __future__ import annotations
@@ -86,6 +86,15 @@ def write_private(path: Path, data: bytes) -> None:
             path.chmod(0o600)
     except OSError:
         return
+
+
+def code_for(path: Path, content: bytes, *, make: bool = True) -> str | None:
+    """The code of this user's key for `content` at `path`, in hexadecimal digits; None where there is no key.
+
+    With `make`, the key is made when it is first needed. Raises OSError when it cannot be.
+    """
+    key = _key(make=make)
+    return None if key is None else _code(key, path, content).hex()
 
 
 def _code(key: bytes, path: Path, content: bytes) -> bytes:

@@ -23,6 +23,7 @@ from xrt.runtime.tensorrt.engine_cache import EngineCache, build_and_store, key_
 from xrt.runtime.tensorrt.network_report import NetworkReport
 
 NOT_RUN = "built, not yet run"
+INSTALLED = "installed, not yet run"
 RUN = "reproduces its known answers"
 
 
@@ -164,6 +165,34 @@ def _build(
         seconds=round(built.seconds, 3),
         network_report=built.network_report,
     )
+
+
+def install_engines(
+    bundle: Bundle, plan: BuildPlan, source: Path, *, progress: Progress = SILENT
+) -> Iterator[EngineBuild]:
+    """Take the engines of the plan that were built ahead of time in the folder `source` into this machine's cache.
+
+    One for the GPU that is here is run on the known answers and must reproduce them. What one is refused for does not
+    stop the others.
+    """
+    here = open_cuda().compute_capability() if cuda_unavailable_reason() is None else None
+    cache, version = EngineCache(), open_library(plan.distribution).version
+    for variant in plan.variants:
+        for target in plan.targets:
+            progress.step(f"{variant.file}: installing the engine for {target}")
+            result = EngineBuild(variant.file, variant.precision, plan.distribution.name, target, verdict="", ok=False)
+            try:
+                key = key_of(plan.distribution.name, version, target, variant.precision, bundle.read(variant))
+                path = cache.install(key, source)
+                if path is None:
+                    raise BackendError(f"{source} holds no engine of this file for {target} by {version}")
+                if target == here:
+                    _verify(bundle, variant, TensorRtBackend(plan.distribution))
+                verdict = RUN if target == here else INSTALLED
+                result = replace(result, verdict=verdict, ok=True, path=path, plan_bytes=path.stat().st_size)
+            except XrtError as error:
+                result = replace(result, verdict=str(error))
+            yield result
 
 
 def _verify(bundle: Bundle, variant: Variant, backend: TensorRtBackend) -> None:

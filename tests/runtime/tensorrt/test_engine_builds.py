@@ -181,12 +181,26 @@ def test_the_command_builds_for_every_target(bundle_path, tmp_path):
 
 
 @needs_rtx
+def test_engines_built_ahead_are_installed(bundle_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("XRT_CACHE_DIR", str(tmp_path / "cache"))
+    ahead = tmp_path / "ahead"
+    assert xrt("build", bundle_path, "--for", "sm86", "--out", ahead).returncode == 0
+    done = xrt("build", bundle_path, "--for", "sm86,sm89", "--install", ahead)
+    assert done.returncode == 1
+    first, second, _ = done.stdout.splitlines()
+    assert first.startswith("fp32 sm86 tensorrt-rtx: ")
+    assert first.endswith(" MB: installed, not yet run")
+    assert second.startswith(f"fp32 sm89 tensorrt-rtx: refused: {ahead} holds no engine of this file for sm89")
+    assert len(list((tmp_path / "cache" / "engines").glob("*.plan"))) == 1
+
+
+@needs_rtx
 def test_the_command_fails_when_an_engine_is_refused(bundle_path, tmp_path):
     done = xrt("build", bundle_path, "--for", "sm75,sm86", "--out", tmp_path)
     assert done.returncode == 1
     assert "fp32 sm75 tensorrt-rtx: refused: TensorRT for RTX cannot build the engine for sm75" in done.stdout
     assert "built, not yet run" in done.stdout
-    assert "1 of 2 engines were not built" in done.stderr
+    assert "1 of 2 engines are not there" in done.stderr
 
 
 @needs_rtx
@@ -194,6 +208,7 @@ def test_the_command_fails_when_an_engine_is_refused(bundle_path, tmp_path):
     ("arguments", "message"),
     [
         ({"out": Path("engines")}, "--out goes with --for"),
+        ({"targets": "sm86", "out": Path("e"), "install": Path("e")}, "--install takes engines into this machine's"),
         ({"backend": "openvino"}, "no back end 'openvino' that can build engines: choose auto, tensorrt, tensorrt-rtx"),
         ({"targets": "sm90"}, "does not build for 'sm90'"),
         ({"targets": "sm86", "precision": "int8"}, "has no int8 variant, only fp32"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from xrt.runtime._io import sha256_of
 from xrt.runtime.errors import BackendError
 from xrt.runtime.tensorrt import engine_cache
 from xrt.runtime.tensorrt.builder import Batches, BuiltEngine
@@ -101,6 +102,47 @@ def test_a_damaged_or_missing_plan_is_refused(cache):
 def test_a_plan_without_a_sidecar_is_no_engine(cache):
     cache.store(KEY, BUILT)
     sidecar(cache).unlink()
+    assert cache.load(KEY) is None
+
+
+def test_an_engine_of_somebody_else_is_not_run(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("XRT_CACHE_KEY", str(tmp_path / "another user's key"))
+    cache.store(KEY, BUILT)
+    monkeypatch.setenv("XRT_CACHE_KEY", str(tmp_path / "key"))
+    with pytest.raises(BackendError, match=r"neither built nor installed by this user; .*--install FOLDER"):
+        cache.load(KEY)
+
+
+@pytest.mark.parametrize("changes", [{"code": None}, {"code": "0" * 64}, {"batch_most": 64}])
+def test_a_sidecar_that_was_edited_is_not_taken(cache, changes):
+    cache.store(KEY, BUILT)
+    edit(cache, **changes)
+    with pytest.raises(BackendError, match="neither built nor installed by this user"):
+        cache.load(KEY)
+
+
+def test_a_plan_that_was_exchanged_with_its_hash_is_not_run(cache):
+    path = cache.store(KEY, BUILT)
+    path.write_bytes(b"another plan")
+    edit(cache, plan_sha256=sha256_of(b"another plan"))
+    with pytest.raises(BackendError, match="neither built nor installed by this user"):
+        cache.load(KEY)
+
+
+def test_an_engine_that_was_built_ahead_is_installed(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("XRT_CACHE_KEY", str(tmp_path / "the key where it was built"))
+    EngineCache(tmp_path / "ahead").store(KEY, BUILT)
+    monkeypatch.setenv("XRT_CACHE_KEY", str(tmp_path / "key"))
+    assert cache.install(replace(KEY, precision="int8"), tmp_path / "ahead") is None
+    assert cache.install(KEY, tmp_path / "ahead") == cache.plan_path(KEY)
+    assert cache.load(KEY).plan == BUILT.plan
+
+
+def test_a_damaged_engine_is_not_installed(cache, tmp_path):
+    ahead = EngineCache(tmp_path / "ahead")
+    ahead.store(KEY, BUILT).write_bytes(b"damaged")
+    with pytest.raises(BackendError, match="differs from the hash in its sidecar"):
+        cache.install(KEY, ahead.folder)
     assert cache.load(KEY) is None
 
 

@@ -34,8 +34,8 @@ from xrt.runtime.phantoms import phantom_images
 
 _PROBED_CLASSES = 8
 _PROBE_IMAGES = 3
-_SUGGESTED, _TRIES = 5, 10
-"""How many layers a message suggests, and how many are tried for that."""
+_SUGGESTED, _TRIES, _LOOKED_AT = 5, 10, 40
+"""How many layers a message suggests, how many are tried for that, and among how many of the last they are chosen."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,11 @@ def _run(model: ir.Model, output: ir.Value) -> np.ndarray:
 
 
 def _suggestions(model: ir.Model, axes: dict[ir.Value, int], minimum: int, tensors: Collection[str] | None) -> str:
-    """A few layers that are no default but can be explained, the last ones first. Each was tried."""
-    graph, names, tries = model.graph, list[str](), 0
+    """A few layers that are no default but can be explained: whole blocks before their parts, the last ones first.
+
+    Each was tried.
+    """
+    graph, candidates = model.graph, list[str]()
     for node in reversed(list(graph)):
         value = node.outputs[0]
         layout = find_layout(value, graph, axes.get(value)) if layer_name(value) in scopes(node) else None
@@ -207,13 +210,16 @@ def _suggestions(model: ir.Model, axes: dict[ir.Value, int], minimum: int, tenso
         if tensors is not None and value.name not in tensors:
             continue
         name = _name_to_give(graph, value)
-        if name in names:
-            continue
-        tries += 1
+        if name not in candidates:
+            candidates.append(name)
+        if len(candidates) == _LOOKED_AT:
+            break
+    names = list[str]()
+    for name in sorted(candidates, key=lambda name: name.count("."))[:_TRIES]:
         with suppress(ModelError):
             named_target(model, name)
             names.append(name)
-        if len(names) == _SUGGESTED or tries == _TRIES:
+        if len(names) == _SUGGESTED:
             break
     return f"; of its layers can be explained {', '.join(names)}" if names else ""
 

@@ -37,6 +37,14 @@ def build(
         Path | None,
         typer.Option("--out", "-o", help="Folder for the engines, with --for; default: this machine's cache."),
     ] = None,
+    install: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Build nothing: take the engines that --out wrote to FOLDER into this machine's cache. An engine is "
+            "code; only folders that you trust belong here.",
+        ),
+    ] = None,
     trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
@@ -47,14 +55,20 @@ def build(
     answers; of one built ahead the verdict is "built, not yet run". Back ends take engines from the cache, and build
     missing ones by themselves, so this command only saves the waiting time.
 
-    Example: xrt build chest.xrt --for sm86,sm89 --out engines/
+    Examples:
+
+      xrt build chest.xrt --for sm86,sm89 --out engines/
+
+      xrt build chest.xrt --install engines/
     """
     from xrt.runtime.bundle.reader import Bundle
-    from xrt.runtime.engine_builds import build_engines, plan_builds
+    from xrt.runtime.engine_builds import build_engines, install_engines, plan_builds
     from xrt.runtime.errors import UsageError
     from xrt.runtime.tensorrt.builder import Batches
     from xrt.runtime.tensorrt.engine_cache import default_folder
 
+    if out is not None and install is not None:
+        raise UsageError("--install takes engines into this machine's cache: leave out --out")
     if out is not None and targets is None:
         raise UsageError("--out goes with --for: engines for this machine belong in its cache")
     opened = Bundle.open(bundle, trust=trust)
@@ -64,13 +78,18 @@ def build(
         say(f"left out: {reason}")
     results = []
     with TerminalProgress() as progress:
-        for result in build_engines(opened, plan, Batches.up_to(max_batch), folder=out, progress=progress):
+        engines = (
+            build_engines(opened, plan, Batches.up_to(max_batch), folder=out, progress=progress)
+            if install is None
+            else install_engines(opened, plan, install, progress=progress)
+        )
+        for result in engines:
             results.append(result)
             print(_line(result))
     print(f"engines: {out or default_folder()}")
     write_json(json, [result.as_dict() for result in results])
     if failures := [result for result in results if not result.ok]:
-        say(f"{len(failures)} of {len(results)} engines were not built, or do not reproduce their known answers")
+        say(f"{len(failures)} of {len(results)} engines are not there, or do not reproduce their known answers")
         raise typer.Exit(1)
 
 
@@ -81,8 +100,10 @@ def gpu_targets(text: str | None) -> tuple[str, ...]:
 
 def _line(result: EngineBuild) -> str:
     head = f"{result.precision} {result.compute_capability} {result.backend}"
-    if not result.ok or result.network_report is None:
+    if not result.ok:
         return f"{head}: refused: {result.verdict}"
+    if result.network_report is None:
+        return f"{head}: {result.plan_bytes / 1e6:.1f} MB: {result.verdict}"
     return (
         f"{head}: {result.plan_bytes / 1e6:.1f} MB in {result.seconds:.1f} s, Conv {result.network_report.conv}, "
         f"MatMul {result.network_report.matmul}: {result.verdict}"

@@ -1,13 +1,15 @@
 """This machine's cache of engines: a plan and its sidecar, whole or absent.
 
-A plan is code, made for one GPU and one version of one distribution. It is loaded only from the cache folder, and
-only when the JSON beside it says that it was built from this very file for what is here. Files are named after what
-they were made from, so an engine that was built ahead of time is installed by copying both files into the folder.
+A plan is code, made for one GPU and one version of one distribution. It is loaded only from the cache folder, and only
+when the JSON beside it says that it was built from this very file for what is here, and holds a code by this user's
+key: what somebody else put there is not run. Files are named after what they were made from. An engine that was built
+ahead of time is taken from its folder by `install`.
 """
 
 from __future__ import annotations
 
 import errno
+import hmac
 import logging
 import platform
 import shutil
@@ -22,7 +24,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from xrt.runtime._io import sha256_of, utc_now, write_atomically
 from xrt.runtime.bundle.manifest import Precision
 from xrt.runtime.bundle.part import Sha256
-from xrt.runtime.cache import VARIABLE, cache_folder, not_private
+from xrt.runtime.cache import VARIABLE, cache_folder, code_for, not_private
 from xrt.runtime.errors import BackendError
 from xrt.runtime.tensorrt.builder import BuiltEngine
 
@@ -68,6 +70,12 @@ class Sidecar(BaseModel):
     seconds: float
     layers: dict[str, Any]
     created: str
+    code: str | None = None
+    """By the key of the user who built or installed it, over everything else."""
+
+    def content(self) -> bytes:
+        """What the code is made of."""
+        return self.model_dump_json(by_alias=True, exclude={"code"}).encode()
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,6 @@ class EngineCache:
 
         Raises BackendError when they cannot be written, a full disk above all; then neither is there.
         """
-        path = self.plan_path(key)
         sidecar = Sidecar(
             schema_version=SIDECAR_SCHEMA,
             **asdict(key),
@@ -114,28 +121,57 @@ class EngineCache:
             layers=built.network_report.as_dict(),
             created=utc_now(),
         )
-        with _writing(path, len(built.plan)):
-            self._make_room(len(built.plan))
-            try:
-                # The old sidecar goes first and the new one comes last: a plan without one counts as absent.
-                _beside(path).unlink(missing_ok=True)
-                write_atomically(path, built.plan)
-                write_atomically(_beside(path), sidecar.model_dump_json(indent=2, by_alias=True).encode())
-            except OSError:
-                path.unlink(missing_ok=True)
-                raise
-        return path
+        return self._write(key, built.plan, sidecar)
+
+    def install(self, key: EngineKey, folder: Path) -> Path | None:
+        """Take the engine of `key` that was built ahead of time in `folder`, and return the plan's path here.
+
+        It is run from now on as if it had been built here, so only folders that you trust belong here. None where
+        `folder` has no such engine. Raises BackendError when it has one that does not fit, or it cannot be written.
+        """
+        found = EngineCache(folder)._read(key)
+        return None if found is None else self._write(key, *found)
 
     def load(self, key: EngineKey) -> StoredEngine | None:
         """The engine of `key`; None when there is none.
 
         Raises BackendError when there is one that does not fit: its sidecar names another GPU, version, file or
-        precision, or the plan is damaged.
+        precision, the plan is damaged, or neither was made by this user.
         """
         path = self.plan_path(key)
         for place in (self.folder, path, _beside(path)):
             if place.exists() and (reason := not_private(place)) is not None:
                 raise BackendError(f"{place} {reason}: an engine is code, run only where nobody else can write it")
+        found = self._read(key)
+        if found is None:
+            return None
+        plan, sidecar = found
+        code = code_for(path, sidecar.content(), make=False)
+        if code is None or sidecar.code is None or not hmac.compare_digest(code, sidecar.code):
+            raise BackendError(
+                f"the engine {path} is not used: it was neither built nor installed by this user; an engine that was "
+                "built ahead of time is taken with `xrt build NAME.xrt --install FOLDER`, or remove it"
+            )
+        return StoredEngine(plan, sidecar.batch_most)
+
+    def _write(self, key: EngineKey, plan: bytes, sidecar: Sidecar) -> Path:
+        path = self.plan_path(key)
+        with _writing(path, len(plan)):
+            self._make_room(len(plan))
+            signed = sidecar.model_copy(update={"code": code_for(path, sidecar.content())})
+            try:
+                # The old sidecar goes first and the new one comes last: a plan without one counts as absent.
+                _beside(path).unlink(missing_ok=True)
+                write_atomically(path, plan)
+                write_atomically(_beside(path), signed.model_dump_json(indent=2, by_alias=True).encode())
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+        return path
+
+    def _read(self, key: EngineKey) -> tuple[bytes, Sidecar] | None:
+        """The plan and the sidecar of `key`, compared with each other and with the key."""
+        path = self.plan_path(key)
         try:
             text = _beside(path).read_bytes()
         except FileNotFoundError:
@@ -159,7 +195,7 @@ class EngineCache:
             raise _stale(path, f"it cannot be read ({error.strerror})") from error
         if sha256_of(plan) != sidecar.plan_sha256:
             raise _stale(path, "it differs from the hash in its sidecar")
-        return StoredEngine(plan, sidecar.batch_most)
+        return plan, sidecar
 
     def read_scratch(self, name: str) -> bytes:
         """A timing or runtime cache; empty when there is none. It only saves time."""
