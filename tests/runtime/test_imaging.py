@@ -8,7 +8,7 @@ from runtime.image_files import GREY, NOISE, dicom, encoded
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.errors import NotAChestRadiograph, UnreadableImage
 from xrt.runtime.imaging import DecodeLimits, DecodeOptions, decode_radiograph, read_radiograph
-from xrt.runtime.imaging.header_check import check_header
+from xrt.runtime.imaging.header_check import Header, check_header
 from xrt.runtime.imaging.load import LoadedImage, LoadOptions, SkippedImage
 from xrt.runtime.imaging.pool import DecodingPool
 
@@ -43,9 +43,10 @@ def test_sixteen_bits_span_the_grey_scale():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"hello, this is no image", "not a PNG, JPEG, TIFF, BMP or DICOM image"),
+        (b"hello, this is no image", "not a PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or DICOM image"),
         (encoded(NOISE)[:2000], "damaged or truncated"),
-        (encoded(GREY, "GIF"), "not a PNG"),
+        (encoded(GREY, "GIF"), "GIF is not read: convert it to PNG"),
+        (b"%PDF-1.7 and so on, for a while", "PDF is not read"),
         (b"\0" * 128 + b"DICM" + b"\1\2\3", "DICOM"),
     ],
 )
@@ -103,8 +104,8 @@ def test_the_header_rejects_before_pixels_are_decoded(attributes, reason):
 
 def test_what_the_header_leaves_open_becomes_a_note():
     assert decode_radiograph(dicom(GREY, BodyPartExamined=None)).notes == ("body part not stated",)
-    assert check_header({"Modality": "DX", "StudyDescription": "CHEST PA"}) == ()
-    assert check_header({"BodyPartExamined": "CHEST"}) == ("modality not stated",)
+    assert check_header(Header("DX", descriptions={"StudyDescription": "CHEST PA"})) == ()
+    assert check_header(Header(body_part="CHEST", view_position="AP")) == ("modality not stated",)
 
 
 def test_the_verdict_can_be_overridden():
@@ -218,5 +219,5 @@ def test_an_image_over_pillows_own_limit_is_read(monkeypatch):
 
 @pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n" + b"\0" * 40, b"II*\0"])
 def test_what_only_begins_like_an_image_is_none(data):
-    with pytest.raises(UnreadableImage, match="not a PNG, JPEG, TIFF, BMP or DICOM image"):
+    with pytest.raises(UnreadableImage, match="not a PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or DICOM image"):
         decode_radiograph(data)

@@ -113,7 +113,7 @@ def test_odd_names_fit_in_a_report(phantom_folder, tmp_path):
     progress = Notes()
     inputs = read_inputs(tmp_path, SPEC, model("Mass"), "test", progress=progress)
     assert set(inputs.names) == set(odd.values())
-    assert progress.notes == [rf"{tmp_path}/\xff\n: not a PNG, JPEG, TIFF, BMP or DICOM image"]
+    assert progress.notes == [rf"{tmp_path}/\xff\n: not a PNG, JPEG, TIFF, BMP, WebP, JPEG 2000 or DICOM image"]
 
 
 def test_what_is_left_out_makes_room_for_others(phantom_folder, tmp_path):

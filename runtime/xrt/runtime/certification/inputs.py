@@ -126,7 +126,7 @@ def folder_inputs(
     """
 
     def load(path: Path) -> InputImage:
-        return preprocess(read_radiograph(path, DecodeOptions(spec.without_window)).pixels, spec)[0]
+        return preprocess(read_radiograph(path, DecodeOptions(spec.without_window)).upright, spec)[0]
 
     loaded = list(_readable(image_files(folder), load, limit, progress))
     if not loaded:

@@ -46,7 +46,7 @@ class Original:
         chosen = range(len(self.files)) if indices is None else indices
         if self.stored is not None:
             return [self.stored[i] for i in chosen]
-        return [read_radiograph(self.files[i], DecodeOptions(without_window)).pixels for i in chosen]
+        return [read_radiograph(self.files[i], DecodeOptions(without_window)).upright for i in chosen]
 
     def file_name(self, index: int) -> str:
         """The name of one radiograph, without its folder."""

@@ -32,7 +32,7 @@ class FolderImages(ImageSource):
         # Imported at use: a table of arrays must not need the decoders.
         from xrt.runtime.imaging import DecodeOptions, read_radiograph
 
-        return read_radiograph(self.root / key, DecodeOptions(without_window)).pixels
+        return read_radiograph(self.root / key, DecodeOptions(without_window)).upright
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,14 +14,16 @@ from PIL import Image
 
 from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.manifest import Preprocessing
-from xrt.runtime.errors import NotAChestRadiograph, UnreadableImage, XrtError
+from xrt.runtime.errors import NotAChestRadiograph, XrtError
 from xrt.runtime.geometry import Placement
+from xrt.runtime.imaging.content_check import Check, Reaction, check_content, require_picture
 from xrt.runtime.imaging.decoders import decode_radiograph, read_bytes
+from xrt.runtime.imaging.orientation import UPRIGHT, Orientation
 from xrt.runtime.imaging.radiograph import DecodeLimits, DecodeOptions
 from xrt.runtime.preprocessing import preprocess
 
-MIN_SIDE = 16
 PREVIEW_SIDE = 512
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class LoadOptions:
     preprocessing: Preprocessing
     skip_body_part_check: bool = False
     limits: DecodeLimits = DecodeLimits()
+    content_checks: Mapping[Check, Reaction] = field(default_factory=dict)
 
     @property
     def decode(self) -> DecodeOptions:
@@ -40,6 +45,7 @@ class LoadOptions:
 class LoadedImage:
     """An image that is ready to be scored. `width` and `height` are the stored ones; `preview` is there to draw on.
 
+    Input, placement and preview are those of the upright image, which `orientation` turns the stored one into.
     `sha256` is that of the file, empty for an image that was in no file of its own.
     """
 
@@ -53,11 +59,12 @@ class LoadedImage:
     study_uid: str = ""
     sop_instance_uid: str = ""
     view: str = ""
+    orientation: Orientation = UPRIGHT
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the stored image."""
-        return self.height, self.width
+        """(height, width) of the upright image, in whose pixels maps and boxes are placed."""
+        return self.orientation.upright_size(self.height, self.width)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -89,10 +96,10 @@ def load_radiograph(path: Path, options: LoadOptions, known_sha256: str = "") ->
         if sha256 == known_sha256:
             return SkippedImage("unchanged", "", sha256)
         radiograph = decode_radiograph(data, options.decode, suffix=path.suffix)
-        if min(radiograph.pixels.shape) < MIN_SIDE:
-            height, width = radiograph.pixels.shape
-            raise UnreadableImage(f"{width} × {height} pixels; a radiograph has at least {MIN_SIDE} per side")
-        model_input, placement = preprocess(radiograph.pixels, options.preprocessing)
+        require_picture(radiograph.pixels)
+        upright = radiograph.upright
+        remarks = () if options.skip_body_part_check else check_content(upright, options.content_checks)
+        model_input, placement = preprocess(upright, options.preprocessing)
     except NotAChestRadiograph as error:
         return SkippedImage("rejected", str(error), sha256)
     except XrtError as error:
@@ -100,19 +107,21 @@ def load_radiograph(path: Path, options: LoadOptions, known_sha256: str = "") ->
     except MemoryError:
         return SkippedImage("failed", "decoding needs more memory than the limit allows", sha256)
     except Exception as error:  # one file must never stop a run
-        return SkippedImage("failed", f"cannot be loaded: {type(error).__name__}: {error}", sha256)
+        log.debug("%s", error)
+        return SkippedImage("failed", f"cannot be loaded ({type(error).__name__})", sha256)
     height, width = radiograph.pixels.shape
     return LoadedImage(
         sha256=sha256,
         input=model_input,
         placement=placement,
-        preview=preview_of(radiograph.pixels),
+        preview=preview_of(upright),
         width=width,
         height=height,
-        notes=radiograph.notes,
+        notes=radiograph.notes + remarks,
         study_uid=radiograph.study_uid,
         sop_instance_uid=radiograph.sop_instance_uid,
         view=radiograph.view,
+        orientation=radiograph.orientation,
     )
 
 

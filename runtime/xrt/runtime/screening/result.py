@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from xrt.runtime.geometry import Box, Placement
+from xrt.runtime.imaging.orientation import UPRIGHT, Orientation
 
 Key = TypeVar("Key")
 
@@ -36,8 +37,8 @@ class Result(Generic[Key]):
     """What became of one file: `ok` with findings, `rejected` or `failed` with a reason, or `unchanged`.
 
     `maps` holds the raw CAMs [h, w] by class name, for the explained classes of this image; `preview` is a reduced
-    copy of the stored image, long side at most 512 px, on which overlays are drawn. `input_size` is the graph's input,
-    (height, width).
+    copy of the upright image, long side at most 512 px, on which overlays are drawn. `input_size` is the graph's input,
+    (height, width). Boxes are in stored pixels.
     """
 
     key: Key
@@ -55,3 +56,13 @@ class Result(Generic[Key]):
     maps: dict[str, Float32[np.ndarray, "h w"]] = field(default_factory=dict, repr=False)
     preview: UInt8[np.ndarray, "preview_h preview_w"] | None = field(default=None, repr=False)
     placement: Placement | None = field(default=None, repr=False)
+    orientation: Orientation = UPRIGHT
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) of the upright image, on which `maps` lie and `preview` is drawn."""
+        return self.orientation.upright_size(self.height, self.width)
+
+    def upright_box(self, finding: Finding) -> Box | None:
+        """The box of a finding in pixels of the upright image."""
+        return None if finding.box is None else self.orientation.to_upright(finding.box, self.upright_size)

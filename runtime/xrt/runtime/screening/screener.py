@@ -144,6 +144,7 @@ class Screener:
             maps=maps,
             preview=loaded.preview,
             placement=loaded.placement,
+            orientation=loaded.orientation,
         )
 
     def _findings(self, image: ScoredImage[Key], maps: dict[str, np.ndarray]) -> Iterator[Finding]:
@@ -154,6 +155,7 @@ class Screener:
         for c, spec in enumerate(manifest.logit_classes):
             weighted = spec.urgency * over[c] if over[c] > 0 else over[c]
             cam = maps.get(spec.name) if positive[c] else None
+            box = None if cam is None else box_of_map(cam, loaded.placement, loaded.input_size, loaded.size)
             yield Finding(
                 class_name=spec.name,
                 logit=float(image.logits[c]),
@@ -162,7 +164,7 @@ class Screener:
                 positive=bool(positive[c]),
                 excess=float(over[c]),
                 urgency=float(weighted) if spec.urgency > 0 else None,
-                box=None if cam is None else box_of_map(cam, loaded.placement, loaded.input_size, loaded.size),
+                box=None if box is None else loaded.orientation.to_stored(box, loaded.size),
             )
 
     def _unlike_training(self, image: np.ndarray) -> tuple[str, ...]:

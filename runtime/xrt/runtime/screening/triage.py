@@ -166,8 +166,8 @@ def _draw(result: Result[_File], out: Path, which: Heatmaps) -> dict[str, str]:
         cam = result.maps.get(finding.class_name)
         if cam is None or not (finding.positive or which == "all"):
             continue
-        stored = result.height, result.width
-        image = overlay(result.preview, cam, result.placement, result.input_size, stored, finding.box)
+        box = result.upright_box(finding)
+        image = overlay(result.preview, cam, result.placement, result.input_size, result.upright_size, box)
         # The class's number keeps names apart that differ only in characters that file names cannot hold.
         slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in finding.class_name.lower())[:40]
         name = f"heatmaps/{result.sha256[:2]}/{result.sha256[:24]}-{index}-{slug}.png"

@@ -1,0 +1,257 @@
+"""Damaged files are not scored, what is no chest is noted, and boxes lie where they are stored."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+from runtime.image_files import dicom, encoded
+
+from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.errors import NotAChestRadiograph, UnreadableImage
+from xrt.runtime.geometry import Box
+from xrt.runtime.imaging import decode_radiograph
+from xrt.runtime.imaging.chest_template import CHEST_TEMPLATE
+from xrt.runtime.imaging.content_check import check_content, require_picture
+from xrt.runtime.imaging.integrity import ZERO_FILLED
+from xrt.runtime.imaging.load import LoadedImage, LoadOptions, load_radiograph
+from xrt.runtime.imaging.orientation import UPRIGHT, Orientation, of_exif, of_patient
+from xrt.runtime.phantoms import phantom_images
+
+RNG = np.random.default_rng(5)
+CHEST = phantom_images(1, 11, Preprocessing(height=512, width=512))[0, 0]
+CHEST_WITHOUT_BLACK = CHEST.clip(1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "packet"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_damaged_jpeg_fails(damage, progressive):
+    data = bytearray(encoded(CHEST, "JPEG", progressive=progressive, quality=95))
+    half = len(data) // 2
+    damaged = {
+        "cut": data[:half] + b"\xff\xd9",
+        "zeros": data[:half] + bytes(4096) + data[half + 4096 :],
+        "packet": data[:half] + data[half + 1460 :],
+    }[damage]
+    with pytest.raises(UnreadableImage, match="damaged or truncated JPEG data"):
+        decode_radiograph(bytes(damaged))
+
+
+@pytest.mark.parametrize("height", [256, 500, 530, 1024])
+def test_a_jpeg_whose_height_was_changed_fails(height):
+    data = encoded(CHEST, "JPEG")
+    place = data.index(b"\xff\xc0")
+    with pytest.raises(UnreadableImage, match="damaged or truncated JPEG data"):
+        decode_radiograph(data[: place + 5] + struct.pack(">H", height) + data[place + 7 :])
+
+
+def test_a_whole_jpeg_is_read_as_pillow_reads_it():
+    data = encoded(CHEST, "JPEG", quality=80)
+    assert np.array_equal(decode_radiograph(data).pixels, np.asarray(Image.open(io.BytesIO(data))))
+    assert decode_radiograph(data + b"left by a camera").notes == ()
+    four = io.BytesIO()
+    Image.fromarray(CHEST).convert("CMYK").save(four, "JPEG", quality=95)
+    assert np.abs(decode_radiograph(four.getvalue()).pixels.astype(int) - CHEST).mean() < 5
+
+
+def test_every_checksum_of_a_png_is_verified():
+    data = bytearray(encoded(CHEST))
+    place = data.index(b"IDAT")
+    (length,) = struct.unpack(">I", data[place - 4 : place])
+    data[place + 4 + length] ^= 1
+    with pytest.raises(UnreadableImage, match="checksum"):
+        decode_radiograph(bytes(data))
+    small = bytearray(encoded(CHEST[::8, ::8]))
+    small[len(small) // 2 :] = bytes(len(small) - len(small) // 2)
+    with pytest.raises(UnreadableImage):
+        decode_radiograph(bytes(small))
+
+
+def without_tail(data, share):
+    kept = int(len(data) * share)
+    return bytes(data[:kept]) + bytes(len(data) - kept)
+
+
+@pytest.mark.parametrize("share", [0.31, 0.5, 0.77])
+@pytest.mark.parametrize("kind", ["TIFF", "BMP", "DICOM", "DICOM 16"])
+def test_zeros_instead_of_the_rest_are_noted(kind, share):
+    deep = CHEST_WITHOUT_BLACK.astype(np.uint16) * 16
+    data = {
+        "TIFF": lambda: encoded(CHEST_WITHOUT_BLACK, "TIFF"),
+        "BMP": lambda: encoded(CHEST_WITHOUT_BLACK, "BMP"),
+        "DICOM": lambda: dicom(CHEST_WITHOUT_BLACK),
+        "DICOM 16": lambda: dicom(deep, BitsStored=12, HighBit=11),
+    }[kind]()
+    assert ZERO_FILLED not in decode_radiograph(data).notes
+    assert ZERO_FILLED in decode_radiograph(without_tail(data, share)).notes
+    middle = len(data) // 2 + 100
+    assert ZERO_FILLED in decode_radiograph(data[:middle] + bytes(4096) + data[middle + 4096 :]).notes
+
+
+def test_black_borders_are_not_taken_for_losses():
+    collimated = CHEST_WITHOUT_BLACK.copy()
+    collimated[:40], collimated[-70:], collimated[:, :30], collimated[:, -50:] = 0, 0, 0, 0
+    assert decode_radiograph(dicom(collimated)).notes == ()
+    yy, xx = np.mgrid[:512, :512]
+    for slope in (0.01, 0.05, 0.3):
+        slanted = np.where(yy + slope * xx > 440, 0, CHEST_WITHOUT_BLACK).astype(np.uint8)
+        assert decode_radiograph(dicom(slanted)).notes == (), slope
+    masked = CHEST_WITHOUT_BLACK.copy()
+    masked[10:40, 10:480] = 0  # a name that was blackened
+    assert decode_radiograph(dicom(masked)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (np.full((300, 300), 128, np.uint8), "nearly one grey level"),
+        (np.zeros((300, 300), np.uint8), "nearly one grey level"),
+        (RNG.integers(100, 102, (300, 300)).astype(np.uint8), "nearly one grey level"),
+        (RNG.integers(0, 256, (16, 3000)).astype(np.uint8), "a strip"),
+        (RNG.integers(0, 256, (12, 20)).astype(np.uint8), "at least 16"),
+    ],
+)
+def test_what_can_be_no_radiograph_fails(pixels, reason):
+    with pytest.raises(UnreadableImage, match=reason):
+        require_picture(pixels)
+
+
+def test_transparent_images_fail(tmp_path):
+    clear = np.dstack([CHEST, CHEST, CHEST, np.zeros_like(CHEST)])
+    (tmp_path / "a.png").write_bytes(encoded(clear))
+    result = load_radiograph(tmp_path / "a.png", LoadOptions(Preprocessing(height=64, width=64)))
+    assert (result.status, result.reason) == ("failed", "the image has nearly one grey level alone")
+
+
+def test_an_outlier_does_not_blacken_the_rest():
+    values = CHEST.astype(np.float32) / 255
+    plain = decode_radiograph(encoded(values, "TIFF")).pixels
+    values[3, 3] = 3e38
+    radiograph = decode_radiograph(encoded(values, "TIFF"))
+    assert radiograph.notes == ("outlying values were clipped",)
+    assert np.abs(radiograph.pixels.astype(int) - plain).mean() < 3
+
+
+def test_phantoms_look_like_chests():
+    for image in phantom_images(24, 3, Preprocessing(height=256, width=256))[:, 0]:
+        assert check_content(image) == ()
+
+
+def test_the_template_is_the_mean_of_phantoms():
+    ranks = []
+    for image in phantom_images(200, 7, Preprocessing(height=64, width=64))[:, 0]:
+        small = np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BOX), dtype=float).ravel()
+        ranks.append(small.argsort(kind="stable").argsort(kind="stable") - 127.5)
+    mean = np.mean(ranks, axis=0)
+    assert np.corrcoef(mean, CHEST_TEMPLATE.ravel())[0, 1] > 0.99
+
+
+def test_inverted_and_turned_images_are_noted():
+    assert check_content(255 - CHEST) == ("bright and dark seem exchanged",)
+    for quarter in (1, 2, 3):
+        turned = np.ascontiguousarray(np.rot90(CHEST, -quarter))
+        assert check_content(turned) == (f"the image seems to be turned by {90 * quarter}°",)
+
+
+def screenshot(dark):
+    background, ink = ((45, 230), (250, 20))[not dark]
+    page = np.full((800, 1200), background, np.uint8)
+    page[0] = ink
+    for row in range(40, 760, 24):
+        page[row : row + 10, 40 : 40 + RNG.integers(200, 900) : 3] = ink
+    return page
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_screenshots_are_noted(dark):
+    assert any("screenshot" in note for note in check_content(screenshot(dark)))
+
+
+def test_what_a_check_does_can_be_chosen():
+    with pytest.raises(NotAChestRadiograph, match="exchanged"):
+        check_content(255 - CHEST, {"inverted": "reject"})
+    assert check_content(255 - CHEST, {"inverted": "off"}) == ()
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+def test_exif_turns_the_image_and_boxes_stay_where_they_are_stored(value):
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[274] = value
+    stored = np.ascontiguousarray(CHEST[:, :400])
+    Image.fromarray(stored).save(buffer, "PNG", exif=exif)
+    radiograph = decode_radiograph(buffer.getvalue())
+    from PIL import ImageOps
+
+    looked_at = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(buffer.getvalue()))))
+    assert np.array_equal(radiograph.upright, looked_at)
+    assert np.array_equal(radiograph.pixels, stored)
+    assert bool(radiograph.notes) == (value != 1)
+    # A bright square, found in the upright image, lies where it was drawn in the stored one.
+    marked = np.zeros_like(stored)
+    marked[50:80, 300:390] = 1
+    orientation = of_exif(value)
+    upright = orientation.upright(marked)
+    rows, columns = np.flatnonzero(upright.any(1)), np.flatnonzero(upright.any(0))
+    box = Box(columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)
+    assert orientation.to_stored(box, upright.shape) == Box(300, 50, 90, 30)
+    assert orientation.to_upright(Box(300, 50, 90, 30), upright.shape) == box
+    assert orientation.upright_size(*stored.shape) == upright.shape
+
+
+@pytest.mark.parametrize(
+    ("directions", "turn"),
+    [(("L", "F"), 0), (("F", "R"), 1), (("R", "H"), 2), (("H", "L"), 3), (("LH", "FP"), 0)],
+)
+def test_patient_orientation_turns_the_image(directions, turn):
+    stored = np.ascontiguousarray(np.rot90(CHEST, turn))
+    orientation = of_patient(directions)
+    assert np.array_equal(orientation.upright(stored), CHEST)
+
+
+def test_patient_orientation_mirrors_the_image():
+    assert np.array_equal(of_patient(("R", "F")).upright(CHEST[:, ::-1].copy()), CHEST)
+    assert of_patient(("A", "F")) is None
+    assert of_patient(("L", "P")) is None
+    assert of_patient(("L", "F")) == UPRIGHT == Orientation()
+
+
+def test_a_turned_dicom_is_scored_upright(tmp_path):
+    options = LoadOptions(Preprocessing(height=64, width=64))
+    (tmp_path / "a.dcm").write_bytes(dicom(CHEST))
+    (tmp_path / "b.dcm").write_bytes(dicom(np.ascontiguousarray(np.rot90(CHEST)), PatientOrientation=["F", "R"]))
+    plain, turned = (load_radiograph(tmp_path / name, options) for name in ("a.dcm", "b.dcm"))
+    assert isinstance(plain, LoadedImage)
+    assert isinstance(turned, LoadedImage)
+    assert np.array_equal(plain.input, turned.input)
+    assert turned.notes == ("turned by 90°, as the header's PatientOrientation says",)
+
+
+def test_colour_of_sixteen_bits_is_read_as_its_grey_twin(tmp_path):
+    import imagecodecs
+    import tifffile
+
+    deep = CHEST.astype(np.uint16) * 8 + 100
+    grey = decode_radiograph(encoded(deep)).pixels
+    colour = np.dstack([deep] * 3)
+    assert np.array_equal(decode_radiograph(imagecodecs.png_encode(colour)).pixels, grey)
+    tifffile.imwrite(tmp_path / "a.tif", colour, photometric="rgb")
+    assert np.array_equal(decode_radiograph((tmp_path / "a.tif").read_bytes()).pixels, grey)
+    tifffile.imwrite(tmp_path / "b.tif", CHEST / 255.0)
+    assert np.abs(decode_radiograph((tmp_path / "b.tif").read_bytes()).pixels.astype(int) - CHEST).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "JPEG2000"])
+def test_formats_that_people_have(kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert np.abs(decode_radiograph(encoded(CHEST, kind, **options)).pixels.astype(int) - CHEST).max() <= 1
+
+
+def test_the_first_picture_of_a_phone_is_read():
+    buffer = io.BytesIO()
+    first = Image.fromarray(CHEST)
+    first.save(buffer, "MPO", save_all=True, append_images=[Image.fromarray(255 - CHEST)], quality=95)
+    assert np.abs(decode_radiograph(buffer.getvalue()).pixels.astype(int) - CHEST).mean() < 2
