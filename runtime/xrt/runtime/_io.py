@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -17,6 +18,8 @@ from typing import Any
 from xrt.runtime.errors import UsageError
 
 RESULTS_NAME = "results.db"
+SCRATCH = ".xrt-"
+"""How the names of files begin that are not whole yet; a killed process may leave one behind."""
 _SHOWN = 20  # names that a message lists: a folder of studies has thousands
 
 
@@ -92,9 +95,10 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     With `sync` this holds after a power cut too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    # A name that nobody can foresee, and that must be new: a planted link is not followed.
+    scratch = path.with_name(f"{SCRATCH}{secrets.token_hex(8)}")
     try:
-        with scratch.open("wb") as file:
+        with scratch.open("xb") as file:
             file.write(data)
             if sync:
                 file.flush()
@@ -104,6 +108,12 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
         scratch.unlink(missing_ok=True)
     if sync:
         sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder and below it."""
+    for path in folder.rglob(f"{SCRATCH}*"):
+        path.unlink(missing_ok=True)
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import platformdirs
 
 from xrt.runtime._io import read_regular, write_atomically
+from xrt.runtime.errors import XrtError
 
 VARIABLE = "XRT_CACHE_DIR"
 KEY_VARIABLE = "XRT_CACHE_KEY"
@@ -95,6 +96,17 @@ def code_for(path: Path, content: bytes, *, make: bool = True) -> str | None:
     """
     key = _key(make=make)
     return None if key is None else _code(key, path, content).hex()
+
+
+def secret_for(purpose: str) -> bytes:
+    """A secret of this user for one purpose, the same every time. Raises XrtError when there can be no key."""
+    try:
+        key = _key(make=True)
+    except OSError as error:
+        raise XrtError(f"{key_path()} cannot be made: {error.strerror}; point {KEY_VARIABLE} elsewhere") from error
+    if key is None:
+        raise XrtError(f"{key_path()} cannot be used: only this user may read it (chmod 600)")
+    return hmac.digest(key, purpose.encode(), "sha256")
 
 
 def _code(key: bytes, path: Path, content: bytes) -> bytes:

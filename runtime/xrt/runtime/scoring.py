@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -55,39 +55,70 @@ class ScoredImage(Generic[Key]):
         return self.cams[output][self.explained.index(logit)] if logit in self.explained else None
 
 
+@dataclass(frozen=True)
+class _Group(Generic[Key]):
+    """Images in their order, and the batch that is made of those that could be loaded."""
+
+    images: list[tuple[Key, LoadedImage | SkippedImage]]
+    batch: Future[list[tuple[Key, ScoredImage[Key] | SkippedImage]]] | None
+
+    def results(self) -> Iterator[tuple[Key, ScoredImage[Key] | SkippedImage]]:
+        scored = iter(self.batch.result() if self.batch is not None else ())
+        for key, image in self.images:
+            yield (key, image) if isinstance(image, SkippedImage) else next(scored)
+
+
 class Scorer:
-    """Runs images through an opened session. Raises UsageError for a batch size under 1."""
+    """Runs images through an opened session, as many batches at a time as it has streams. A context manager.
+
+    Raises UsageError for a batch size under 1.
+    """
 
     def __init__(self, opened: OpenedSession, batch_size: int) -> None:
         if batch_size < 1:
             raise UsageError(f"the batch size must be 1 or more, not {batch_size}")
         self.opened = opened
         self.batch_size = batch_size
+        self.streams = opened.session.streams
+        self._executor = ThreadPoolExecutor(self.streams, thread_name_prefix="infer")
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def submit(
+        self, batch: Sequence[tuple[Key, LoadedImage]], *, cams: bool = True
+    ) -> Future[list[tuple[Key, ScoredImage[Key] | SkippedImage]]]:
+        """Score a batch of one image or more when a stream is free; an image with NaN or infinity is `failed`."""
+        return self._executor.submit(self._infer, batch, cams)
 
     def score(
         self, images: Iterable[tuple[Key, LoadedImage | SkippedImage]], *, cams: bool = True
     ) -> Iterator[tuple[Key, ScoredImage[Key] | SkippedImage]]:
         """Score what was loaded and yield what was skipped, in order; an image with NaN or infinity is `failed`."""
         pending: list[tuple[Key, LoadedImage | SkippedImage]] = []
+        running: deque[_Group[Key]] = deque()
         count = 0
         for key, image in images:
             pending.append((key, image))
             count += isinstance(image, LoadedImage)
             if count == self.batch_size or len(pending) >= _MOST_PENDING * self.batch_size:
-                yield from self._score(pending, cams)
+                running.append(self._group(pending, cams))
                 pending, count = [], 0
-        yield from self._score(pending, cams)
+                if len(running) > self.streams:
+                    yield from running.popleft().results()
+        running.append(self._group(pending, cams))
+        for group in running:
+            yield from group.results()
 
-    def _score(
-        self, pending: list[tuple[Key, LoadedImage | SkippedImage]], cams: bool
-    ) -> Iterator[tuple[Key, ScoredImage[Key] | SkippedImage]]:
+    def _group(self, pending: list[tuple[Key, LoadedImage | SkippedImage]], cams: bool) -> _Group[Key]:
         batch = [(key, image) for key, image in pending if isinstance(image, LoadedImage)]
-        results = iter(self._infer(batch, cams) if batch else ())
-        for key, image in pending:
-            yield (key, image) if isinstance(image, SkippedImage) else next(results)
+        return _Group(pending, self.submit(batch, cams=cams) if batch else None)
 
     def _infer(
-        self, batch: list[tuple[Key, LoadedImage]], cams: bool
+        self, batch: Sequence[tuple[Key, LoadedImage]], cams: bool
     ) -> list[tuple[Key, ScoredImage[Key] | SkippedImage]]:
         outputs = self.opened.session.infer(np.stack([image.input for _, image in batch])[:, None], cams=cams)
         probability, finite = probabilities(outputs.logits, self.opened.manifest), outputs.finite
@@ -164,28 +195,28 @@ def stream_cases(
     unscored: list[Unscored] | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[ScoredImage[int]]:
-    """Score the cases in order, each under its index, preprocessed as screening does it; at most four batches are held.
+    """Score the cases in order, each under its index, preprocessed as screening does it; a few batches are held.
 
     Cases whose image cannot be read, or for which the model gives NaN or infinity, are appended to `unscored`.
     Raises DataError as soon as they are more than the fraction `allow_unscored` (0..1) of the table.
     """
     require_classes(opened, table)
-    scorer = Scorer(opened, batch_size)
     left_out = unscored if unscored is not None else []
-    # With the batch that is inferred and the one being filled, four batches in all.
-    for index, image in scorer.score(_load_ahead(opened, table, 2 * batch_size), cams=maps):
-        if isinstance(image, SkippedImage):
-            left_out.append(Unscored(index, table.cases[index].key, image.reason))
-            if len(left_out) > allow_unscored * len(table):
-                last = left_out[-1]
-                raise DataError(
-                    f"{table.name}: {len(left_out)} of {len(table)} images cannot be scored (the last: {last.key}:"
-                    f" {last.reason}), and {allow_unscored:.0%} may be; restore them or remove their rows"
-                )
-        else:
-            yield image
-        if (index + 1) % batch_size == 0 or index + 1 == len(table):
-            progress.count(index + 1, len(table), "scoring")
+    with Scorer(opened, batch_size) as scorer:
+        # With those that are inferred and the one being filled, a few batches in all.
+        for index, image in scorer.score(_load_ahead(opened, table, 2 * batch_size), cams=maps):
+            if isinstance(image, SkippedImage):
+                left_out.append(Unscored(index, table.cases[index].key, image.reason))
+                if len(left_out) > allow_unscored * len(table):
+                    last = left_out[-1]
+                    raise DataError(
+                        f"{table.name}: {len(left_out)} of {len(table)} images cannot be scored (the last: {last.key}:"
+                        f" {last.reason}), and {allow_unscored:.0%} may be; restore them or remove their rows"
+                    )
+            else:
+                yield image
+            if (index + 1) % batch_size == 0 or index + 1 == len(table):
+                progress.count(index + 1, len(table), "scoring")
 
 
 def score_cases(

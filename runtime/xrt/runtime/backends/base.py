@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from xrt.runtime.backends.graph_content import require_self_contained
 from xrt.runtime.backends.pruning import keep_output
 from xrt.runtime.bundle.certificate import ExecutionPrecision
 from xrt.runtime.bundle.manifest import GraphInterface, Variant
+from xrt.runtime.device import usable_cores
 from xrt.runtime.errors import BackendError
 from xrt.runtime.outputs import ModelOutputs, in_batches
 from xrt.runtime.progress import SILENT, Progress
@@ -25,10 +27,18 @@ Opened = TypeVar("Opened")
 class SessionOptions:
     """How a session may use the machine. `threads` = 0 takes every core.
 
+    `streams` batches are run at a time, each by its share of the threads, where the back end can: several batches of
+    one thread each wait for each other less than one of several threads.
+
     Idle threads sleep between operators: those that spin are a little faster alone and slow down whatever runs beside.
     """
 
     threads: int = 0
+    streams: int = 1
+
+    def threads_per_stream(self) -> int:
+        """The threads of each of several streams, one at least."""
+        return max(1, (self.threads or usable_cores()) // self.streams)
 
 
 DEFAULT_SESSION = SessionOptions()
@@ -93,12 +103,18 @@ class Session(ABC, Generic[Opened]):
         require_self_contained(model)
         self._whole: Opened | None = self._open(model, interface.outputs)
         self._logits_only: Opened | None = None
+        self._opening = threading.Lock()
 
     def __enter__(self) -> Session[Opened]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def streams(self) -> int:
+        """How many threads may call `infer` at a time."""
+        return 1
 
     def infer(self, images: UInt8[np.ndarray, "n 1 height width"], *, cams: bool = True) -> ModelOutputs:
         """Run a batch. With `cams=False` only the operators that the logits need are executed.
@@ -144,10 +160,11 @@ class Session(ABC, Generic[Opened]):
             raise BackendError("the session is closed")
         if cams:
             return self._whole
-        if self._logits_only is None:
-            logits = self.interface.graph.logits
-            self._logits_only = self._open(keep_output(self._model, logits), (logits,))
-        return self._logits_only
+        with self._opening:
+            if self._logits_only is None:
+                logits = self.interface.graph.logits
+                self._logits_only = self._open(keep_output(self._model, logits), (logits,))
+            return self._logits_only
 
     def _assemble(self, results: dict[str, np.ndarray], images: int, cams: bool) -> ModelOutputs:
         graph = self.interface.graph

@@ -68,7 +68,8 @@ class _OnnxRuntimeSession(Session[Any]):
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = self._options.threads
+        options = self._options
+        settings.intra_op_num_threads = options.threads if options.streams == 1 else options.threads_per_stream()
         settings.log_severity_level = 3
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Weights outside the file would escape its hash; ONNX Runtime would look for them in the working directory.
@@ -81,6 +82,11 @@ class _OnnxRuntimeSession(Session[Any]):
             return onnxruntime.InferenceSession(
                 model, settings, providers=["CPUExecutionProvider"], disabled_optimizers=list(self._without or ())
             )
+
+    @property
+    def streams(self) -> int:
+        """A session of ONNX Runtime may be run by several threads at a time."""
+        return self._options.streams
 
     def _run(
         self, opened: Any, images: UInt8[np.ndarray, "n 1 height width"], outputs: Sequence[str]

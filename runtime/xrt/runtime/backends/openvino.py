@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,11 @@ class _OpenVinoSession(Session[Any]):
         import openvino
 
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._hint, "PERFORMANCE_HINT": "LATENCY"}
-        if self._options.threads:
+        streams = self._options.streams
+        if streams > 1:
+            settings["NUM_STREAMS"] = streams
+            settings["INFERENCE_NUM_THREADS"] = streams * self._options.threads_per_stream()
+        elif self._options.threads:
             settings["INFERENCE_NUM_THREADS"] = self._options.threads
         core = openvino.Core()
         with openvino_errors("refuses the graph"):
@@ -73,16 +78,28 @@ class _OpenVinoSession(Session[Any]):
             raise BackendError(
                 f"OpenVINO computes in {precision} where {self._hint} was asked for: this CPU cannot do it"
             )
-        return compiled.create_infer_request()
+        requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(streams):
+            requests.put(compiled.create_infer_request())
+        return requests
+
+    @property
+    def streams(self) -> int:
+        """As many as there are requests."""
+        return self._options.streams
 
     def _run(
         self, opened: Any, images: UInt8[np.ndarray, "n 1 height width"], outputs: Sequence[str]
     ) -> dict[str, np.ndarray]:
-        with openvino_errors("failed while running"):
-            results = opened.infer({self.interface.graph.image: images})
-        # Copies, because the request writes its next results into the same memory. A port has all the names that its
-        # tensor has in the graph: an identity gives it a second one.
-        arrays = [(port.get_names(), np.array(value)) for port, value in results.items()]
+        request = opened.get()
+        try:
+            with openvino_errors("failed while running"):
+                results = request.infer({self.interface.graph.image: images})
+            # Copies, because the request writes its next results into the same memory. A port has all the names that
+            # its tensor has in the graph: an identity gives it a second one.
+            arrays = [(port.get_names(), np.array(value)) for port, value in results.items()]
+        finally:
+            opened.put(request)
         return {name: array for names, array in arrays for name in names}
 
 

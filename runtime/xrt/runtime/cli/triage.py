@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, TerminalProgress, TrustOption, write_json
+from xrt.runtime.cli.output import JsonOption, TerminalProgress, TrustOption, say, write_json
 from xrt.runtime.cli.renamed import renamed_options
+from xrt.runtime.cli.stopping import EXIT_CODES, stop_signals
 
 _REASONS = 5
 """How many reasons for files without a score are printed, the most frequent first."""
@@ -55,8 +56,14 @@ def triage(
             help="Score DICOM files whose header says they are no frontal chest, too.",
         ),
     ] = False,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Also look at what links lead to outside of the folders given.")
+    ] = False,
     redact_paths: Annotated[
-        bool, typer.Option("--redact-paths", help="Record a hash in place of each path, which may carry names.")
+        bool,
+        typer.Option(
+            "--redact-paths", help="Record a hash in place of each path and identifier, which may carry names."
+        ),
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue in --out: do what is new, changed or failed before.")
@@ -66,8 +73,11 @@ def triage(
 ) -> None:
     """Screen radiographs: findings, heatmaps, and a worklist in order of urgency.
 
-    Files that cannot be read are recorded as failed with their reason and make the exit code 3; DICOM files whose
-    header says that they are no frontal chest radiograph are recorded as rejected.
+    Files that cannot be read, or are damaged, are recorded as failed with their reason and make the exit code 3; those
+    that are no frontal chest radiograph by their header are recorded as rejected.
+
+    SIGTERM and Ctrl-C finish what is under way; worklist and report then say how far the run came, --resume goes on,
+    and the exit code is 143 or 130. A second one stops at once, which loses a second's work at most.
 
     Example: xrt triage chest.xrt incoming/ --out results/
     """
@@ -84,20 +94,31 @@ def triage(
         heatmaps=heatmaps,
         study_by=study_by,
         redact_paths=redact_paths,
+        follow_links=follow_links,
         resume=resume,
     )
-    with TerminalProgress() as progress:
-        summary = screen(Bundle.open(bundle, trust=trust), paths, out, options, progress=progress)
+    with TerminalProgress() as progress, stop_signals() as stopped:
+        summary = screen(
+            Bundle.open(bundle, trust=trust), paths, out, options, progress=progress, stop=lambda: "".join(stopped)
+        )
     print(", ".join(f"{summary.counts[s]} {s}" for s in ("ok", "rejected", "failed", "unchanged") if summary.counts[s]))
     for reason, count in summary.reasons.most_common(_REASONS):
         print(f"  {count} {reason}")
     if len(summary.reasons) > _REASONS:
         print(f"  and {len(summary.reasons) - _REASONS} other reasons, in results.db")
+    if summary.left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.left_out.items())
+        print(f"listed {summary.listed}, left out {sum(summary.left_out.values())}: {reasons}")
+    if summary.gone:
+        print(f"{summary.gone} that were there before are no longer there")
+    if not summary.listed:
+        print("no files: nothing was screened")
     if summary.positives:
         print("findings: " + ", ".join(f"{name} {count}" for name, count in summary.positives.most_common()))
     print(f"report: {out / 'report.html'}")
-    write_json(
-        json, {"out": str(out), "counts": summary.counts, "positives": summary.positives, "reasons": summary.reasons}
-    )
+    write_json(json, {**vars(summary), "out": str(out)})
+    if summary.interrupted:
+        say(f"interrupted by {summary.interrupted}: --resume goes on")
+        raise typer.Exit(EXIT_CODES.get(summary.interrupted, 1))
     if summary.failed:
         raise typer.Exit(3)

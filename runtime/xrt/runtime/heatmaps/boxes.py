@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int
 from PIL import Image
 
 from xrt.runtime.geometry import Box, Placement
@@ -45,17 +45,24 @@ def otsu(values: Float32[np.ndarray, "h w"], bins: int = 256) -> float:
 def _region_around_maximum(
     values: Float32[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
 ) -> Bool[np.ndarray, "h w"]:
-    """The 4-connected part of the mask that holds the maximum, grown from it until nothing changes."""
+    """The 4-connected part of the mask that holds the maximum: whole runs of rows and columns, until none is new."""
+    row_runs = _runs(mask)
+    column_runs = np.ascontiguousarray(_runs(np.ascontiguousarray(mask.T)).T)
     region = np.zeros_like(mask)
     region[np.unravel_index(values.argmax(), values.shape)] = True
-    while True:
-        larger = region.copy()
-        larger[1:] |= region[:-1]
-        larger[:-1] |= region[1:]
-        larger[:, 1:] |= region[:, :-1]
-        larger[:, :-1] |= region[:, 1:]
-        larger &= mask
-        larger |= region
-        if (larger == region).all():
-            return region
-        region = larger
+    size = 0
+    while (grown := int(np.count_nonzero(region))) != size:
+        size = grown
+        for runs in (row_runs, column_runs):
+            reached = np.zeros(mask.size + 1, dtype=bool)
+            reached[runs[region]] = True
+            reached[0] = False
+            region |= reached[runs]
+    return region
+
+
+def _runs(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
+    """The number of the run of a row to which each cell belongs, from 1; 0 outside."""
+    starts = mask.copy()
+    starts[:, 1:] &= ~mask[:, :-1]
+    return np.where(mask, starts.cumsum(axis=None).reshape(mask.shape), 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xrt.runtime._io import sha256_of
 from xrt.runtime.errors import MissingDependency, UnreadableImage
 from xrt.runtime.imaging.dicom_pixels import read_stored_values
 from xrt.runtime.imaging.grayscale import render_grey
@@ -64,9 +65,16 @@ def decode_dicom(data: bytes, options: DecodeOptions) -> Radiograph:
             notes=notes + stored.notes + remarks,
             study_uid=str(dataset.get("StudyInstanceUID", "")),
             sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
+            patient_digest=_patient_digest(dataset),
             view=header.view,
             orientation=orientation,
         )
+
+
+def _patient_digest(dataset: Dataset) -> str:
+    """Sixteen bits that tell two patients apart whose studies have one UID by mistake, and nothing else."""
+    parts = (str(dataset.get(name) or "") for name in ("StudyInstanceUID", "PatientID", "IssuerOfPatientID"))
+    return sha256_of("\0".join(parts))[:4]
 
 
 def _check_pixels(dataset: Dataset, options: DecodeOptions) -> None:

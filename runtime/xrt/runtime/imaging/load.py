@@ -23,6 +23,7 @@ from xrt.runtime.imaging.radiograph import DecodeLimits, DecodeOptions
 from xrt.runtime.preprocessing import preprocess
 
 PREVIEW_SIDE = 512
+_NO_PREVIEW = np.empty((0, 0), np.uint8)
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +59,7 @@ class LoadedImage:
     notes: tuple[str, ...] = ()
     study_uid: str = ""
     sop_instance_uid: str = ""
+    patient_digest: str = ""
     view: str = ""
     orientation: Orientation = UPRIGHT
 
@@ -84,10 +86,12 @@ class SkippedImage:
     sha256: str = ""
 
 
-def load_radiograph(path: Path, options: LoadOptions, known_sha256: str = "") -> LoadedImage | SkippedImage:
+def load_radiograph(
+    path: Path, options: LoadOptions, known_sha256: str = "", preview: bool = True
+) -> LoadedImage | SkippedImage:
     """Do all of it for the file at `path`; whatever goes wrong comes back as SkippedImage with its reason.
 
-    A file whose content still has `known_sha256` is read and hashed, but not decoded.
+    A file whose content still has `known_sha256` is read and hashed, but not decoded. Without `preview` that is empty.
     """
     sha256 = ""
     try:
@@ -114,12 +118,13 @@ def load_radiograph(path: Path, options: LoadOptions, known_sha256: str = "") ->
         sha256=sha256,
         input=model_input,
         placement=placement,
-        preview=preview_of(upright),
+        preview=preview_of(upright) if preview else _NO_PREVIEW,
         width=width,
         height=height,
         notes=radiograph.notes + remarks,
         study_uid=radiograph.study_uid,
         sop_instance_uid=radiograph.sop_instance_uid,
+        patient_digest=radiograph.patient_digest,
         view=radiograph.view,
         orientation=radiograph.orientation,
     )

@@ -49,13 +49,15 @@ class Radiograph:
 
     `pixels` is uint8 [H, W] as it is stored; `upright` is what is looked at and scored, turned as `orientation` says.
     `notes` are remarks that a reader of the result must see. The rest comes from a DICOM header and is empty for other
-    formats; no patient identifier is kept, and `view` is PA, AP or empty.
+    formats; no patient identifier is kept (`patient_digest`, four digits, tells patients of one study UID apart), and
+    `view` is PA, AP or empty.
     """
 
     pixels: UInt8[np.ndarray, "h w"]
     notes: tuple[str, ...] = ()
     study_uid: str = ""
     sop_instance_uid: str = ""
+    patient_digest: str = ""
     view: str = ""
     orientation: Orientation = UPRIGHT
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
-from xrt.runtime._io import render_page, write_atomically
+from xrt.runtime._io import on_one_line, render_page, write_atomically
 from xrt.runtime.session import OpenedSession
 
-MAX_STUDIES = 200
-"""Studies shown with their overlays; the worklist and the database hold all."""
+MAX_STUDIES, MAX_NOT_SCORED = 200, 2000
+"""Studies shown with their overlays, and files without a score that are listed; the database holds all."""
 
 
-def write_report(db: sqlite3.Connection, opened: OpenedSession, path: Path) -> None:
-    """Write the report of everything that the database holds; overlays are linked relative to it."""
-    counts = dict(db.execute("SELECT status, COUNT(*) FROM image WHERE current GROUP BY status").fetchall())
+def write_report(db: sqlite3.Connection, opened: OpenedSession, path: Path, *, incomplete: str = "") -> None:
+    """Write the report of everything that the database holds; overlays are linked relative to it.
+
+    `incomplete` says why that is not everything, empty where it is.
+    """
+    counts = dict(
+        db.execute("SELECT status, COUNT(*) FROM image WHERE current AND gone = '' GROUP BY status").fetchall()
+    )
+    (gone,) = db.execute("SELECT COUNT(*) FROM image WHERE current AND gone != ''").fetchone()
+    runs = db.execute("SELECT * FROM run ORDER BY id").fetchall()
     studies = db.execute("SELECT * FROM worklist LIMIT ?", (MAX_STUDIES,)).fetchall()
     total = db.execute("SELECT COUNT(*) FROM worklist").fetchone()[0]
     page = render_page(
@@ -24,24 +32,32 @@ def write_report(db: sqlite3.Connection, opened: OpenedSession, path: Path) -> N
         bundle_sha256=opened.bundle.sha256,
         opened=opened,
         backend_version=opened.backend.version(),
-        run=db.execute("SELECT * FROM run ORDER BY id DESC LIMIT 1").fetchone(),
+        incomplete=incomplete,
+        gone=gone,
+        run=runs[-1] if runs else None,
+        runs=runs,
+        left_out=json.loads(runs[-1]["left_out"]) if runs else {},
         counts={status: counts.get(status, 0) for status in ("ok", "rejected", "failed")},
         studies=[{**dict(study), "images": _images(db, study["study_id"])} for study in studies],
         total_studies=total,
         positives=db.execute(
             "SELECT class, COUNT(*) AS images FROM finding JOIN image ON image.id = image_id"
-            " WHERE current AND positive GROUP BY class ORDER BY images DESC"
+            " WHERE current AND gone = '' AND positive GROUP BY class ORDER BY images DESC, class"
         ).fetchall(),
         not_scored=db.execute(
-            "SELECT path, status, reason FROM image WHERE current AND status != 'ok' ORDER BY status, path"
+            "SELECT path, status, reason FROM image WHERE current AND gone = '' AND status != 'ok'"
+            " ORDER BY status, path LIMIT ?",
+            (MAX_NOT_SCORED,),
         ).fetchall(),
+        filters={"on_one_line": on_one_line},
     )
     write_atomically(path, page)
 
 
 def _images(db: sqlite3.Connection, study: int) -> list[dict[str, object]]:
     images = db.execute(
-        "SELECT id, path, view, notes FROM image WHERE study_id = ? AND current AND status = 'ok' ORDER BY path",
+        "SELECT id, path, view, notes FROM image WHERE study_id = ? AND current AND gone = '' AND status = 'ok'"
+        " ORDER BY path",
         (study,),
     ).fetchall()
     return [

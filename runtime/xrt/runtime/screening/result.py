@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
@@ -52,11 +52,20 @@ class Result(Generic[Key]):
     view: str = ""
     study_uid: str = ""
     sop_instance_uid: str = ""
+    patient_digest: str = ""
     findings: tuple[Finding, ...] = ()
     maps: dict[str, Float32[np.ndarray, "h w"]] = field(default_factory=dict, repr=False)
     preview: UInt8[np.ndarray, "preview_h preview_w"] | None = field(default=None, repr=False)
     placement: Placement | None = field(default=None, repr=False)
     orientation: Orientation = UPRIGHT
+
+    def without_pictures(self) -> Result[Key]:
+        """What remains to be recorded once the maps are drawn."""
+        return replace(self, maps={}, preview=None)
+
+    def with_identifier(self, sop_instance_uid: str) -> Result[Key]:
+        """The result under another instance UID, such as a pseudonym."""
+        return replace(self, sop_instance_uid=sop_instance_uid)
 
     @property
     def upright_size(self) -> tuple[int, int]:

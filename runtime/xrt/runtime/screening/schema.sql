@@ -1,9 +1,12 @@
--- The record of a screening folder. One writer; committed batch by batch.
+-- The record of a screening folder. One writer; committed at most once a second.
 
 CREATE TABLE run (
     id INTEGER PRIMARY KEY,
     started TEXT NOT NULL,
+    -- When everything was written; NULL for a run that is under way or was broken off.
     finished TEXT,
+    -- Why a run ended early, such as SIGTERM; empty for one that did not.
+    interrupted TEXT NOT NULL DEFAULT '',
     xrt_version TEXT NOT NULL,
     bundle TEXT NOT NULL,
     bundle_sha256 TEXT NOT NULL,
@@ -11,7 +14,10 @@ CREATE TABLE run (
     backend TEXT NOT NULL,
     backend_version TEXT NOT NULL,
     execution_precision TEXT NOT NULL,
-    settings TEXT NOT NULL
+    settings TEXT NOT NULL,
+    -- Files that were found, and those left out: a JSON object of reasons and counts.
+    listed INTEGER NOT NULL DEFAULT 0,
+    left_out TEXT NOT NULL DEFAULT '{}'
 );
 
 CREATE TABLE study (
@@ -22,6 +28,7 @@ CREATE TABLE study (
 );
 
 -- One current row for every path seen. A file that changes gets a new row, and its old one stays with current = 0.
+-- A path that a later run no longer finds keeps its row, marked as gone: removed, or moved where its content is now.
 CREATE TABLE image (
     id INTEGER PRIMARY KEY,
     root TEXT NOT NULL,
@@ -37,10 +44,13 @@ CREATE TABLE image (
     study_id INTEGER REFERENCES study (id),
     run_id INTEGER NOT NULL REFERENCES run (id),
     current INTEGER NOT NULL DEFAULT 1,
+    gone TEXT NOT NULL DEFAULT '' CHECK (gone IN ('', 'removed', 'moved')),
     recorded TEXT NOT NULL,
     UNIQUE (root, path, sha256)
 );
 CREATE UNIQUE INDEX one_current_row ON image (root, path) WHERE current;
+CREATE INDEX image_of_study ON image (study_id);
+CREATE INDEX image_of_content ON image (sha256);
 
 -- One row for every class of every image that was scored. The box is in stored-image pixels.
 CREATE TABLE finding (
@@ -72,7 +82,7 @@ CREATE TABLE outbox (
     delivered TEXT
 );
 
--- Studies in order of urgency: the highest urgency of any class in any current image.
+-- Studies in order of urgency: the highest urgency of any class in any image that is there now.
 CREATE VIEW worklist AS
 SELECT
     study.id AS study_id,
@@ -81,7 +91,7 @@ SELECT
     MAX(finding.urgency) AS urgency,
     COUNT(DISTINCT image.id) AS images
 FROM study
-JOIN image ON image.study_id = study.id AND image.current AND image.status = 'ok'
+JOIN image ON image.study_id = study.id AND image.current AND image.gone = '' AND image.status = 'ok'
 JOIN finding ON finding.image_id = image.id
 GROUP BY study.id
 ORDER BY urgency DESC, study.key;

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -14,16 +15,22 @@ import numpy as np
 from xrt.runtime.backends import SessionOptions
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.decisions import excess, positives
+from xrt.runtime.device import usable_cores
 from xrt.runtime.errors import UsageError
 from xrt.runtime.heatmaps import box_of_map
+from xrt.runtime.imaging.content_check import Check, Reaction
 from xrt.runtime.imaging.load import LoadOptions, SkippedImage
 from xrt.runtime.imaging.pool import DecodingPool
 from xrt.runtime.imaging.radiograph import DecodeLimits
 from xrt.runtime.scoring import ScoredImage, Scorer
+from xrt.runtime.screening.pipeline import Pipeline
 from xrt.runtime.screening.result import Finding, Result
 from xrt.runtime.session import OpenedSession, open_session
 
 Key = TypeVar("Key")
+Output = TypeVar("Output")
+_MOST_STREAMS = 4
+"""Free: more of them take more memory, and gain less than they do on few cores."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,10 @@ class ScreeningOptions:
     """How radiographs are scored.
 
     `workers` are decoding processes (None: one per core, at most 8; 0: this process, without time and memory limits),
-    `threads` those of the back end (0: every core). `skip_body_part_check` scores DICOM files whose header says that
-    they are no frontal chest radiograph. Raises UsageError for a batch size or number of workers out of range.
+    `threads` those of the back end (0: every core), `streams` how many batches it runs at a time (None: one per core,
+    at most 4). `skip_body_part_check` scores DICOM files whose header says that they are no frontal chest radiograph,
+    and leaves out the checks of the picture; `content_checks` says what each of those does. Raises UsageError for a
+    batch size or number of workers out of range.
     """
 
     batch_size: int = 8
@@ -40,6 +49,8 @@ class ScreeningOptions:
     threads: int = 0
     skip_body_part_check: bool = False
     limits: DecodeLimits = DecodeLimits()
+    content_checks: Mapping[Check, Reaction] = field(default_factory=dict)
+    streams: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -72,22 +83,29 @@ class Screener:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.options = options
         self._backend, self._precision, self._require_radiographs = backend, precision, require_radiographs
-        load = LoadOptions(self.bundle.manifest.preprocessing, options.skip_body_part_check, options.limits)
+        load = LoadOptions(
+            self.bundle.manifest.preprocessing, options.skip_body_part_check, options.limits, options.content_checks
+        )
         self._pool = DecodingPool(load, options.workers)
         self._stack = ExitStack()
         self._scorer: Scorer | None = None
 
     def __enter__(self) -> Screener:
-        opened = open_session(
-            self.bundle,
-            backend=self._backend,
-            precision=self._precision,
-            options=SessionOptions(threads=self.options.threads),
-            require_radiographs=self._require_radiographs,
-        )
-        self._stack.enter_context(opened)
-        self._stack.enter_context(self._pool)
-        self._scorer = Scorer(opened, self.options.batch_size)
+        threads, streams = self.options.threads, self.options.streams
+        streams = min(_MOST_STREAMS, threads or usable_cores()) if streams is None else streams
+        with ExitStack() as stack:
+            # Processes start while the graph is compiled.
+            stack.enter_context(self._pool)
+            opened = open_session(
+                self.bundle,
+                backend=self._backend,
+                precision=self._precision,
+                options=SessionOptions(threads, streams),
+                require_radiographs=self._require_radiographs,
+            )
+            stack.enter_context(opened)
+            self._scorer = stack.enter_context(Scorer(opened, self.options.batch_size))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -105,18 +123,23 @@ class Screener:
         """Score files; results come in their order, each as soon as its batch is done."""
         return self.screen_files((Path(path), Path(path), "") for path in paths)
 
-    def screen_files(self, files: Iterable[tuple[Key, Path, str]]) -> Iterator[Result[Key]]:
+    def screen_files(
+        self, files: Iterable[tuple[Key, Path, str] | None], *, preview: bool = True
+    ) -> Iterator[Result[Key]]:
         """Score (key, path, known SHA-256 or "") triples; one whose content is known comes back `unchanged`.
 
-        Memory is bounded: at most two batches and what the workers hold are in flight.
+        Results keep the files' order. Memory is bounded, whatever the number of files. Where `files` yields None it
+        has nothing more for now. Without `preview` results have none.
         """
-        scorer = self._require_scorer()
-        in_flight = 2 * self.options.batch_size + 2 * self._pool.workers
-        for key, image in scorer.score(self._pool.map(files, in_flight=in_flight)):
+        for key, image in Pipeline(files, self._pool, self._require_scorer(), preview=preview):
             if isinstance(image, SkippedImage):
                 yield Result(key, image.status, image.reason, image.sha256)
             else:
                 yield self._result(key, image)
+
+    def in_background(self, function: Callable[..., Output], *args: object) -> Future[Output]:
+        """Run a function of a module in one of the processes that decode."""
+        return self._pool.submit(function, *args)
 
     def _require_scorer(self) -> Scorer:
         if self._scorer is None:
@@ -140,6 +163,7 @@ class Screener:
             view=loaded.view,
             study_uid=loaded.study_uid,
             sop_instance_uid=loaded.sop_instance_uid,
+            patient_digest=loaded.patient_digest,
             findings=tuple(self._findings(image, maps)),
             maps=maps,
             preview=loaded.preview,

@@ -1,13 +1,12 @@
-"""`results.db`: what is known of every file, in SQLite. One writer; committed batch by batch."""
+"""`results.db`: what is known of every file. One writer; committed batch by batch."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -15,11 +14,13 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from xrt.runtime._io import RESULTS_NAME, utc_now
-from xrt.runtime.errors import UsageError, XrtError
+from xrt.runtime.errors import UsageError
+from xrt.runtime.screening.database import connect, transaction
 from xrt.runtime.screening.result import Finding, Result
 from xrt.runtime.session import OpenedSession
 
-SCHEMA_VERSION = 1
+DECIDING = ("skip_body_part_check", "content_checks", "study_by", "redact_paths", "heatmaps")
+"""Settings that decide what a row says: a folder is continued with those that it was begun with."""
 
 
 class Study(NamedTuple):
@@ -27,13 +28,11 @@ class Study(NamedTuple):
 
     key: str
     label: str
+    uid: str = ""
 
 
 class ResultsStore:
-    """The database of one output folder. As a context manager it holds the folder's writer lock.
-
-    SQLite's rollback journal is used, not WAL, since output folders lie on network file systems.
-    """
+    """The database of one output folder. As a context manager it holds the folder's writer lock."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RESULTS_NAME
@@ -41,7 +40,7 @@ class ResultsStore:
         self._db: sqlite3.Connection | None = None
 
     def __enter__(self) -> ResultsStore:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -49,7 +48,7 @@ class ResultsStore:
                 f"another xrt is writing to {self.path.parent}: wait for it, or choose another --out"
             ) from None
         try:
-            self._db = _connect(self.path)
+            self._db = connect(self.path)
         except BaseException:
             self._lock.release()
             raise
@@ -69,11 +68,12 @@ class ResultsStore:
         return self._db
 
     def start_run(self, opened: OpenedSession, settings: Mapping[str, object]) -> int:
-        """Record a new run and return its id. Raises UsageError when the folder holds another bundle's results."""
+        """Record a new run and return its id.
+
+        Raises UsageError when the folder holds another bundle's results, or results made in another way.
+        """
         bundle = opened.bundle
-        other = self.db.execute("SELECT bundle FROM run WHERE bundle_sha256 != ? LIMIT 1", (bundle.sha256,)).fetchone()
-        if other is not None:
-            raise UsageError(f"{self.path.parent} holds results of another bundle ({other[0]}): choose another --out")
+        self._require_same(opened, settings)
         with self.transaction():
             (run,) = self.db.execute(
                 "INSERT INTO run (started, xrt_version, bundle, bundle_sha256, variant, backend, backend_version,"
@@ -92,10 +92,43 @@ class ResultsStore:
             ).fetchone()
         return run
 
-    def finish_run(self, run: int) -> None:
-        """Record that a run reached its end."""
+    def _require_same(self, opened: OpenedSession, settings: Mapping[str, object]) -> None:
+        """Raise UsageError unless the run before, if any, was of this bundle and made in the same way."""
+        last = self.db.execute("SELECT * FROM run ORDER BY id DESC LIMIT 1").fetchone()
+        if last is None:
+            return
+        where = self.path.parent
+        if last["bundle_sha256"] != opened.bundle.sha256:
+            raise UsageError(f"{where} holds results of another bundle ({last['bundle']}): choose another --out")
+        before, now = json.loads(last["settings"]), json.loads(json.dumps(dict(settings), default=str))
+        differences = [
+            f"{name.replace('_', '-')} was {before[name]}, now {now[name]}"
+            for name in DECIDING
+            if name in before and name in now and before[name] != now[name]
+        ]
+        executed = ("variant", opened.variant.file), ("backend", opened.backend.name)
+        executed = *executed, ("execution_precision", opened.execution_precision)
+        differences += [f"{name} was {last[name]}, now {value}" for name, value in executed if last[name] != value]
+        if differences:
+            raise UsageError(
+                f"{where} was begun with other settings ({'; '.join(differences)}): resume with the same, or choose "
+                "another --out"
+            )
+
+    def note_listed(self, run: int, listed: int, left_out: Mapping[str, int]) -> None:
+        """Record how many files were found, and how many of them were left out, by reason."""
         with self.transaction():
-            self.db.execute("UPDATE run SET finished = ? WHERE id = ?", (utc_now(), run))
+            self.db.execute(
+                "UPDATE run SET listed = ?, left_out = ? WHERE id = ?", (listed, json.dumps(dict(left_out)), run)
+            )
+
+    def finish_run(self, run: int, *, interrupted: str = "") -> None:
+        """Record that a run reached its end, or why it did not. Everything else must be written before."""
+        with self.transaction():
+            if interrupted:
+                self.db.execute("UPDATE run SET interrupted = ? WHERE id = ?", (interrupted, run))
+            else:
+                self.db.execute("UPDATE run SET finished = ? WHERE id = ?", (utc_now(), run))
 
     def known(self, root: str, path: str) -> str:
         """The hash of the path's current content if it was scored or rejected; "" if it must be (re)done."""
@@ -104,12 +137,40 @@ class ResultsStore:
         ).fetchone()
         return row[0] if row else ""
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing."""
-        with self.db:
-            self.db.execute("BEGIN IMMEDIATE")
-            yield
+    def identities(self) -> dict[tuple[str, str], str]:
+        """Root and path of every current row, with the hash of its content."""
+        return {
+            (row[0], row[1]): row[2] for row in self.db.execute("SELECT root, path, sha256 FROM image WHERE current")
+        }
+
+    def rename_root(self, before: str, after: str) -> None:
+        """A folder was renamed or mounted elsewhere: its rows are those of the same files there."""
+        with self.transaction():
+            self.db.execute("UPDATE image SET root = ? WHERE root = ?", (after, before))
+
+    def mark_present(self, root: str, path: str) -> None:
+        """Inside a transaction: a path that was gone is there again, with the content that it had."""
+        self.db.execute(
+            "UPDATE image SET gone = '' WHERE root = ? AND path = ? AND current AND gone != ''", (root, path)
+        )
+
+    def mark_gone(self, paths: Mapping[tuple[str, str], str]) -> int:
+        """Mark paths that are no longer there; return how many are new among them.
+
+        One whose content is now at a path of its own counts as moved.
+        """
+        with self.transaction():
+            cursor = self.db.executemany(
+                "UPDATE image SET gone = CASE WHEN EXISTS (SELECT 1 FROM image other WHERE other.sha256 = image.sha256"
+                " AND other.current AND other.gone = '' AND other.id != image.id AND other.sha256 != '')"
+                " THEN 'moved' ELSE 'removed' END WHERE root = ? AND path = ? AND current AND gone = ''",
+                list(paths),
+            )
+        return cursor.rowcount
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing; waits for readers."""
+        return transaction(self.db)
 
     def record(self, run: int, root: str, path: str, result: Result, study: Study, heatmaps: Mapping[str, str]) -> None:
         """Write one file's result inside a transaction: its row becomes the path's current one.
@@ -119,14 +180,14 @@ class ResultsStore:
         """
         db = self.db
         db.execute("UPDATE image SET current = 0 WHERE root = ? AND path = ? AND current", (root, path))
-        study_id = self._study(study, result.study_uid) if result.status == "ok" else None
+        study_id = self._study(study) if result.status == "ok" else None
         (image,) = db.execute(
             "INSERT INTO image (root, path, sha256, status, reason, notes, width, height, view, sop_instance_uid,"
-            " study_id, run_id, current, recorded) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)"
+            " study_id, run_id, current, gone, recorded) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, '', ?)"
             " ON CONFLICT (root, path, sha256) DO UPDATE SET status = excluded.status, reason = excluded.reason,"
             " notes = excluded.notes, width = excluded.width, height = excluded.height, view = excluded.view,"
             " sop_instance_uid = excluded.sop_instance_uid, study_id = excluded.study_id, run_id = excluded.run_id,"
-            " current = 1, recorded = excluded.recorded RETURNING id",
+            " current = 1, gone = '', recorded = excluded.recorded RETURNING id",
             (
                 root,
                 path,
@@ -150,10 +211,8 @@ class ResultsStore:
             [(image, *_finding_row(finding), heatmaps.get(finding.class_name, "")) for finding in result.findings],
         )
 
-    def _study(self, study: Study, study_uid: str) -> int:
-        self.db.execute(
-            "INSERT INTO study (key, label, study_uid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (*study, study_uid)
-        )
+    def _study(self, study: Study) -> int:
+        self.db.execute("INSERT INTO study (key, label, study_uid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", study)
         return self.db.execute("SELECT id FROM study WHERE key = ?", (study.key,)).fetchone()[0]
 
 
@@ -167,23 +226,3 @@ def _finding_row(finding: Finding) -> tuple[object, ...]:
         finding.urgency,
         *(finding.box or (None,) * 4),
     )
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        db = sqlite3.connect(path, isolation_level=None)
-        db.row_factory = sqlite3.Row
-        db.execute("PRAGMA journal_mode = DELETE")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
-        (schema_version,) = db.execute("PRAGMA user_version").fetchone()
-        if schema_version == 0:
-            schema = files("xrt.runtime.screening").joinpath("schema.sql").read_text()
-            db.executescript(f"BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
-        elif schema_version != SCHEMA_VERSION:
-            raise XrtError(
-                f"{path} has schema version {schema_version}, this xrt writes {SCHEMA_VERSION}: choose another --out"
-            )
-    except sqlite3.Error as error:
-        raise XrtError(f"{path} cannot be used: {error}; choose another --out") from error
-    return db

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from xrt.runtime._io import RESULTS_NAME, image_files, png_bytes, write_atomically
+from xrt.runtime._io import RESULTS_NAME, sweep
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError
-from xrt.runtime.heatmaps import overlay
 from xrt.runtime.progress import SILENT, Progress
+from xrt.runtime.screening.listing import FoundFile, Listing
+from xrt.runtime.screening.overlays import draw, drawing_job
 from xrt.runtime.screening.redaction import Redaction
 from xrt.runtime.screening.report import write_report
 from xrt.runtime.screening.result import Result
@@ -24,6 +26,11 @@ from xrt.runtime.screening.worklist import write_worklist
 Heatmaps = Literal["positive", "all", "none"]
 StudyRule = Literal["uid", "folder", "stem", "image"]
 
+_COMMIT_SECONDS, _COMMIT_FILES = 1.0, 256
+"""Rows are committed when either is reached: a kill loses at most the last second's work, which is done again."""
+_DRAWING = 64
+"""Images whose overlays are being drawn, at most."""
+
 
 @dataclass(frozen=True)
 class TriageOptions:
@@ -32,7 +39,8 @@ class TriageOptions:
     With `require_radiographs`, a variant that was certified on synthetic phantoms only is refused.
 
     `study_by`: images of a study share the StudyInstanceUID (`uid`; files without one count as a study each), the
-    `folder`, the file name up to its last underscore or dash (`stem`), or nothing (`image`).
+    `folder`, the file name up to its last underscore or dash (`stem`), or nothing (`image`). `follow_links` looks at
+    what links lead to outside of the folders given.
     """
 
     backend: str = "auto"
@@ -42,6 +50,7 @@ class TriageOptions:
     heatmaps: Heatmaps = "positive"
     study_by: StudyRule = "uid"
     redact_paths: bool = False
+    follow_links: bool = False
     resume: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,24 +63,25 @@ class TriageOptions:
 
 @dataclass
 class TriageSummary:
-    """What a run did: files by status, why some have no score, and where the results are."""
+    """What a run did: files by status, why some have no score, what was left out, and where the results are.
+
+    `listed` files were found; `interrupted` says why a run ended before it had looked at them all.
+    """
 
     out: Path
     counts: Counter[str] = field(default_factory=Counter)
     positives: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     warning: str | None = None
+    listed: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    gone: int = 0
+    interrupted: str = ""
 
     @property
     def failed(self) -> int:
         """Files that could not be read."""
         return self.counts["failed"]
-
-
-class _File(NamedTuple):
-    root: str
-    path: str
-    file: Path
 
 
 def triage(
@@ -81,19 +91,21 @@ def triage(
     options: TriageOptions = TriageOptions(),
     *,
     progress: Progress = SILENT,
+    stop: Callable[[], str] = lambda: "",
 ) -> TriageSummary:
     """Score every file under `paths` and record it in `out`.
 
-    A batch's heatmaps are on disk before its rows are committed, so a kill loses at most the batch in flight, which
-    `resume` does again. Raises UsageError when `out` holds results and `resume` is not given, and whatever opening
-    the bundle raises; an unreadable file raises nothing, it is recorded.
+    An image's heatmaps are on disk before its row is committed, so a kill loses at most the last second's work, which
+    `resume` does again. `stop` is asked before every file; when it gives a reason, what is under way is finished,
+    recorded and reported as interrupted. Raises UsageError when `out` holds results and `resume` is not given, and
+    whatever opening the bundle raises; an unreadable file raises nothing, it is recorded.
     """
     if (out / RESULTS_NAME).exists() and not options.resume:
         raise UsageError(f"{out} holds results already: --resume continues there, or choose another --out")
-    files = list(_files(paths, out, Redaction(out) if options.redact_paths else None))
-    if not files:
-        raise UsageError(f"no files under {', '.join(map(str, paths))}")
-    summary = TriageSummary(out)
+    listing = Listing(
+        paths, out, follow_links=options.follow_links, redact=Redaction(out) if options.redact_paths else None
+    )
+    files = list(listing)
     screener = Screener(
         bundle,
         backend=options.backend,
@@ -102,94 +114,157 @@ def triage(
         options=options.screening,
     )
     with screener, ResultsStore(out) as store:
-        summary.warning = screener.opened.warning
-        run = store.start_run(screener.opened, options.as_dict())
-        jobs = ((f, f.file, store.known(f.root, f.path)) for f in files)
+        sweep(out)
+        return _Run(store, screener, out, options, progress, stop).screen(files, listing)
+
+
+class _Run:
+    """One run over a list of files, with an open store and an open screener."""
+
+    def __init__(
+        self,
+        store: ResultsStore,
+        screener: Screener,
+        out: Path,
+        options: TriageOptions,
+        progress: Progress,
+        stop: Callable[[], str],
+    ) -> None:
+        self._store, self._screener, self._out = store, screener, out
+        self._options, self._progress, self._stop = options, progress, stop
+        self._redact = Redaction(out) if options.redact_paths else None
+        self._summary = TriageSummary(out, warning=screener.opened.warning)
+        self._drawing: deque[tuple[Result[FoundFile], dict[str, str], Future[None] | None]] = deque()
+        self._done: list[tuple[Result[FoundFile], dict[str, str]]] = []
+        self._committed_at = time.monotonic()
+        self._recorded = 0
+
+    def screen(self, files: Sequence[FoundFile], listing: Listing) -> TriageSummary:
+        """Look at every file, record what became of it, and write worklist and report."""
+        summary, store = self._summary, self._store
+        summary.listed, summary.left_out = len(files), dict(listing.left_out)
+        self._id = store.start_run(self._screener.opened, self._options.as_dict())
+        store.note_listed(self._id, len(files), summary.left_out)
+        self._recognise(files)
+        self._write_reports("under way")
+        ended = "broken off by an error"
         try:
-            for done, batch in _batches(screener.screen_files(jobs), options.screening.batch_size):
-                overlays = [_draw(result, out, options.heatmaps) for result in batch]
-                with store.transaction():
-                    for result, heatmaps in zip(batch, overlays, strict=True):
-                        _count(summary, result)
-                        if result.status != "unchanged":
-                            study = _study(result, options.study_by)
-                            store.record(run, result.key.root, result.key.path, result, study, heatmaps)
-                progress.count(done, len(files), "screening")
-            store.finish_run(run)
+            for result in self._screener.screen_files(self._jobs(files), preview=self._options.heatmaps != "none"):
+                self._draw(result)
+                self._record(len(files))
+            self._record(len(files), last=True)
+            ended = summary.interrupted = self._stop() if self._recorded < len(files) else ""
+            if not ended:
+                summary.gone = store.mark_gone(self._missing(files))
         finally:
-            # An interrupted run leaves a worklist of what it recorded.
-            write_worklist(store.db, out / "worklist.csv")
-            write_report(store.db, screener.opened, out / "report.html")
-    return summary
+            if ended:
+                summary.interrupted = ended
+                ended = f"interrupted ({ended}): {self._recorded} of {len(files)} files"
+            self._write_reports(ended)
+            # Last of all: a run is finished when everything is written.
+            store.finish_run(self._id, interrupted=ended)
+        return summary
 
+    def _jobs(self, files: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, Path, str]]:
+        for file in files:
+            if self._stop():
+                return
+            yield file, file.file, self._store.known(file.root, file.path)
 
-def _files(paths: Sequence[Path], out: Path, redact: Redaction | None) -> Iterator[_File]:
-    """Every file with the root it was found under and its path relative to it; no path twice."""
-    absolute_paths: set[str] = set()
-    own = out.resolve()
-    for path in paths:
-        root = path if path.is_dir() else path.parent
-        for file in image_files(path):
-            absolute = os.path.abspath(file)  # noqa: PTH100 (a link is a path of its own, and may be a loop)
-            if absolute in absolute_paths or (own / "heatmaps") in Path(absolute).parents:
+    def _draw(self, result: Result[FoundFile]) -> None:
+        """Have the overlays of a result drawn, and take those that are done, in order."""
+        job, names = None, dict[str, str]()
+        if self._options.heatmaps != "none":
+            job, names = drawing_job(result, self._out, every_class=self._options.heatmaps == "all")
+        future = None if job is None else self._screener.in_background(draw, job)
+        self._drawing.append((result.without_pictures(), names, future))
+        while self._drawing and (len(self._drawing) > _DRAWING or _is_done(self._drawing[0][2])):
+            self._take_drawn()
+
+    def _take_drawn(self) -> None:
+        result, names, future = self._drawing.popleft()
+        if future is not None:
+            future.result()  # a disk that is full ends the run
+        self._done.append((result, names))
+
+    def _record(self, total: int, *, last: bool = False) -> None:
+        """Commit what is done, when it is time for it."""
+        while last and self._drawing:
+            self._take_drawn()
+        waited = time.monotonic() - self._committed_at
+        if not self._done or not (last or len(self._done) >= _COMMIT_FILES or waited >= _COMMIT_SECONDS):
+            return
+        with self._store.transaction():
+            for result, heatmaps in self._done:
+                root, path, _ = result.key
+                if result.status == "unchanged":
+                    self._store.mark_present(root, path)
+                else:
+                    self._store.record(self._id, root, path, self._redacted(result), self._study(result), heatmaps)
+        for result, _ in self._done:
+            _count(self._summary, result)
+        self._recorded += len(self._done)
+        self._done.clear()
+        self._committed_at = time.monotonic()
+        self._progress.count(self._recorded, total, "screening")
+
+    def _recognise(self, files: Sequence[FoundFile]) -> None:
+        """Where a folder was renamed or mounted elsewhere, its rows become those of the files that are there now."""
+        if not self._options.resume or self._options.redact_paths:
+            return
+        known = self._store.identities()
+        roots = {file.root for file in files}
+        for before in sorted({root for root, _ in known} - roots):
+            if Path(before).exists():
                 continue
-            absolute_paths.add(absolute)
-            # Names that are not UTF-8 are recorded readably; the file itself is opened by its true name.
-            at, name = (_recordable(p) for p in (root.resolve(), PurePosixPath(file.relative_to(root).as_posix())))
-            yield _File(at, name, file) if redact is None else _File(redact(at), redact(name), file)
+            paths = {path for root, path in known if root == before}
+            for after in sorted(roots):
+                there = {file.path for file in files if file.root == after}
+                unknown = not any(root == after for root, _ in known)
+                if unknown and len(paths & there) * 2 > len(paths):
+                    self._store.rename_root(before, after)
+                    break
+
+    def _missing(self, files: Sequence[FoundFile]) -> Mapping[tuple[str, str], str]:
+        """Rows under the folders of this run whose file is not there any more."""
+        present = {(file.root, file.path) for file in files}
+        roots = {file.root for file in files if file.file.exists()}
+        return {
+            identity: sha256
+            for identity, sha256 in self._store.identities().items()
+            if identity[0] in roots and identity not in present
+        }
+
+    def _redacted(self, result: Result[FoundFile]) -> Result[FoundFile]:
+        if self._redact is None:
+            return result
+        return result.with_identifier(self._redact.identifier(result.sop_instance_uid))
+
+    def _study(self, result: Result[FoundFile]) -> Study:
+        root, path, _ = result.key
+        uid = result.study_uid if self._redact is None else self._redact.identifier(result.study_uid)
+        rule = self._options.study_by
+        if rule == "uid" and uid:
+            # A path can look like a UID, and two patients have had one by mistake.
+            return Study(f"uid:{uid}#{result.patient_digest}", uid, uid)
+        pure = PurePosixPath(path)
+        if rule == "folder":
+            pure = pure.parent
+        elif rule == "stem":
+            cut = max(pure.stem.rfind("_"), pure.stem.rfind("-"))
+            pure = pure.with_name(pure.stem[:cut] if cut > 0 else pure.stem)
+        return Study(f"{root}/{pure}", str(pure) if str(pure) != "." else PurePosixPath(root).name, uid)
+
+    def _write_reports(self, incomplete: str) -> None:
+        write_worklist(self._store.db, self._out / "worklist.csv", incomplete=incomplete)
+        write_report(self._store.db, self._screener.opened, self._out / "report.html", incomplete=incomplete)
 
 
-def _recordable(path: os.PathLike[str]) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def _is_done(future: Future[None] | None) -> bool:
+    return future is None or future.done()
 
 
-def _batches(results: Iterator[Result[_File]], size: int) -> Iterator[tuple[int, list[Result[_File]]]]:
-    """Group results as they come, with how many have come so far."""
-    batch: list[Result[_File]] = []
-    done = 0
-    for result in results:
-        batch.append(result)
-        done += 1
-        if len(batch) >= size:
-            yield done, batch
-            batch = []
-    if batch:
-        yield done, batch
-
-
-def _draw(result: Result[_File], out: Path, which: Heatmaps) -> dict[str, str]:
-    """Write the overlays that are asked for; class name to file, relative to `out`."""
-    if result.status != "ok" or which == "none" or result.preview is None or result.placement is None:
-        return {}
-    files = {}
-    for index, finding in enumerate(result.findings):
-        cam = result.maps.get(finding.class_name)
-        if cam is None or not (finding.positive or which == "all"):
-            continue
-        box = result.upright_box(finding)
-        image = overlay(result.preview, cam, result.placement, result.input_size, result.upright_size, box)
-        # The class's number keeps names apart that differ only in characters that file names cannot hold.
-        slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in finding.class_name.lower())[:40]
-        name = f"heatmaps/{result.sha256[:2]}/{result.sha256[:24]}-{index}-{slug}.png"
-        write_atomically(out / name, png_bytes(image, level=1))
-        files[finding.class_name] = name
-    return files
-
-
-def _study(result: Result[_File], rule: StudyRule) -> Study:
-    root, path, _ = result.key
-    if rule == "uid" and result.study_uid:
-        return Study(result.study_uid, result.study_uid)
-    pure = PurePosixPath(path)
-    if rule == "folder":
-        pure = pure.parent
-    elif rule == "stem":
-        cut = max(pure.stem.rfind("_"), pure.stem.rfind("-"))
-        pure = pure.with_name(pure.stem[:cut] if cut > 0 else pure.stem)
-    return Study(f"{root}/{pure}", str(pure) if str(pure) != "." else PurePosixPath(root).name)
-
-
-def _count(summary: TriageSummary, result: Result[_File]) -> None:
+def _count(summary: TriageSummary, result: Result[FoundFile]) -> None:
     summary.counts[result.status] += 1
     summary.positives.update(f.class_name for f in result.findings if f.positive)
     if result.status in ("rejected", "failed"):

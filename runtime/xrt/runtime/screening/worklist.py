@@ -3,56 +3,72 @@
 The urgency of a study is the highest, over its current images and over classes of weight above 0, of the class's
 weight times the excess of its calibrated probability p over its threshold t, (p - t) / (1 - t). Where nothing is
 above its threshold it is the highest (p - t) / t, which is negative and unweighted: the nearest miss comes first.
+
+While a run is under way, and after one that was interrupted, the first row says so: its study is INCOMPLETE.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 import sqlite3
+from collections import defaultdict
 from pathlib import Path
 
-from xrt.runtime._io import write_atomically
+from xrt.runtime._io import on_one_line, write_atomically
 
 HEADER = ("rank", "study", "urgency", "images", "findings", "notes", "files")
+_FORMULA = re.compile(r"(^|[;,\t\n\r])(\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def worklist_rows(db: sqlite3.Connection) -> list[dict[str, object]]:
     """One row per study, most urgent first."""
-    rows = []
-    for rank, study in enumerate(db.execute("SELECT * FROM worklist").fetchall(), start=1):
-        images = db.execute(
-            "SELECT path, notes FROM image WHERE study_id = ? AND current AND status = 'ok' ORDER BY path",
-            (study["study_id"],),
-        ).fetchall()
-        findings = db.execute(
-            "SELECT class, MAX(probability) AS probability FROM finding JOIN image ON image.id = image_id"
-            " WHERE study_id = ? AND current AND positive GROUP BY class ORDER BY MAX(finding.urgency) DESC",
-            (study["study_id"],),
-        ).fetchall()
-        rows.append(
-            {
-                "rank": rank,
-                "study": study["study"],
-                "urgency": None if study["urgency"] is None else round(study["urgency"], 4),
-                "images": study["images"],
-                "findings": "; ".join(f"{f['class']} {f['probability']:.2f}" for f in findings),
-                "notes": "; ".join(sorted({image["notes"] for image in images if image["notes"]})),
-                "files": "; ".join(image["path"] for image in images),
-            }
-        )
-    return rows
+    files, notes = defaultdict[int, list[str]](list), defaultdict[int, set[str]](set)
+    for study, path, note in db.execute(
+        "SELECT study_id, path, notes FROM image WHERE current AND gone = '' AND status = 'ok' ORDER BY path"
+    ):
+        files[study].append(harmless(path))
+        if note:
+            notes[study].add(note)
+    findings = defaultdict[int, list[str]](list)
+    for study, name, probability in db.execute(
+        "SELECT study_id, class, MAX(probability) FROM finding JOIN image ON image.id = image_id"
+        " WHERE current AND gone = '' AND positive GROUP BY study_id, class ORDER BY MAX(finding.urgency) DESC, class"
+    ):
+        findings[study].append(f"{name} {probability:.2f}")
+    return [
+        {
+            "rank": rank,
+            "study": study["study"],
+            "urgency": None if study["urgency"] is None else round(study["urgency"], 4),
+            "images": study["images"],
+            "findings": "; ".join(findings[study["study_id"]]),
+            "notes": "; ".join(sorted(notes[study["study_id"]])),
+            "files": "; ".join(files[study["study_id"]]),
+        }
+        for rank, study in enumerate(db.execute("SELECT * FROM worklist"), start=1)
+    ]
 
 
-def write_worklist(db: sqlite3.Connection, path: Path) -> None:
-    """Write the worklist as CSV. Cells that a spreadsheet would take for a formula are quoted with an apostrophe."""
+def write_worklist(db: sqlite3.Connection, path: Path, *, incomplete: str = "") -> None:
+    """Write the worklist as CSV; `incomplete` says why it does not hold everything, empty where it does.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe, characters that cannot be seen are escaped.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(HEADER)
+    if incomplete:
+        writer.writerow(["", "INCOMPLETE", "", "", "", incomplete, ""])
     for row in worklist_rows(db):
-        writer.writerow([_harmless(row[name]) for name in HEADER])
+        writer.writerow([harmless(value) if isinstance(value, str) else value for value in map(row.get, HEADER)])
     write_atomically(path, text.getvalue().encode())
 
 
-def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+def harmless(text: str) -> str:
+    """Text as a cell that is one line, whose characters show, and that no spreadsheet computes.
+
+    In countries where lists are separated by semicolons, a spreadsheet may take what follows one for a cell.
+    """
+    return _FORMULA.sub(r"\1\2'", on_one_line(text))

@@ -1,0 +1,140 @@
+"""Which files a run looks at: every one under its inputs, each once, and a word about each that is left out.
+
+A file is known by the folder that was given and its path in it. Its name is recorded so that different names stay
+different: bytes that are no UTF-8 as an escape, a backslash twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from xrt.runtime._io import RESULTS_NAME
+from xrt.runtime.errors import UsageError
+
+IGNORED = {"dicomdir", "thumbs.db", "desktop.ini", "autorun.inf", "ehthumbs.db"}
+"""Files that operating systems and viewers put beside images, in lower case."""
+PRODUCTS = {RESULTS_NAME, "worklist.csv", "report.html"}
+"""What a run writes into its output folder, beside the folder `heatmaps`."""
+HIDDEN, SYSTEM = "hidden", "of the operating system or a viewer"
+OWN, LINK, TWICE = "results of a screening run", "a link out of the input folder", "reached twice"
+
+
+class FoundFile(NamedTuple):
+    """One file: the folder that was given, the path in it, as recorded, and where to open it."""
+
+    root: str
+    path: str
+    file: Path
+
+
+class Listing:
+    """Files under the inputs of a run, and what was left out of them.
+
+    `out` is the run's own folder, which is left out. Links that lead out of the folder given are followed with
+    `follow_links` alone. `redact` makes pseudonyms of recorded paths.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        out: Path,
+        *,
+        follow_links: bool = False,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
+        self._paths, self._out = paths, out.resolve()
+        self._follow_links = follow_links
+        self._redact = redact or (lambda text: text)
+        self.left_out: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[FoundFile]:
+        """Every file, in order of its path. Raises UsageError when there is nothing at a path that was given."""
+        self.left_out.clear()
+        seen: set[str] = set()
+        for path in self._paths:
+            root = path if path.is_dir() else path.parent
+            at = self._redact(recordable(root.resolve()))
+            for file in self._files(path):
+                absolute = os.path.abspath(file)  # noqa: PTH100 (a link is a path of its own, and may be a loop)
+                if absolute in seen:
+                    self.left_out[TWICE] += 1
+                    continue
+                seen.add(absolute)
+                name = recordable(PurePosixPath(file.relative_to(root).as_posix()))
+                yield FoundFile(at, self._redact(name), file)
+
+    def _files(self, path: Path) -> Iterator[Path]:
+        try:
+            if not path.is_dir():
+                if not path.exists() and not path.is_symlink():
+                    raise UsageError(f"there is no file or folder {path}")
+                yield path
+                return
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        yield from self._walk(path, path.resolve())
+
+    def _walk(self, top: Path, real_top: Path) -> Iterator[Path]:
+        unreadable: list[str] = []
+        visited: set[str] = set()
+        for folder, folders, names in os.walk(
+            top, followlinks=True, onerror=lambda e: unreadable.append(str(e.filename))
+        ):
+            real = os.path.realpath(folder)
+            if real in visited:
+                folders.clear()
+                self.left_out[TWICE] += len(names)
+                continue
+            visited.add(real)
+            results = RESULTS_NAME in names or Path(real) == self._out
+            folders[:] = [
+                name for name in sorted(folders) if self._enters(Path(folder, name), real_top, results=results)
+            ]
+            for name in sorted(names):
+                reason = self._reason(Path(folder, name), real_top, results=results)
+                if reason is None:
+                    yield Path(folder, name)
+                else:
+                    self.left_out[reason] += 1
+        # A folder that cannot be listed is looked at itself, so that it is reported.
+        yield from map(Path, sorted(unreadable))
+
+    def _enters(self, folder: Path, real_top: Path, *, results: bool) -> bool:
+        if folder.name.startswith("."):
+            self.left_out[HIDDEN] += 1
+            return False
+        if results and folder.name == "heatmaps":
+            self.left_out[OWN] += 1
+            return False
+        if folder.is_symlink() and not self._is_inside(folder, real_top):
+            self.left_out[LINK] += 1
+            return False
+        return True
+
+    def _reason(self, file: Path, real_top: Path, *, results: bool) -> str | None:
+        """Why a file is left out; None for one that is looked at."""
+        if file.name.startswith("."):
+            return HIDDEN
+        if file.name.lower() in IGNORED:
+            return SYSTEM
+        if results and (file.name in PRODUCTS or (file.name.startswith("results.") and file.suffix == ".db")):
+            return OWN
+        if file.is_symlink() and not self._is_inside(file, real_top):
+            return LINK
+        return None
+
+    def _is_inside(self, link: Path, real_top: Path) -> bool:
+        if self._follow_links:
+            return True
+        real = os.path.realpath(link)
+        return real == str(link.absolute()) or Path(real).is_relative_to(real_top)
+
+
+def recordable(path: os.PathLike[str]) -> str:
+    """A path as text that holds no two paths alike."""
+    doubled = os.fsencode(path).replace(b"\\", b"\\\\")
+    return doubled.decode("utf-8", "backslashreplace")
