@@ -1,6 +1,7 @@
 """The table of decoders: what each reads, what it needs, and whether that is installed. Adding one is one line here.
 
-The content decides which decoder reads a file; a DICOM file without its preamble is known by the name's ending.
+The content decides which decoder reads a file, and its name only where the content says nothing: a DICOM file without
+its preamble is known by how its first element is written, or by the name's ending.
 """
 
 from __future__ import annotations
@@ -44,8 +45,24 @@ def _is_installed(package: str) -> bool:
     return True
 
 
+_RASTER_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"RIFF", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
+_FIRST_GROUPS = (b"\x02\0", b"\x08\0")
+
+
 def _is_dicom(data: bytes, suffix: str) -> bool:
-    return data[128:132] == b"DICM" or suffix.lower() in DICOM_SUFFIXES
+    if data[128:132] == b"DICM":
+        return True
+    if data.startswith(_RASTER_MAGIC):
+        return False
+    return suffix.lower() in DICOM_SUFFIXES or _begins_like_a_data_set(data)
+
+
+def _begins_like_a_data_set(data: bytes) -> bool:
+    """Whether content begins with an element of group 2 or 8, little endian, with its type or a sensible length."""
+    if data[:2] not in _FIRST_GROUPS or len(data) < 16:
+        return False
+    explicit = data[4:6].isalpha() and data[4:6].isupper()
+    return explicit or (data[3] == 0 and int.from_bytes(data[4:8], "little") <= 256)
 
 
 def _decode_dicom(data: bytes, options: DecodeOptions) -> Radiograph:

@@ -79,7 +79,7 @@ class WorkerPool:
         atexit.unregister(self._stop)
         with suppress(queue.Empty):
             while (task := self._tasks.get_nowait()) is not None:
-                task.future.cancel()
+                task.cancel()
         for _thread in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
@@ -178,6 +178,11 @@ class _Task:
         self.message = pickle.dumps((function, args), protocol=pickle.HIGHEST_PROTOCOL)
         self.future: Future[Any] = Future()
 
+    def cancel(self) -> None:
+        """Tell whoever waits that nothing will come."""
+        self.future.cancel()
+        self.future.set_running_or_notify_cancel()
+
 
 class _Server:
     """One process after the other, and the thread that hands it tasks."""
@@ -195,7 +200,7 @@ class _Server:
             self._start()  # while nothing is asked yet; what goes wrong, goes wrong again with the first task
         while (task := self._tasks.get()) is not None:
             if self._stopping:
-                task.future.cancel()
+                task.cancel()
             elif task.future.set_running_or_notify_cancel():
                 try:
                     succeeded, result = self._run(task)
