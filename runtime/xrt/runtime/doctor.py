@@ -115,7 +115,7 @@ def _bundle(path: Path, trust: Path | None) -> Iterator[Check]:
             if variant.target not in (backend.family, "any"):
                 continue
             try:
-                opened = open_session(bundle, backend=backend.name, precision=variant.precision)
+                opened = open_session(bundle, backend=backend.name, precision=variant.precision, whole_replay=True)
             except XrtError as error:
                 yield Check(name, "broken", str(error))
                 continue

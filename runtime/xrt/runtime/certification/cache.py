@@ -87,3 +87,18 @@ def _reasons(certificate: Certificate) -> str:
 
 def _place(bundle: Bundle, execution: Execution) -> Path:
     return cache_folder("certificates") / f"{sha256_of(chr(0).join([bundle.sha256, *execution.key]))}.json"
+
+
+def has_replayed(bundle: Bundle, execution: Execution, options: str) -> bool:
+    """Whether this machine has replayed all known answers with this execution, under the same session options."""
+    return read_private(_replay_place(bundle, execution, options)) is not None
+
+
+def note_replay(bundle: Bundle, execution: Execution, options: str) -> None:
+    """Keep that all known answers were replayed."""
+    write_private(_replay_place(bundle, execution, options), b"all known answers")
+
+
+def _replay_place(bundle: Bundle, execution: Execution, options: str) -> Path:
+    known = bundle.manifest.known_answers.sha256
+    return cache_folder("replays") / sha256_of("\0".join((bundle.sha256, known, options, *execution.key)))
