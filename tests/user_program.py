@@ -35,7 +35,7 @@ def positives(result: Result[Path]) -> list[str]:
 def main(folder: Path, data: Path) -> None:
     """Train, export, differentiate, screen, evaluate."""
     run = fit(
-        load_recipe("phantoms", ["training.epochs=1", "preprocessing={height: 64, width: 64}"]), data, folder / "run"
+        load_recipe("phantoms", ["training.epochs=12", "preprocessing={height: 64, width: 64}"]), data, folder / "run"
     )
     print(run.spec.task)
     options = ExportOptions(Request(methods=("gradcam", "hirescam")), precisions=("fp32", "fp16"))
