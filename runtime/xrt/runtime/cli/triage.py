@@ -68,6 +68,24 @@ def triage(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue in --out: do what is new, changed or failed before.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until stopped: screen files as they arrive in the folders.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.1, help="With --watch: seconds between two scans of the folders.")
+    ] = 30.0,
+    settle: Annotated[
+        float, typer.Option(min=0.0, help="With --watch: seconds without change after which a file is whole.")
+    ] = 5.0,
+    on_positive: Annotated[
+        str | None,
+        typer.Option(
+            "--on-positive",
+            metavar="CMD",
+            help="A command that is told of every image with findings: JSON on its standard input, a key as its last "
+            "argument. It is called again until its exit code is 0, so a key may come twice. No shell runs it.",
+        ),
+    ] = None,
     trust: TrustOption = None,
     json: JsonOption = None,
 ) -> None:
@@ -79,12 +97,20 @@ def triage(
     SIGTERM and Ctrl-C finish what is under way; worklist and report then say how far the run came, --resume goes on,
     and the exit code is 143 or 130. A second one stops at once, which loses a second's work at most.
 
-    Example: xrt triage chest.xrt incoming/ --out results/
+    With --watch the run ends by SIGTERM or Ctrl-C, with exit code 0, and OUT/health.json says every ten seconds how it
+    goes; started again on the same OUT, it goes on.
+
+    Examples:
+
+      xrt triage chest.xrt incoming/ --out results/
+
+      xrt triage chest.xrt /mnt/xrays --out results/ --watch --on-positive "/usr/local/bin/tell-ris --urgent"
     """
     from xrt.runtime.bundle.reader import Bundle
     from xrt.runtime.screening.screener import ScreeningOptions
     from xrt.runtime.screening.triage import TriageOptions
     from xrt.runtime.screening.triage import triage as screen
+    from xrt.runtime.screening.watch import WatchOptions
 
     options = TriageOptions(
         backend=backend,
@@ -96,6 +122,8 @@ def triage(
         redact_paths=redact_paths,
         follow_links=follow_links,
         resume=resume,
+        watch=WatchOptions(interval, settle) if watch else None,
+        on_positive=_command(on_positive),
     )
     with TerminalProgress() as progress, stop_signals() as stopped:
         summary = screen(
@@ -117,8 +145,22 @@ def triage(
         print("findings: " + ", ".join(f"{name} {count}" for name, count in summary.positives.most_common()))
     print(f"report: {out / 'report.html'}")
     write_json(json, {**vars(summary), "out": str(out)})
-    if summary.interrupted:
+    if summary.undelivered:
+        say(f"{summary.undelivered} events were not taken by {on_positive}: the next run in {out} tries them again")
+    if summary.interrupted and not watch:
         say(f"interrupted by {summary.interrupted}: --resume goes on")
         raise typer.Exit(EXIT_CODES.get(summary.interrupted, 1))
-    if summary.failed:
+    if summary.failed and not watch:
         raise typer.Exit(3)
+
+
+def _command(text: str | None) -> tuple[str, ...]:
+    """A command line as a list, as a shell would split it. Raises UsageError where quotes do not match."""
+    import shlex
+
+    from xrt.runtime.errors import UsageError
+
+    try:
+        return tuple(shlex.split(text or ""))
+    except ValueError as error:
+        raise UsageError(f"--on-positive {text!r}: {error}") from error

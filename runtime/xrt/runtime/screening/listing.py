@@ -51,13 +51,20 @@ class Listing:
         self._redact = redact or (lambda text: text)
         self.left_out: Counter[str] = Counter()
 
+    def root_of(self, path: Path) -> str:
+        """The root under which what is found at a path that was given is recorded."""
+        return self._redact(recordable((path if path.is_dir() or not path.exists() else path.parent).resolve()))
+
     def __iter__(self) -> Iterator[FoundFile]:
         """Every file, in order of its path. Raises UsageError when there is nothing at a path that was given."""
+        return self.of(self._paths)
+
+    def of(self, paths: Sequence[Path]) -> Iterator[FoundFile]:
+        """Every file under some of the paths that were given."""
         self.left_out.clear()
         seen: set[str] = set()
-        for path in self._paths:
-            root = path if path.is_dir() else path.parent
-            at = self._redact(recordable(root.resolve()))
+        for path in paths:
+            root, at = path if path.is_dir() else path.parent, self.root_of(path)
             for file in self._files(path):
                 absolute = os.path.abspath(file)  # noqa: PTH100 (a link is a path of its own, and may be a loop)
                 if absolute in seen:

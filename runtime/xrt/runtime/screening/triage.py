@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -14,13 +15,16 @@ from xrt.runtime._io import RESULTS_NAME, sweep
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError
 from xrt.runtime.progress import SILENT, Progress
+from xrt.runtime.screening.health import Health
 from xrt.runtime.screening.listing import FoundFile, Listing
+from xrt.runtime.screening.outbox import Outbox, add_event
 from xrt.runtime.screening.overlays import draw, drawing_job
 from xrt.runtime.screening.redaction import Redaction
 from xrt.runtime.screening.report import write_report
 from xrt.runtime.screening.result import Result
 from xrt.runtime.screening.screener import Screener, ScreeningOptions
 from xrt.runtime.screening.store import ResultsStore, Study
+from xrt.runtime.screening.watch import Watcher, WatchOptions
 from xrt.runtime.screening.worklist import write_worklist
 
 Heatmaps = Literal["positive", "all", "none"]
@@ -30,6 +34,12 @@ _COMMIT_SECONDS, _COMMIT_FILES = 1.0, 256
 """Rows are committed when either is reached: a kill loses at most the last second's work, which is done again."""
 _DRAWING = 64
 """Images whose overlays are being drawn, at most."""
+_LAST_DELIVERIES = 60.0
+"""Seconds for which a run that is done waits for its events to be taken."""
+_QUIET, _REPORT_SECONDS = 0.2, 10.0
+"""Seconds between two looks at watched folders where nothing happens, and between two reports of them."""
+_ASKED = ("SIGTERM", "SIGINT")
+"""How a run that watches is meant to end."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,8 @@ class TriageOptions:
 
     `study_by`: images of a study share the StudyInstanceUID (`uid`; files without one count as a study each), the
     `folder`, the file name up to its last underscore or dash (`stem`), or nothing (`image`). `follow_links` looks at
-    what links lead to outside of the folders given.
+    what links lead to outside of the folders given. With `watch` a run goes on until it is stopped. `on_positive` is a
+    command, as a list, that is told of every image with findings.
     """
 
     backend: str = "auto"
@@ -52,6 +63,8 @@ class TriageOptions:
     redact_paths: bool = False
     follow_links: bool = False
     resume: bool = False
+    watch: WatchOptions | None = None
+    on_positive: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """All settings by name, as a run records them."""
@@ -76,6 +89,7 @@ class TriageSummary:
     listed: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     gone: int = 0
+    undelivered: int = 0
     interrupted: str = ""
 
     @property
@@ -100,12 +114,14 @@ def triage(
     recorded and reported as interrupted. Raises UsageError when `out` holds results and `resume` is not given, and
     whatever opening the bundle raises; an unreadable file raises nothing, it is recorded.
     """
-    if (out / RESULTS_NAME).exists() and not options.resume:
+    if (out / RESULTS_NAME).exists() and not options.resume and options.watch is None:
         raise UsageError(f"{out} holds results already: --resume continues there, or choose another --out")
     listing = Listing(
         paths, out, follow_links=options.follow_links, redact=Redaction(out) if options.redact_paths else None
     )
-    files = list(listing)
+    if options.watch is not None and (single := [path for path in paths if not path.is_dir()]):
+        raise UsageError(f"{single[0]} is no folder: only folders can be watched")
+    files = [] if options.watch is not None else list(listing)
     screener = Screener(
         bundle,
         backend=options.backend,
@@ -115,7 +131,11 @@ def triage(
     )
     with screener, ResultsStore(out) as store:
         sweep(out)
-        return _Run(store, screener, out, options, progress, stop).screen(files, listing)
+        run = _Run(store, screener, out, options, progress, stop)
+        if options.watch is None:
+            return run.screen(files, listing)
+        with Watcher(listing, list(paths), options.watch) as watcher:
+            return run.watch(watcher)
 
 
 class _Run:
@@ -136,8 +156,10 @@ class _Run:
         self._summary = TriageSummary(out, warning=screener.opened.warning)
         self._drawing: deque[tuple[Result[FoundFile], dict[str, str], Future[None] | None]] = deque()
         self._done: list[tuple[Result[FoundFile], dict[str, str]]] = []
-        self._committed_at = time.monotonic()
-        self._recorded = 0
+        self._committed_at = self._reported_at = time.monotonic()
+        self._recorded = self._reported = 0
+        self._outbox = Outbox(store, options.on_positive) if options.on_positive else None
+        self._health = Health(out)
 
     def screen(self, files: Sequence[FoundFile], listing: Listing) -> TriageSummary:
         """Look at every file, record what became of it, and write worklist and report."""
@@ -149,11 +171,11 @@ class _Run:
         self._write_reports("under way")
         ended = "broken off by an error"
         try:
-            for result in self._screener.screen_files(self._jobs(files), preview=self._options.heatmaps != "none"):
-                self._draw(result)
-                self._record(len(files))
-            self._record(len(files), last=True)
-            ended = summary.interrupted = self._stop() if self._recorded < len(files) else ""
+            with self._outbox or nullcontext():
+                self._look_at(self._jobs(files), len(files))
+                ended = summary.interrupted = self._stop() if self._recorded < len(files) else ""
+                if self._outbox is not None:
+                    summary.undelivered = self._outbox.finish(0 if ended else _LAST_DELIVERIES)
             if not ended:
                 summary.gone = store.mark_gone(self._missing(files))
         finally:
@@ -164,6 +186,70 @@ class _Run:
             # Last of all: a run is finished when everything is written.
             store.finish_run(self._id, interrupted=ended)
         return summary
+
+    def watch(self, watcher: Watcher) -> TriageSummary:
+        """Look at files as they come, until the run is stopped: that is its proper end."""
+        summary, store = self._summary, self._store
+        self._id = store.start_run(self._screener.opened, self._options.as_dict())
+        self._write_reports("watching")
+        self._health.ready()
+        ended = "broken off by an error"
+        try:
+            with self._outbox or nullcontext():
+                self._look_at(self._arrivals(watcher), None)
+                ended = summary.interrupted = self._stop()
+                if self._outbox is not None:
+                    summary.undelivered = self._outbox.finish(0)
+        finally:
+            summary.listed = watcher.listed
+            store.note_listed(self._id, watcher.listed, {})
+            self._write_reports("" if ended in _ASKED else ended)
+            store.finish_run(self._id, interrupted="" if ended in _ASKED else ended)
+            self._health.write("stopped", reason=ended, recorded=self._recorded)
+        return summary
+
+    def _look_at(self, jobs: Iterable[tuple[FoundFile, Path, str] | None], total: int | None) -> None:
+        for result in self._screener.screen_files(jobs, preview=self._options.heatmaps != "none"):
+            self._draw(result)
+            self._record(total)
+            if total is None:
+                self._health.beat("watching", recorded=self._recorded)
+        self._record(total, last=True)
+
+    def _arrivals(self, watcher: Watcher) -> Iterator[tuple[FoundFile, Path, str] | None]:
+        """Files as they become whole; None where there is none for now, after a while or when something happened."""
+        first = True
+        while not self._stop():
+            for file in watcher.due():
+                if self._stop():
+                    break
+                yield file, file.file, self._store.known(file.root, file.path)
+            if first:
+                # What went while nobody watched.
+                first = False
+                self._summary.gone += self._store.mark_gone(watcher.absent(self._store.identities()))
+            # Between two files nothing else writes: what has gone, events, reports and the sign of life.
+            self._record(None)
+            if self._outbox is not None:
+                self._outbox.send()
+            self._summary.gone += self._store.mark_gone(gone) if (gone := watcher.take_gone()) else 0
+            self._report_while_watching(changed=bool(gone))
+            self._health.beat(
+                "watching", recorded=self._recorded, files=watcher.listed, away=[str(path) for path in watcher.away]
+            )
+            yield None
+            watcher.wait(_QUIET if not self._drawing and not self._done else 0.0)
+        self._health.stopping()
+
+    def _report_while_watching(self, *, changed: bool) -> None:
+        """Write worklist and report again, when there is something new and the last time is long enough ago."""
+        waited = time.monotonic() - self._reported_at
+        if (changed or self._recorded != self._reported) and waited >= _REPORT_SECONDS:
+            started = time.monotonic()
+            self._write_reports("watching")
+            # A large folder takes long to report on: no more than a tenth of the time goes into it.
+            self._reported_at = time.monotonic() + 9 * (time.monotonic() - started)
+            self._reported = self._recorded
 
     def _jobs(self, files: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, Path, str]]:
         for file in files:
@@ -187,9 +273,9 @@ class _Run:
             future.result()  # a disk that is full ends the run
         self._done.append((result, names))
 
-    def _record(self, total: int, *, last: bool = False) -> None:
+    def _record(self, total: int | None, *, last: bool = False) -> None:
         """Commit what is done, when it is time for it."""
-        while last and self._drawing:
+        while self._drawing and (last or _is_done(self._drawing[0][2])):
             self._take_drawn()
         waited = time.monotonic() - self._committed_at
         if not self._done or not (last or len(self._done) >= _COMMIT_FILES or waited >= _COMMIT_SECONDS):
@@ -200,13 +286,19 @@ class _Run:
                 if result.status == "unchanged":
                     self._store.mark_present(root, path)
                 else:
-                    self._store.record(self._id, root, path, self._redacted(result), self._study(result), heatmaps)
+                    study = self._study(result)
+                    self._store.record(self._id, root, path, self._redacted(result), study, heatmaps)
+                    if self._outbox is not None:
+                        add_event(self._store, root, result, path, study.label)
+        if self._outbox is not None:
+            self._outbox.send()
         for result, _ in self._done:
             _count(self._summary, result)
         self._recorded += len(self._done)
         self._done.clear()
         self._committed_at = time.monotonic()
-        self._progress.count(self._recorded, total, "screening")
+        if total is not None:
+            self._progress.count(self._recorded, total, "screening")
 
     def _recognise(self, files: Sequence[FoundFile]) -> None:
         """Where a folder was renamed or mounted elsewhere, its rows become those of the files that are there now."""
