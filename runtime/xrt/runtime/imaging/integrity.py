@@ -18,6 +18,8 @@ from xrt.runtime.errors import UnreadableImage
 ZERO_FILLED = "a part of the pixel data is zero, as after an interrupted copy"
 _LEAST_RUN = 512
 """Zeros in a row, in pixels, under which nothing is concluded: a disk's sector has 512 bytes, a page 4,096."""
+_PNG_DAMAGED = "damaged: a checksum of the PNG file is wrong"
+_PNG_END = b"IEND\xae\x42\x60\x82"
 _LEAST_STEP = 16
 _ALIGNED = 3
 _SHARE = 0.9
@@ -30,7 +32,9 @@ def require_intact_png(data: bytes) -> None:
     try:
         PngImagePlugin.PngImageFile(io.BytesIO(data)).verify()
     except Exception as error:  # Pillow's readers raise many kinds
-        raise UnreadableImage("damaged: a checksum of the PNG file is wrong") from error
+        raise UnreadableImage(_PNG_DAMAGED) from error
+    if _PNG_END not in data:  # Pillow stops before it
+        raise UnreadableImage(_PNG_DAMAGED)
 
 
 def decode_intact_jpeg(data: bytes, colours: Literal["GRAY", "RGB"] = "GRAY") -> UInt8[np.ndarray, "h w *channels"]:
