@@ -27,6 +27,8 @@ def as_of(manifest: dict[str, Any], version: int) -> None:
     """Remove the fields that came after a schema version, in place."""
     manifest["schema_version"] = version
     manifest.pop(FIELD, None)
+    if version < 7:
+        manifest.pop("content_checks", None)
     if version < 4:
         manifest.pop("assumed", None)
     for certificate in manifest.get("certificates", ()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 
 import numpy as np
@@ -255,3 +256,32 @@ def test_the_first_picture_of_a_phone_is_read():
     first = Image.fromarray(CHEST)
     first.save(buffer, "MPO", save_all=True, append_images=[Image.fromarray(255 - CHEST)], quality=95)
     assert np.abs(decode_radiograph(buffer.getvalue()).pixels.astype(int) - CHEST).mean() < 2
+
+
+def test_a_bundle_says_what_a_check_does(bundle_path, tmp_path):
+    from edited_bundles import edit_manifest
+
+    from xrt.runtime.screening.screener import Screener, ScreeningOptions
+
+    copy = tmp_path / "strict.xrt"
+    shutil.copytree(bundle_path, copy)
+    strict = {"inverted": "reject", "colour": "reject", "statistics": "reject"}
+    narrow = {"mean": [250.0, 251.0], "std": [1.0, 2.0]}
+    edit_manifest(copy, lambda manifest: manifest.update(content_checks=strict))
+    files = {"inverted.png": encoded(255 - CHEST), "colour.png": encoded(np.dstack([CHEST, CHEST // 2, CHEST]))}
+    for name, data in {**files, "plain.png": encoded(CHEST)}.items():
+        (tmp_path / name).write_bytes(data)
+    paths = [tmp_path / name for name in (*files, "plain.png")]
+
+    def statuses(**options):
+        with Screener(copy, options=ScreeningOptions(workers=0, **options)) as screener:
+            return [(result.status, result.reason or " ".join(result.notes)) for result in screener.screen(paths)]
+
+    assert statuses() == [
+        ("rejected", "bright and dark seem exchanged"),
+        ("rejected", "colour image folded to grey"),
+        ("ok", ""),
+    ]
+    assert [status for status, _ in statuses(content_checks={"inverted": "note", "colour": "off"})] == ["ok"] * 3
+    edit_manifest(copy, lambda manifest: manifest.update(input_statistics=narrow))
+    assert statuses()[2] == ("rejected", "brightness or contrast unlike the training images")

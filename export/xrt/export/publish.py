@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from xrt.runtime._io import on_one_line, require_writable, sha256_of, utc_now
 from xrt.runtime.bundle.known_answers import KnownAnswers
 from xrt.runtime.bundle.manifest import (
     PRECISIONS,
+    ContentCheck,
     GraphSpec,
     InputStatistics,
     IntendedUse,
@@ -27,6 +29,7 @@ from xrt.runtime.bundle.manifest import (
     Precision,
     Preprocessing,
     Provenance,
+    Reaction,
     Variant,
 )
 from xrt.runtime.bundle.writer import check_destination, write_bundle
@@ -66,7 +69,8 @@ class ExportOptions:
     radiographs. `certify` names one for the gate instead of phantoms, with labels if it has them; `accept_labels` the
     classes whose labels are accepted although the model ranks them worse than chance, or they were matched by place.
     `require_radiographs` refuses to certify on phantoms. `verify_inputs` is an archive or folder of what the original
-    pipeline made, `images` where its radiographs are. `report` is a folder for the gate's report. With `force`,
+    pipeline made, `images` where its radiographs are. `content_checks` says what checks of a picture do in screening.
+    `report` is a folder for the gate's report. With `force`,
     variants that the gate refuses are published, with the refusal on record.
     """
 
@@ -78,6 +82,7 @@ class ExportOptions:
     require_radiographs: bool = False
     verify_inputs: Path | None = None
     images: Path | None = None
+    content_checks: Mapping[ContentCheck, Reaction] = field(default_factory=dict)
     report: Path | None = None
     force: bool = False
 
@@ -165,6 +170,7 @@ def _candidate(source: Source, out: Path, options: ExportOptions, progress: Prog
     stress = finite_stress_inputs(model.reference, (source.preprocessing.height, source.preprocessing.width), progress)
     variants = tuple(build_variants(model.data, model.graph, variant_request, progress=progress))
     manifest = _manifest(source, out, model.graph, tuple(built.variant for built in variants), known_answers_file)
+    manifest = manifest.model_copy(update={"content_checks": dict(options.content_checks)})
     drift = pipeline and pipeline.whole(lambda images: model.reference.outputs(images).logits, manifest)
     if drift is not None and not drift.reasons:
         progress.note(

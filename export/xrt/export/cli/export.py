@@ -11,7 +11,16 @@ import typer
 
 from xrt.export.cli import arguments
 from xrt.export.cli.summary import print_summary
-from xrt.runtime.cli.output import JsonOption, TerminalProgress, comma_separated, numbers, say, write_json
+from xrt.runtime.cli.output import (
+    CheckOption,
+    JsonOption,
+    TerminalProgress,
+    comma_separated,
+    content_checks,
+    numbers,
+    say,
+    write_json,
+)
 from xrt.runtime.cli.renamed import renamed_options
 
 
@@ -107,6 +116,7 @@ def export(
         str | None,
         typer.Option(metavar="TEXT", help="For whom the model was made, as 'adults, frontal chest radiographs'."),
     ] = None,
+    check: CheckOption = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -265,6 +275,7 @@ def export(
         require_radiographs=require_radiographs,
         verify_inputs=verify_inputs,
         images=images,
+        content_checks=content_checks(check),
         report=report,
         force=force,
     )

@@ -16,7 +16,7 @@ FIELD = "content_sha256"
 SINCE = 6
 """The schema version from which on a manifest carries its digest."""
 
-_SINCE = {"assumed": 4, FIELD: SINCE}
+_SINCE = {"assumed": 4, FIELD: SINCE, "content_checks": 7}
 _CERTIFICATE_SINCE = {"decisions_sha256": 2, "worst": 2, "known_answers": 5, "unproved": 5}
 _EVIDENCE_SINCE = {"synthetic": 5, "different_images": 5, "auroc": 5, "accepted": 5, "original": 5}
 

@@ -12,7 +12,7 @@ from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.certificate import Certificate
 from xrt.runtime.bundle.part import FileName, Part, Sha256
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """2: certificates name the decision rules that they were measured under, and the worst cases.
 
 3: classes may name the labels of data sets that count as them.
@@ -21,6 +21,7 @@ not stated.
 5: certificates say which images they counted, the reference's AUROCs, the figures of the known answers and what they do
 not prove; what passed on phantoms alone says so.
 6: a digest of the whole manifest.
+7: what the checks of a picture's content do may be stated.
 """
 
 _SINCE_SCHEMA_4 = {"crop": 1.0, "invert": False}
@@ -31,6 +32,12 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 Task = Literal["multilabel", "multiclass", "binary"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "area"]
 WithoutWindow = Literal["minmax", "bits"]
+ContentCheck = Literal["aspect", "colour", "flat", "inverted", "statistics", "turned"]
+CONTENT_CHECKS: tuple[ContentCheck, ...] = ("aspect", "colour", "flat", "inverted", "statistics", "turned")
+"""Checks of a picture: its proportions, colour, large flat areas, polarity, brightness and contrast, orientation."""
+Reaction = Literal["note", "reject", "off"]
+REACTIONS: tuple[Reaction, ...] = ("note", "reject", "off")
+"""What is done where a check strikes; a note where nothing is stated."""
 CamMethod = Literal["gradcam", "hirescam", "gradcam++", "xgradcam", "layercam"]
 
 
@@ -213,7 +220,8 @@ class Manifest(Part):
 
     `binary` is a one-logit model: it has two `classes`, negative first, and `explained_class` says which of them
     the maps explain. Otherwise there is one logit per class. `assumed` names what nobody stated of the preprocessing,
-    with the value that was taken: every report repeats it. `content_sha256` is the digest of all other fields as they
+    with the value that was taken: every report repeats it. `content_checks` says what each check of a picture does, by
+    default `note`. `content_sha256` is the digest of all other fields as they
     are written (see `xrt.runtime.bundle.content`).
     """
 
@@ -232,6 +240,7 @@ class Manifest(Part):
     provenance: Provenance
     intended_use: IntendedUse = IntendedUse()
     assumed: dict[str, str] = {}
+    content_checks: dict[ContentCheck, Reaction] = {}
     content_sha256: Sha256 | None = None
 
     @property

@@ -16,12 +16,23 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import ProgressColumn, TaskID
 
+    from xrt.runtime.bundle.manifest import ContentCheck, Reaction
+
 TrustOption = Annotated[
     Path | None,
     typer.Option(
         "--trust",
         metavar="KEY.pub",
         help="Run only a bundle that this public key signed; `xrt sign` makes keys and signatures.",
+    ),
+]
+CheckOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--check",
+        metavar="NAME=note|reject|off",
+        help="What a check of the picture does: aspect, colour, flat (screenshots), inverted, statistics (unlike the "
+        "training images), turned. A note by default. May be repeated.",
     ),
 ]
 JsonOption = Annotated[
@@ -47,6 +58,23 @@ def comma_separated(option: str, text: str | None, example: str) -> tuple[str, .
     if text is not None and not names:
         raise UsageError(f"{option} takes names separated by commas, such as {example}; given {text!r}")
     return names
+
+
+def content_checks(texts: list[str] | None) -> dict[ContentCheck, Reaction]:
+    """What checks of a picture do, from texts such as `inverted=reject`. Raises UsageError."""
+    from xrt.runtime.bundle.manifest import CONTENT_CHECKS, REACTIONS
+
+    checks: dict[str, ContentCheck] = {name: name for name in CONTENT_CHECKS}
+    reactions: dict[str, Reaction] = {name: name for name in REACTIONS}
+    chosen: dict[ContentCheck, Reaction] = {}
+    for text in texts or ():
+        name, _, reaction = text.partition("=")
+        if name not in checks or reaction not in reactions:
+            raise UsageError(
+                f"--check takes NAME={'|'.join(REACTIONS)} with a name of {', '.join(CONTENT_CHECKS)}; given {text!r}"
+            )
+        chosen[checks[name]] = reactions[reaction]
+    return chosen
 
 
 def numbers(option: str, text: str, example: str) -> tuple[float, ...]:

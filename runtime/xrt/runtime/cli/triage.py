@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from xrt.runtime.cli.output import JsonOption, TerminalProgress, TrustOption, say, write_json
+from xrt.runtime.cli.output import (
+    CheckOption,
+    JsonOption,
+    TerminalProgress,
+    TrustOption,
+    content_checks,
+    say,
+    write_json,
+)
 from xrt.runtime.cli.renamed import renamed_options
 from xrt.runtime.cli.stopping import EXIT_CODES, stop_signals
 
@@ -56,6 +64,7 @@ def triage(
             help="Score DICOM files whose header says they are no frontal chest, too.",
         ),
     ] = False,
+    check: CheckOption = None,
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Also look at what links lead to outside of the folders given.")
     ] = False,
@@ -116,7 +125,9 @@ def triage(
         backend=backend,
         precision=precision,
         require_radiographs=require_radiographs,
-        screening=ScreeningOptions(batch_size, workers, threads, skip_body_part_check),
+        screening=ScreeningOptions(
+            batch_size, workers, threads, skip_body_part_check, content_checks=content_checks(check)
+        ),
         heatmaps=heatmaps,
         study_by=study_by,
         redact_paths=redact_paths,

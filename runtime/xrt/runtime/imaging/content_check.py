@@ -8,17 +8,14 @@ docs/reliability.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from xrt.runtime.bundle.manifest import ContentCheck, Reaction
 from xrt.runtime.errors import NotAChestRadiograph, UnreadableImage
 from xrt.runtime.imaging.chest_template import CHEST_TEMPLATE
-
-Check = Literal["aspect", "flat", "inverted", "turned"]
-Reaction = Literal["note", "reject", "off"]
 
 MIN_SIDE = 16
 MOST_ELONGATED = 4.0
@@ -47,23 +44,24 @@ def require_picture(pixels: UInt8[np.ndarray, "h w"]) -> None:
         raise UnreadableImage("the image has nearly one grey level alone")
 
 
-def check_content(pixels: UInt8[np.ndarray, "h w"], reactions: Mapping[Check, Reaction] = {}) -> tuple[str, ...]:
+def check_content(pixels: UInt8[np.ndarray, "h w"], reactions: Mapping[ContentCheck, Reaction] = {}) -> tuple[str, ...]:
     """Notes on a picture that looks unlike an upright chest radiograph.
 
     `reactions` says what a check does where it strikes, by default `note`. Raises NotAChestRadiograph where that is
     `reject`.
     """
-    notes = []
-    for check, note in _findings(pixels):
-        reaction = reactions.get(check, "note")
-        if reaction == "reject":
-            raise NotAChestRadiograph(note)
-        if reaction == "note":
-            notes.append(note)
-    return tuple(notes)
+    return tuple(note for check, text in _findings(pixels) if (note := react(check, text, reactions)))
 
 
-def _findings(pixels: UInt8[np.ndarray, "h w"]) -> Iterator[tuple[Check, str]]:
+def react(check: ContentCheck, note: str, reactions: Mapping[ContentCheck, Reaction]) -> str:
+    """The note of a check that struck, empty where it is off. Raises NotAChestRadiograph where it rejects."""
+    reaction = reactions.get(check, "note")
+    if reaction == "reject":
+        raise NotAChestRadiograph(note)
+    return note if reaction == "note" else ""
+
+
+def _findings(pixels: UInt8[np.ndarray, "h w"]) -> Iterator[tuple[ContentCheck, str]]:
     height, width = pixels.shape
     if max(height, width) > _ELONGATED * min(height, width):
         yield "aspect", "much longer than wide, or wider than long"

@@ -13,13 +13,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from xrt.runtime._io import sha256_of
-from xrt.runtime.bundle.manifest import Preprocessing
+from xrt.runtime.bundle.manifest import ContentCheck, Preprocessing, Reaction
 from xrt.runtime.errors import NotAChestRadiograph, XrtError
 from xrt.runtime.geometry import Placement
-from xrt.runtime.imaging.content_check import Check, Reaction, check_content, require_picture
+from xrt.runtime.imaging.content_check import check_content, react, require_picture
 from xrt.runtime.imaging.decoders import decode_radiograph, read_bytes
 from xrt.runtime.imaging.orientation import UPRIGHT, Orientation
-from xrt.runtime.imaging.radiograph import DecodeLimits, DecodeOptions
+from xrt.runtime.imaging.radiograph import COLOUR, DecodeLimits, DecodeOptions
 from xrt.runtime.preprocessing import preprocess
 
 PREVIEW_SIDE = 512
@@ -34,7 +34,7 @@ class LoadOptions:
     preprocessing: Preprocessing
     skip_body_part_check: bool = False
     limits: DecodeLimits = DecodeLimits()
-    content_checks: Mapping[Check, Reaction] = field(default_factory=dict)
+    content_checks: Mapping[ContentCheck, Reaction] = field(default_factory=dict)
 
     @property
     def decode(self) -> DecodeOptions:
@@ -102,7 +102,10 @@ def load_radiograph(
         radiograph = decode_radiograph(data, options.decode, suffix=path.suffix)
         require_picture(radiograph.pixels)
         upright = radiograph.upright
-        remarks = () if options.skip_body_part_check else check_content(upright, options.content_checks)
+        notes, checks = radiograph.notes, options.content_checks
+        if not options.skip_body_part_check:
+            notes = tuple(n for n in notes if n != COLOUR or react("colour", n, checks))
+            notes += check_content(upright, checks)
         model_input, placement = preprocess(upright, options.preprocessing)
     except NotAChestRadiograph as error:
         return SkippedImage("rejected", str(error), sha256)
@@ -121,7 +124,7 @@ def load_radiograph(
         preview=preview_of(upright) if preview else _NO_PREVIEW,
         width=width,
         height=height,
-        notes=radiograph.notes + remarks,
+        notes=notes,
         study_uid=radiograph.study_uid,
         sop_instance_uid=radiograph.sop_instance_uid,
         patient_digest=radiograph.patient_digest,

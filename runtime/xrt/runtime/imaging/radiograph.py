@@ -69,6 +69,7 @@ class Radiograph:
 
 # How far colour channels may differ and still be a grey image: JPEG's chroma rounding moves them by a few levels.
 _GREY_TOLERANCE = 12
+COLOUR = "colour image folded to grey"
 _OUTLIERS = 50
 """Free: real radiographs have a range of 1 to 3 times their middle 99.8 %, with a burnt-in marker up to 10."""
 
@@ -110,7 +111,7 @@ def to_grayscale(colour: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, 
     if np.percentile(spread, 99) <= _GREY_TOLERANCE:
         return np.ascontiguousarray(colour[..., 1]), ()
     luminance = colour.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return np.rint(luminance).astype(np.uint8), ("colour image folded to grey",)
+    return np.rint(luminance).astype(np.uint8), (COLOUR,)
 
 
 def scale_to_uint8(values: Num[np.ndarray, "h w"], low: float, high: float) -> UInt8[np.ndarray, "h w"]:

@@ -13,12 +13,13 @@ from typing import TypeVar
 import numpy as np
 
 from xrt.runtime.backends import SessionOptions
+from xrt.runtime.bundle.manifest import ContentCheck, Reaction
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.decisions import excess, positives
 from xrt.runtime.device import usable_cores
-from xrt.runtime.errors import UsageError
+from xrt.runtime.errors import NotAChestRadiograph, UsageError
 from xrt.runtime.heatmaps import box_of_map
-from xrt.runtime.imaging.content_check import Check, Reaction
+from xrt.runtime.imaging.content_check import react
 from xrt.runtime.imaging.load import LoadOptions, SkippedImage
 from xrt.runtime.imaging.pool import DecodingPool
 from xrt.runtime.imaging.radiograph import DecodeLimits
@@ -49,7 +50,7 @@ class ScreeningOptions:
     threads: int = 0
     skip_body_part_check: bool = False
     limits: DecodeLimits = DecodeLimits()
-    content_checks: Mapping[Check, Reaction] = field(default_factory=dict)
+    content_checks: Mapping[ContentCheck, Reaction] = field(default_factory=dict)
     streams: int | None = None
 
     def __post_init__(self) -> None:
@@ -82,9 +83,10 @@ class Screener:
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.options = options
+        self._checks: dict[ContentCheck, Reaction] = {**self.bundle.manifest.content_checks, **options.content_checks}
         self._backend, self._precision, self._require_radiographs = backend, precision, require_radiographs
         load = LoadOptions(
-            self.bundle.manifest.preprocessing, options.skip_body_part_check, options.limits, options.content_checks
+            self.bundle.manifest.preprocessing, options.skip_body_part_check, options.limits, self._checks
         )
         self._pool = DecodingPool(load, options.workers)
         self._stack = ExitStack()
@@ -135,7 +137,12 @@ class Screener:
             if isinstance(image, SkippedImage):
                 yield Result(key, image.status, image.reason, image.sha256)
             else:
-                yield self._result(key, image)
+                try:
+                    notes = self._unlike_training(image.loaded.input)
+                except NotAChestRadiograph as error:
+                    yield Result(key, "rejected", str(error), image.loaded.sha256)
+                else:
+                    yield self._result(key, image, notes)
 
     def in_background(self, function: Callable[..., Output], *args: object) -> Future[Output]:
         """Run a function of a module in one of the processes that decode."""
@@ -146,7 +153,7 @@ class Screener:
             raise RuntimeError("a Screener is used inside its `with` block")
         return self._scorer
 
-    def _result(self, key: Key, image: ScoredImage[Key]) -> Result[Key]:
+    def _result(self, key: Key, image: ScoredImage[Key], notes: tuple[str, ...]) -> Result[Key]:
         loaded = image.loaded
         output = self.bundle.manifest.graph.cams[0].output
         maps = {
@@ -156,7 +163,7 @@ class Screener:
             key=key,
             status="ok",
             sha256=loaded.sha256,
-            notes=loaded.notes + self._unlike_training(loaded.input),
+            notes=loaded.notes + notes,
             width=loaded.width,
             height=loaded.height,
             input_size=loaded.input_size,
@@ -192,10 +199,14 @@ class Screener:
             )
 
     def _unlike_training(self, image: np.ndarray) -> tuple[str, ...]:
-        """A note when the input's mean or deviation lies outside the range of the training images."""
+        """A note when the input's mean or deviation lies outside the range of the training images.
+
+        Raises NotAChestRadiograph where the check rejects.
+        """
         statistics = self.bundle.manifest.input_statistics
         if statistics is None:
             return ()
         (low, high), (least, most) = statistics.mean, statistics.std
         inside = low <= image.mean() <= high and least <= image.std() <= most
-        return () if inside else ("brightness or contrast unlike the training images",)
+        note = "" if inside else react("statistics", "brightness or contrast unlike the training images", self._checks)
+        return (note,) if note else ()
