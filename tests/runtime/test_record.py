@@ -350,3 +350,55 @@ def test_two_patients_with_one_study_uid_stay_apart(bundle, tmp_path, phantom_fo
     shutil.copy(files[0], tmp_path / "in" / "1.2.3")  # a path that looks like the UID
     triage(bundle, [tmp_path / "in"], tmp_path / "out", PLAIN)
     assert len(worklist(tmp_path / "out")) == 3
+
+
+def table(out, query):
+    return [tuple(row) for row in rows(out, query)]
+
+
+@pytest.mark.slow
+def test_fifty_kills_end_where_an_unbroken_run_ends(bundle_path, phantom_folder, tmp_path):
+    """SIGKILL at random moments, resumed each time: every column but times, run and rounding is the same."""
+    import random
+
+    folder, out, whole = tmp_path / "in", tmp_path / "out", tmp_path / "whole"
+    folder.mkdir()
+    files = sorted((phantom_folder / "images").iterdir())
+    for number in range(2000):
+        data = files[number % len(files)].read_bytes()
+        # What follows a PNG's end is no part of the picture: as many contents as files.
+        (folder / f"{number:04}.png").write_bytes(data + b"%d" % number if number % 97 else data[: len(data) // 2])
+    command = [sys.executable, "-c", "from xrt.runtime.cli.app import main; main()", "triage", str(bundle_path)]
+    command += [str(folder), "--workers", "2", "--resume", "--batch-size", "8"]
+    started = time.monotonic()
+    assert subprocess.run([*command, "--out", str(whole)], capture_output=True).returncode == 3
+    seconds = time.monotonic() - started
+    rng, kills = random.Random(7), 0
+    while kills < 50:
+        process = subprocess.Popen(
+            [*command, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            process.wait(rng.uniform(0.2, 1.0) * max(3.0, seconds / 8))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:
+            (out / "results.db").unlink()  # it came through: begin anew, the kills are what is tested
+    assert subprocess.run([*command, "--out", str(out)], capture_output=True).returncode == 3
+    images = "SELECT path, sha256, status, reason, notes, width, height, view, gone, current FROM image ORDER BY path, sha256"
+    assert table(out, images) == table(whole, images)
+    findings = (
+        "SELECT path, class, probability, logit, threshold, positive, heatmap FROM finding JOIN image"
+        " ON image.id = image_id ORDER BY path, class"
+    )
+    for one, other in zip(table(out, findings), table(whole, findings), strict=True):
+        assert one[:2] + one[4:] == other[:2] + other[4:]
+        assert one[2:4] == pytest.approx(other[2:4], abs=1e-5)
+    assert not list(out.rglob(".xrt-*"))
+    assert not table(out, "SELECT path, sha256 FROM image GROUP BY root, path, sha256 HAVING COUNT(*) > 1")
+    heatmaps = {path.name for path in (whole / "heatmaps").rglob("*.jpg")}
+    assert {path.name for path in (out / "heatmaps").rglob("*.jpg")} == heatmaps
+    worklists = [(folder / "worklist.csv").read_text() for folder in (out, whole)]
+    assert worklists[0] == worklists[1]
