@@ -387,7 +387,8 @@ def test_fifty_kills_end_where_an_unbroken_run_ends(bundle_path, phantom_folder,
         else:
             (out / "results.db").unlink()  # it came through: begin anew, the kills are what is tested
     assert subprocess.run([*command, "--out", str(out)], capture_output=True).returncode == 3
-    images = "SELECT path, sha256, status, reason, notes, width, height, view, gone, current FROM image ORDER BY path, sha256"
+    columns = "path, sha256, status, reason, notes, width, height, view, gone, current"
+    images = f"SELECT {columns} FROM image ORDER BY path, sha256"
     assert table(out, images) == table(whole, images)
     findings = (
         "SELECT path, class, probability, logit, threshold, positive, heatmap FROM finding JOIN image"
