@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float32
 from PIL import Image
 
 from xrt.runtime.geometry import Box, Placement
@@ -19,11 +19,10 @@ def box_of_map(
     if not cam.max(initial=0.0) > 0:
         return None
     fine = np.asarray(Image.fromarray(cam).resize((_GRID, _GRID), Image.Resampling.BICUBIC))
-    region = _region_around_maximum(fine, fine > otsu(fine))
-    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    top, bottom, left, right = _extent_around_maximum(fine, fine > otsu(fine))
     input_height, input_width = input_size
-    x0, y0 = placement.to_stored(columns[0] * input_width / _GRID, rows[0] * input_height / _GRID)
-    x1, y1 = placement.to_stored((columns[-1] + 1) * input_width / _GRID, (rows[-1] + 1) * input_height / _GRID)
+    x0, y0 = placement.to_stored(left * input_width / _GRID, top * input_height / _GRID)
+    x1, y1 = placement.to_stored(right * input_width / _GRID, bottom * input_height / _GRID)
     stored_height, stored_width = stored_size
     x0, x1 = np.clip((x0, x1), 0, stored_width)
     y0, y1 = np.clip((y0, y1), 0, stored_height)
@@ -32,37 +31,52 @@ def box_of_map(
 
 def otsu(values: Float32[np.ndarray, "h w"], bins: int = 256) -> float:
     """Otsu's threshold (1979): the one that maximises the variance between the two classes."""
-    counts, edges = np.histogram(values, bins=bins)
-    centres = (edges[:-1] + edges[1:]) / 2
+    low, high = float(values.min()), float(values.max())
+    if not high > low:
+        return low
+    width = (high - low) / bins
+    index = ((values.ravel() - low) * (1 / width)).astype(np.intp)
+    counts = np.bincount(np.minimum(index, bins - 1), minlength=bins)
+    centres = low + width * (np.arange(bins) + 0.5)
     below = np.cumsum(counts)[:-1]
     above = values.size - below
     sums = np.cumsum(counts * centres)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2
-    return float(edges[1:-1][np.nan_to_num(between).argmax()])
+    return low + width * (1 + int(np.nan_to_num(between).argmax()))
 
 
-def _region_around_maximum(
+def _extent_around_maximum(
     values: Float32[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]
-) -> Bool[np.ndarray, "h w"]:
-    """The 4-connected part of the mask that holds the maximum: whole runs of rows and columns, until none is new."""
-    row_runs = _runs(mask)
-    column_runs = np.ascontiguousarray(_runs(np.ascontiguousarray(mask.T)).T)
-    region = np.zeros_like(mask)
-    region[np.unravel_index(values.argmax(), values.shape)] = True
-    size = 0
-    while (grown := int(np.count_nonzero(region))) != size:
-        size = grown
-        for runs in (row_runs, column_runs):
-            reached = np.zeros(mask.size + 1, dtype=bool)
-            reached[runs[region]] = True
-            reached[0] = False
-            region |= reached[runs]
-    return region
+) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right (ends exclusive) of the 4-connected part of the mask that holds the maximum.
 
-
-def _runs(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
-    """The number of the run of a row to which each cell belongs, from 1; 0 outside."""
-    starts = mask.copy()
-    starts[:, 1:] &= ~mask[:, :-1]
-    return np.where(mask, starts.cumsum(axis=None).reshape(mask.shape), 0)
+    Found run by run: what touches a run of a row that is reached, in the row above or below, is reached.
+    """
+    height, width = mask.shape
+    peak_row, peak_column = divmod(int(values.argmax()), width)
+    # A column of False at the end of every row keeps its last run from going on in the next one.
+    padded = np.zeros((height, width + 1), dtype=np.int8)
+    padded[:, :width] = mask
+    padded[peak_row, peak_column] = 1
+    edges = np.flatnonzero(np.diff(padded.ravel(), prepend=0))
+    rows, starts = (part.tolist() for part in np.divmod(edges[::2], width + 1))
+    ends = (edges[1::2] % (width + 1)).tolist()
+    in_row: list[list[int]] = [[] for _ in range(height)]
+    for run, row in enumerate(rows):
+        in_row[row].append(run)
+    waiting = [run for run in in_row[peak_row] if starts[run] <= peak_column < ends[run]]
+    reached = set(waiting)
+    while waiting:
+        run = waiting.pop()
+        for row in (rows[run] - 1, rows[run] + 1):
+            for other in in_row[row] if 0 <= row < height else ():
+                if other not in reached and starts[other] < ends[run] and starts[run] < ends[other]:
+                    reached.add(other)
+                    waiting.append(other)
+    return (
+        min(rows[run] for run in reached),
+        max(rows[run] for run in reached) + 1,
+        min(starts[run] for run in reached),
+        max(ends[run] for run in reached),
+    )
