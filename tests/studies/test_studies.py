@@ -20,13 +20,16 @@ from xrt.train.recipes.loader import load_recipe
 LAYERS = {"rsna-resnet50": ("layer2", "layer3", "layer4")}
 
 
-def walk(study: Study, data: Path, out: Path, xrt: Callable[..., int], changes: tuple[str, ...]) -> None:
-    """The whole road of one study, command by command."""
+def walk(
+    study: Study, data: Path, out: Path, xrt: Callable[..., int], changes: tuple[str, ...], *, force: bool = False
+) -> None:
+    """The whole road of one study, command by command; with `force` a bundle that proves nothing is published too."""
     run, bundle = out / "run", out / "model.xrt"
     sets = [part for change in changes for part in ("--set", change)]
     assert xrt("train", study.recipe, "--data", data, "--out", run, *sets) == 0
     layers = [part for layer in LAYERS.get(study.recipe, ()) for part in ("--target-layer", layer)]
-    assert xrt("export", run, "--out", bundle, *layers) == 0
+    forced = ["--force"] if force else []
+    assert xrt("export", run, "--out", bundle, *layers, *forced) in ((0, 1) if force else (0,))
     part = ["--split", "test", "--split-file", run / "split.csv"]
     assert xrt("evaluate", bundle, data, "--out", out / "evaluation", *part, "--bootstrap", 50) == 0
     few = ["--top-k", 4, "--examples", 1, "--heatmaps", "all"]
@@ -85,7 +88,11 @@ def test_a_study_at_its_full_size(
     study: Study, data_sets: Callable[[str], Path], tmp_path: Path, xrt: Callable[..., int]
 ) -> None:
     whole = tuple(change for change in study.small if not change.startswith("preprocessing."))
-    walk(study, data_sets(study.layout), tmp_path, xrt, whole)
+    # After one short epoch the large networks' maps may be empty, or one number all over the image: the gate says that
+    # they prove nothing. They must not be wrong.
+    walk(study, data_sets(study.layout), tmp_path, xrt, whole, force=True)
+    verdicts = {certificate.verdict for certificate in Bundle.open(tmp_path / "model.xrt").manifest.certificates}
+    assert verdicts <= {"passed", "passed (synthetic only)", "insufficient"}
     check(study, tmp_path)
 
 
