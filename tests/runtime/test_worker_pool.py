@@ -109,6 +109,13 @@ def test_closing_while_tasks_wait_ends_them_all():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("worker-")]
 
 
+def test_closing_while_processes_start_says_nothing(caplog):
+    for wait_first in (0.0, 0.05, 0.2):
+        with WorkerPool(2, seconds=60, memory_bytes=2 * 2**30):
+            time.sleep(wait_first)
+    assert not caplog.records
+
+
 def test_termination_of_the_whole_group_is_left_to_the_parent(pool):
     child = pool.submit(os.getpid).result(60)
     os.kill(child, signal.SIGTERM)

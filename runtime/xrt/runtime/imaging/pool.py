@@ -262,6 +262,8 @@ class _Server:
                     process.join(1)
                     reason = f"it ended with code {process.exitcode}"
                 self._kill()
+            if self._stopping:
+                continue
             log.warning("a decoding process cannot be started (%s), attempt %d of %d", reason, attempt, _STARTS)
             threading.Event().wait(0.1 * 2**attempt)
         raise XrtError(f"the decoding processes cannot be started ({reason}): try --workers 0")
