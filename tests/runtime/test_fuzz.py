@@ -73,7 +73,7 @@ def mutated(rng, data):
 
 
 @pytest.mark.parametrize(
-    "seconds", [5, pytest.param(float(os.environ.get("XRT_FUZZ_SECONDS", "120")), marks=pytest.mark.slow)]
+    "seconds", [2, pytest.param(float(os.environ.get("XRT_FUZZ_SECONDS", "120")), marks=pytest.mark.slow)]
 )
 def test_changed_files_are_loaded_or_refused(tmp_path, seconds):
     rng, files = np.random.default_rng(int(seconds)), seeds()
@@ -99,5 +99,5 @@ def test_changed_files_are_loaded_or_refused(tmp_path, seconds):
                     counts[result.reason] += 1
     print(number, dict(counts))
     assert sum(counts[name] for name in ("loaded", "loaded with a note", "rejected", "failed")) == number
-    assert number > 100
+    assert number > 50
     assert Image.MAX_IMAGE_PIXELS

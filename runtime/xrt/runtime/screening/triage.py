@@ -160,6 +160,7 @@ class _Run:
         self._recorded = self._reported = 0
         self._outbox = Outbox(store, options.on_positive) if options.on_positive else None
         self._health = Health(out)
+        self._watcher: Watcher | None = None
 
     def screen(self, files: Sequence[FoundFile], listing: Listing) -> TriageSummary:
         """Look at every file, record what became of it, and write worklist and report."""
@@ -190,6 +191,7 @@ class _Run:
     def watch(self, watcher: Watcher) -> TriageSummary:
         """Look at files as they come, until the run is stopped: that is its proper end."""
         summary, store = self._summary, self._store
+        self._watcher = watcher
         self._id = store.start_run(self._screener.opened, self._options.as_dict())
         self._write_reports("watching")
         self._health.ready()
@@ -210,11 +212,17 @@ class _Run:
 
     def _look_at(self, jobs: Iterable[tuple[FoundFile, Path, str] | None], total: int | None) -> None:
         for result in self._screener.screen_files(jobs, preview=self._options.heatmaps != "none"):
-            self._draw(result)
+            if not self._is_tried_again(result):
+                self._draw(result)
             self._record(total)
             if total is None:
                 self._health.beat("watching", recorded=self._recorded)
         self._record(total, last=True)
+
+    def _is_tried_again(self, result: Result[FoundFile]) -> bool:
+        """Whether a watched file whose content could not be read is to be read once more before that is recorded."""
+        unread = result.status == "failed" and not result.sha256
+        return unread and self._watcher is not None and self._watcher.try_again((result.key.root, result.key.path))
 
     def _arrivals(self, watcher: Watcher) -> Iterator[tuple[FoundFile, Path, str] | None]:
         """Files as they become whole; None where there is none for now, after a while or when something happened."""

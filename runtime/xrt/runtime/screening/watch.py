@@ -19,6 +19,8 @@ from xrt.runtime.screening.listing import FoundFile, Listing
 
 log = logging.getLogger(__name__)
 
+_ATTEMPTS = 3
+_UNREADABLE = (-1, -1, -1)
 _MISSED_SCANS = 2
 """A file counts as gone when so many scans in a row did not find it."""
 
@@ -43,6 +45,7 @@ class _Seen:
     since: float
     handed_out: bool = False
     missed: int = 0
+    attempts: int = 0
 
 
 class Watcher:
@@ -80,6 +83,21 @@ class Watcher:
         roots = {root for root, _ in self._seen}
         return {file: sha256 for file, sha256 in known.items() if file[0] in roots and file not in self._seen}
 
+    def try_again(self, identity: tuple[str, str]) -> bool:
+        """Hand a file out once more whose content could not be read, three times at most; whether it will be.
+
+        A folder may go away between a scan and the reading, and return with everything as it was.
+        """
+        seen = self._seen.get(identity)
+        if seen is None:
+            return True  # it is gone by now, which the scans have seen
+        seen.attempts += 1
+        if seen.attempts > _ATTEMPTS:
+            return False
+        seen.handed_out, seen.since = False, time.monotonic()
+        self._notice.set()
+        return True
+
     def take_gone(self) -> dict[tuple[str, str], str]:
         """Root and path of the files that have gone since the last call."""
         gone, self._gone = self._gone, {}
@@ -106,6 +124,8 @@ class Watcher:
             if seen is None or seen.state != state:
                 self._seen[identity] = seen = _Seen(state, now)
             seen.missed = 0
+            if state == _UNREADABLE:
+                continue  # it went while the folder was listed
             if seen.handed_out:
                 continue
             if now - seen.since >= self._options.settle:
@@ -175,5 +195,5 @@ def _state(file: Path) -> tuple[int, int, int]:
     try:
         status = file.stat()
     except OSError:
-        return -1, -1, -1
+        return _UNREADABLE
     return status.st_size, status.st_mtime_ns, status.st_ino
