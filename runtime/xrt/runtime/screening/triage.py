@@ -246,7 +246,7 @@ class _Run:
                 "watching", recorded=self._recorded, files=watcher.listed, away=[str(path) for path in watcher.away]
             )
             yield None
-            watcher.wait(_QUIET if not self._drawing and not self._done else 0.0)
+            watcher.wait(_QUIET)
         self._health.stopping()
 
     def _report_while_watching(self, *, changed: bool) -> None:
