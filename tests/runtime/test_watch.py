@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import signal
@@ -20,7 +21,7 @@ from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError
 from xrt.runtime.screening.listing import Listing
-from xrt.runtime.screening.screener import ScreeningOptions
+from xrt.runtime.screening.screener import Screener, ScreeningOptions
 from xrt.runtime.screening.triage import TriageOptions, triage
 from xrt.runtime.screening.watch import Watcher, WatchOptions
 
@@ -187,6 +188,27 @@ def test_a_folder_that_goes_before_it_is_read_is_read_when_it_returns(
     assert [row["status"] for row in rows(out)] == ["ok"]
 
 
+def test_a_file_that_goes_while_it_is_scored_is_marked(bundle_path, inbox, tmp_path, images, monkeypatch):
+    """It is missed by scans before it has a row, and no scan will miss it again."""
+    out, watchers = tmp_path / "out", []
+    scored, entered = Screener.screen_files, Watcher.__enter__
+
+    def slowly(self, files, *, preview=True):
+        for result in scored(self, files, preview=preview):
+            (inbox / "a.png").unlink()
+            for _ in range(3):
+                watchers[0]._next_scan = 0.0
+                assert list(watchers[0].due()) == []
+            assert list(watchers[0].take_gone()) == [(str(inbox), "a.png")]  # there is no row to mark yet
+            yield result
+
+    monkeypatch.setattr(Watcher, "__enter__", lambda self: (watchers.append(self), entered(self))[1])
+    monkeypatch.setattr(Screener, "screen_files", slowly)
+    (inbox / "a.png").write_bytes(images[0])
+    (inbox / "sub").mkdir()  # an empty folder would be taken for one that is away
+    watching(bundle_path, inbox, out, has_rows(out, 1, "gone = 'removed'"))
+
+
 def test_a_file_that_cannot_be_read_is_recorded_in_the_end(bundle_path, inbox, tmp_path):
     (inbox / "empty.png").write_bytes(b"")
     summary = watching(bundle_path, inbox, tmp_path / "out", has_rows(tmp_path / "out", 1))
@@ -266,11 +288,9 @@ def test_a_busy_inbox(bundle_path, tmp_path, images, receiver, count):
     command += [str(inbox), "--out", str(out), "--watch", "--interval", "0.5", "--settle", "0.5", "--workers", "1"]
     command += ["--on-positive", " ".join(receiver)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    pixels = [np.asarray(Image.open(__import__("io").BytesIO(data))) for data in images]
+    pixels = [np.asarray(Image.open(io.BytesIO(data))) for data in images]
 
     def picture(number):
-        import io
-
         buffer = io.BytesIO()
         Image.fromarray(np.roll(pixels[number % 8], number // 8 + 1, axis=1)).save(buffer, "PNG")
         return buffer.getvalue()

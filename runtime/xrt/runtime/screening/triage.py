@@ -298,6 +298,11 @@ class _Run:
                     self._store.record(self._id, root, path, self._redacted(result), study, heatmaps)
                     if self._outbox is not None:
                         add_event(self._store, root, result, path, study.label)
+        if self._watcher is not None:
+            # What went while it was being scored went before it had a row to be marked.
+            recorded = {(result.key.root, result.key.path): result.sha256 for result, _ in self._done}
+            went = {file: sha256 for file, sha256 in recorded.items() if not self._watcher.lists(file)}
+            self._summary.gone += self._store.mark_gone(went) if went else 0
         if self._outbox is not None:
             self._outbox.send()
         for result, _ in self._done:

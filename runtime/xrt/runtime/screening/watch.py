@@ -98,6 +98,10 @@ class Watcher:
         self._notice.set()
         return True
 
+    def lists(self, identity: tuple[str, str]) -> bool:
+        """Whether a file counts as there: it was found, and has not gone since."""
+        return identity in self._seen
+
     def take_gone(self) -> dict[tuple[str, str], str]:
         """Root and path of the files that have gone since the last call."""
         gone, self._gone = self._gone, {}
