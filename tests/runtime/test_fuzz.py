@@ -6,6 +6,7 @@ A few seconds in the suite; `XRT_FUZZ_SECONDS=3600 pytest -m slow tests/runtime/
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import Counter
 
@@ -87,8 +88,10 @@ def test_changed_files_are_loaded_or_refused(tmp_path, seconds):
             file.write_bytes(mutated(rng, files[number % len(files)]))
             yield number, file, ""
 
+    kept = tmp_path / "kept"  # what ended a process, to be looked at
+    kept.mkdir()
     with DecodingPool(OPTIONS, workers=2) as pool:
-        for _, result in pool.map(made(), in_flight=64):
+        for index, result in pool.map(made(), in_flight=64):
             if isinstance(result, LoadedImage):
                 counts["loaded with a note" if result.notes else "loaded"] += 1
             else:
@@ -97,7 +100,8 @@ def test_changed_files_are_loaded_or_refused(tmp_path, seconds):
                 counts[result.status] += 1
                 if "crashed" in result.reason or "took over" in result.reason:
                     counts[result.reason] += 1
-    print(number, dict(counts))
+                    shutil.copy(tmp_path / f"{index % 500}", kept / f"{index % len(files)}-{index}")
+    print(number, dict(counts), kept)
     assert sum(counts[name] for name in ("loaded", "loaded with a note", "rejected", "failed")) == number
     assert number > 50
     assert Image.MAX_IMAGE_PIXELS
