@@ -37,7 +37,8 @@ def main(out: Path) -> None:
     from xrt.export.sources import open_source
     from xrt.runtime.errors import ModelError
     from xrt.runtime.phantoms import write
-    from xrt.runtime.screening.triage import TriageOptions, triage
+    from xrt.runtime.screening.options import TriageOptions
+    from xrt.runtime.screening.triage import triage
 
     recipe = load_recipe("phantoms", SETTINGS)
     out.mkdir(parents=True)

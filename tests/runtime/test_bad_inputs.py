@@ -12,8 +12,9 @@ import pytest
 from runtime.bad_inputs import write_bad_inputs
 
 from xrt.runtime.bundle.reader import Bundle
+from xrt.runtime.screening.options import TriageOptions
 from xrt.runtime.screening.screener import ScreeningOptions
-from xrt.runtime.screening.triage import TriageOptions, triage
+from xrt.runtime.screening.triage import triage
 
 MOST_MEMORY = 3 * 2**30
 """What this process and each of its children may take at most, with a small bundle."""

@@ -21,8 +21,9 @@ from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError, XrtError
 from xrt.runtime.screening.database import connect, transaction
 from xrt.runtime.screening.listing import Listing
+from xrt.runtime.screening.options import TriageOptions
 from xrt.runtime.screening.screener import ScreeningOptions
-from xrt.runtime.screening.triage import TriageOptions, triage
+from xrt.runtime.screening.triage import triage
 from xrt.runtime.screening.worklist import harmless
 
 PLAIN = TriageOptions(screening=ScreeningOptions(workers=0))

@@ -21,7 +21,8 @@ from xrt.runtime.geometry import Placement
 from xrt.runtime.heatmaps.boxes import box_of_map, otsu
 from xrt.runtime.heatmaps.overlay import align_map
 from xrt.runtime.preprocessing import preprocess
-from xrt.runtime.screening.triage import TriageOptions, triage
+from xrt.runtime.screening.options import TriageOptions
+from xrt.runtime.screening.triage import triage
 
 SCREENING = ScreeningOptions(batch_size=4, workers=0)
 IN_PROCESS = TriageOptions(screening=SCREENING)

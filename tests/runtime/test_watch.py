@@ -21,8 +21,9 @@ from xrt.runtime._io import sha256_of
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError
 from xrt.runtime.screening.listing import Listing
+from xrt.runtime.screening.options import TriageOptions
 from xrt.runtime.screening.screener import Screener, ScreeningOptions
-from xrt.runtime.screening.triage import TriageOptions, triage
+from xrt.runtime.screening.triage import triage
 from xrt.runtime.screening.watch import Watcher, WatchOptions
 
 QUICK = WatchOptions(interval=0.2, settle=0.3)
@@ -242,7 +243,7 @@ def test_every_positive_is_told_once_though_the_command_fails(bundle_path, inbox
 
 
 def test_what_was_not_taken_is_told_by_the_next_run(bundle_path, inbox, tmp_path, images, receiver, monkeypatch):
-    monkeypatch.setattr("xrt.runtime.screening.triage._LAST_DELIVERIES", 0.5)
+    monkeypatch.setattr("xrt.runtime.screening.run._LAST_DELIVERIES", 0.5)
     for number, data in enumerate(images):
         (inbox / f"{number}.png").write_bytes(data)
     out, bundle = tmp_path / "out", Bundle.open(bundle_path)
@@ -251,7 +252,7 @@ def test_what_was_not_taken_is_told_by_the_next_run(bundle_path, inbox, tmp_path
     left = triage(bundle, [inbox], out, absent).undelivered
     assert left
     assert "cannot be started" in rows(out, "SELECT last_error FROM outbox")[0]["last_error"]
-    monkeypatch.setattr("xrt.runtime.screening.triage._LAST_DELIVERIES", 30)
+    monkeypatch.setattr("xrt.runtime.screening.run._LAST_DELIVERIES", 30)
     triage(bundle, [inbox], out, TriageOptions(screening=screening, on_positive=receiver, resume=True))
     assert len(events(tmp_path)) == left
 

@@ -15,10 +15,11 @@ from runtime.image_files import GREY, dicom, encoded
 from xrt.runtime.bundle.manifest import Preprocessing
 from xrt.runtime.device import available_memory
 from xrt.runtime.errors import XrtError
-from xrt.runtime.imaging import pool as pool_module
+from xrt.runtime.imaging import workers as workers_module
 from xrt.runtime.imaging.decoders import DECODERS
 from xrt.runtime.imaging.load import LoadedImage, LoadOptions
-from xrt.runtime.imaging.pool import DecodingPool, WorkerDied, WorkerPool, WorkerTooSlow, within_memory
+from xrt.runtime.imaging.pool import DecodingPool
+from xrt.runtime.imaging.workers import WorkerDied, WorkerPool, WorkerTooSlow, within_memory
 
 OPTIONS = LoadOptions(Preprocessing(height=32, width=32))
 
@@ -71,7 +72,7 @@ def test_a_process_killed_while_it_starts_is_started_again(pool, monkeypatch):
     """Killed as soon as it exists, twice; the third one works."""
     pool.submit(pow, 2, 2).result(60)
     kills = []
-    start = pool_module.multiprocessing.process.BaseProcess.start
+    start = workers_module.multiprocessing.process.BaseProcess.start
 
     def doomed(process):
         start(process)
@@ -79,7 +80,7 @@ def test_a_process_killed_while_it_starts_is_started_again(pool, monkeypatch):
             kills.append(process.pid)
             os.kill(process.pid, signal.SIGKILL)
 
-    monkeypatch.setattr(pool_module.multiprocessing.process.BaseProcess, "start", doomed)
+    monkeypatch.setattr(workers_module.multiprocessing.process.BaseProcess, "start", doomed)
     with pytest.raises(WorkerDied):
         pool.submit(os._exit, 1).result(60)
     assert pool.submit(pow, 3, 3).result(60) == 27
@@ -87,12 +88,12 @@ def test_a_process_killed_while_it_starts_is_started_again(pool, monkeypatch):
 
 
 def test_processes_that_never_start_end_the_run_in_words(monkeypatch):
-    monkeypatch.setattr(pool_module, "_STARTS", 2)
+    monkeypatch.setattr(workers_module, "_STARTS", 2)
 
     def refused(process):
         raise OSError("no processes left")
 
-    monkeypatch.setattr(pool_module.multiprocessing.process.BaseProcess, "start", refused)
+    monkeypatch.setattr(workers_module.multiprocessing.process.BaseProcess, "start", refused)
     with WorkerPool(1, seconds=5, memory_bytes=2**30) as pool:
         message = r"the decoding processes cannot be started \(no processes left\): try --workers 0"
         with pytest.raises(XrtError, match=message):
@@ -146,9 +147,9 @@ def test_memory_is_what_machine_and_control_group_leave(tmp_path):
 
 
 def test_fewer_processes_where_there_is_less_memory(monkeypatch):
-    monkeypatch.setattr(pool_module, "available_memory", lambda: 4 * 2**30)
+    monkeypatch.setattr(workers_module, "available_memory", lambda: 4 * 2**30)
     assert within_memory(8) == 2
-    monkeypatch.setattr(pool_module, "available_memory", lambda: 2**20)
+    monkeypatch.setattr(workers_module, "available_memory", lambda: 2**20)
     assert within_memory(8) == 1
 
 

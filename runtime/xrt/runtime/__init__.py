@@ -58,9 +58,10 @@ if TYPE_CHECKING:
     from xrt.runtime.preprocessing import preprocess
     from xrt.runtime.progress import Progress
     from xrt.runtime.scoring import ScoredImage, Scores, score_cases, stream_cases
+    from xrt.runtime.screening.options import TriageOptions, TriageSummary
     from xrt.runtime.screening.result import Finding, Result
     from xrt.runtime.screening.screener import Screener, ScreeningOptions
-    from xrt.runtime.screening.triage import TriageOptions, TriageSummary, triage
+    from xrt.runtime.screening.triage import triage
     from xrt.runtime.session import OpenedSession, open_session
 
 _MODULES = {
@@ -98,7 +99,8 @@ _MODULES = {
     "xrt.runtime.scoring": ("ScoredImage", "Scores", "score_cases", "stream_cases"),
     "xrt.runtime.screening.result": ("Finding", "Result"),
     "xrt.runtime.screening.screener": ("Screener", "ScreeningOptions"),
-    "xrt.runtime.screening.triage": ("TriageOptions", "TriageSummary", "triage"),
+    "xrt.runtime.screening.options": ("TriageOptions", "TriageSummary"),
+    "xrt.runtime.screening.triage": ("triage",),
     "xrt.runtime.session": ("OpenedSession", "open_session"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -32,10 +32,11 @@ from xrt.runtime.imaging.decoders import read_bytes
 from xrt.runtime.imaging.load import LoadedImage, LoadOptions, load_radiograph, preview_of
 from xrt.runtime.preprocessing import preprocess
 from xrt.runtime.screening.listing import Listing
+from xrt.runtime.screening.options import Heatmaps, TriageOptions
 from xrt.runtime.screening.overlays import draw, drawing_job
 from xrt.runtime.screening.screener import Screener, ScreeningOptions
 from xrt.runtime.screening.store import ResultsStore, Study
-from xrt.runtime.screening.triage import Heatmaps, TriageOptions, triage
+from xrt.runtime.screening.triage import triage
 from xrt.runtime.session import open_session
 
 STAGES = ("read and hash", "decode", "preprocess", "infer", "draw", "record")

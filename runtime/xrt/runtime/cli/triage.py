@@ -116,8 +116,8 @@ def triage(
       xrt triage chest.xrt /mnt/xrays --out results/ --watch --on-positive "/usr/local/bin/tell-ris --urgent"
     """
     from xrt.runtime.bundle.reader import Bundle
+    from xrt.runtime.screening.options import TriageOptions
     from xrt.runtime.screening.screener import ScreeningOptions
-    from xrt.runtime.screening.triage import TriageOptions
     from xrt.runtime.screening.triage import triage as screen
     from xrt.runtime.screening.watch import WatchOptions
 

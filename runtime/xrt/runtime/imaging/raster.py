@@ -7,7 +7,7 @@ import struct
 import warnings
 
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Num
 
 # Importing a plug-in registers its format.
 from PIL import (  # noqa: F401
@@ -30,7 +30,6 @@ from xrt.runtime.imaging.radiograph import (
     Radiograph,
     decoder_errors,
     require_pixels,
-    span,
     to_grayscale,
     to_uint8,
 )
@@ -138,15 +137,10 @@ def _grey(
     if not np.isfinite(values).all():
         raise UnreadableImage("pixel values are not finite")
     if values.dtype.kind in "ui":
-        return Radiograph(*_with_notes(values, notes, without_window, (0.0, 65535.0)))
-    return Radiograph(*_with_notes(values, notes, "minmax", (-np.inf, np.inf)))
-
-
-def _with_notes(
-    values: np.ndarray, notes: tuple[str, ...], without_window: WithoutWindow, possible: tuple[float, float]
-) -> tuple[UInt8[np.ndarray, "h w"], tuple[str, ...]]:
-    remarks = span(values)[2] if without_window == "minmax" else ()
-    return to_uint8(values, without_window, possible), notes + remarks
+        pixels, remarks = to_uint8(values, without_window, (0.0, 65535.0))
+    else:
+        pixels, remarks = to_uint8(values, "minmax", (-np.inf, np.inf))
+    return Radiograph(pixels, notes + remarks)
 
 
 def _wide_colour(values: np.ndarray, without_window: WithoutWindow) -> Radiograph:

@@ -1,0 +1,254 @@
+"""One triage run: files are screened, their overlays drawn, their rows committed, worklist and report written."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext
+from pathlib import Path
+
+from xrt.runtime.progress import Progress
+from xrt.runtime.screening.grouping import Grouping
+from xrt.runtime.screening.health import Health
+from xrt.runtime.screening.listing import FoundFile, Listing
+from xrt.runtime.screening.options import TriageOptions, TriageSummary
+from xrt.runtime.screening.outbox import Outbox, add_event
+from xrt.runtime.screening.overlays import draw, drawing_job
+from xrt.runtime.screening.redaction import Redaction
+from xrt.runtime.screening.report import write_report
+from xrt.runtime.screening.result import Result
+from xrt.runtime.screening.screener import Screener
+from xrt.runtime.screening.store import ResultsStore
+from xrt.runtime.screening.watch import Watcher
+from xrt.runtime.screening.worklist import write_worklist
+
+_COMMIT_SECONDS, _COMMIT_FILES = 1.0, 256
+"""Rows are committed when either is reached: a kill loses at most the last second's work, which is done again."""
+_DRAWING = 64
+"""Images whose overlays are being drawn, at most."""
+_LAST_DELIVERIES = 60.0
+"""Seconds for which a run that is done waits for its events to be taken."""
+_QUIET, _REPORT_SECONDS = 0.2, 10.0
+"""Seconds between two looks at watched folders where nothing happens, and between two reports of them."""
+_ASKED = ("SIGTERM", "SIGINT")
+"""How a run that watches is meant to end."""
+
+
+class Run:
+    """One run, with an open store and an open screener: over a list of files, or over folders that are watched."""
+
+    def __init__(
+        self,
+        store: ResultsStore,
+        screener: Screener,
+        out: Path,
+        options: TriageOptions,
+        progress: Progress,
+        stop: Callable[[], str],
+    ) -> None:
+        self._store, self._screener, self._out = store, screener, out
+        self._options, self._progress, self._stop = options, progress, stop
+        self._grouping = Grouping(options.study_by, Redaction(out) if options.redact_paths else None)
+        self._summary = TriageSummary(out, warning=screener.opened.warning)
+        self._drawing: deque[tuple[Result[FoundFile], dict[str, str], Future[None] | None]] = deque()
+        self._done: list[tuple[Result[FoundFile], dict[str, str]]] = []
+        self._committed_at = self._reported_at = time.monotonic()
+        self._recorded = self._reported = 0
+        self._outbox = Outbox(store, options.on_positive) if options.on_positive else None
+        self._health = Health(out)
+        self._watcher: Watcher | None = None
+
+    def screen(self, files: Sequence[FoundFile], listing: Listing) -> TriageSummary:
+        """Look at every file, record what became of it, and write worklist and report."""
+        summary, store = self._summary, self._store
+        summary.listed, summary.left_out = len(files), dict(listing.left_out)
+        self._id = store.start_run(self._screener.opened, self._options.as_dict())
+        store.note_listed(self._id, len(files), summary.left_out)
+        self._recognise(files)
+        self._write_reports("under way")
+        ended = "broken off by an error"
+        try:
+            with self._outbox or nullcontext():
+                self._look_at(self._jobs(files), len(files))
+                ended = summary.interrupted = self._stop() if self._recorded < len(files) else ""
+                if self._outbox is not None:
+                    summary.undelivered = self._outbox.finish(0 if ended else _LAST_DELIVERIES)
+            if not ended:
+                summary.gone = store.mark_gone(self._missing(files))
+        finally:
+            if ended:
+                summary.interrupted = ended
+                ended = f"interrupted ({ended}): {self._recorded} of {len(files)} files"
+            self._write_reports(ended)
+            # Last of all: a run is finished when everything is written.
+            store.finish_run(self._id, interrupted=ended)
+        return summary
+
+    def watch(self, watcher: Watcher) -> TriageSummary:
+        """Look at files as they come, until the run is stopped: that is its proper end."""
+        summary, store = self._summary, self._store
+        self._watcher = watcher
+        self._id = store.start_run(self._screener.opened, self._options.as_dict())
+        self._write_reports("watching")
+        self._health.ready()
+        ended = "broken off by an error"
+        try:
+            with self._outbox or nullcontext():
+                self._look_at(self._arrivals(watcher), None)
+                ended = summary.interrupted = self._stop()
+                if self._outbox is not None:
+                    summary.undelivered = self._outbox.finish(0)
+        finally:
+            summary.listed = watcher.listed
+            store.note_listed(self._id, watcher.listed, {})
+            self._write_reports("" if ended in _ASKED else ended)
+            store.finish_run(self._id, interrupted="" if ended in _ASKED else ended)
+            self._health.write("stopped", reason=ended, recorded=self._recorded)
+        return summary
+
+    def _look_at(self, jobs: Iterable[tuple[FoundFile, Path, str] | None], total: int | None) -> None:
+        for result in self._screener.screen_files(jobs, preview=self._options.heatmaps != "none"):
+            if not self._is_tried_again(result):
+                self._draw(result)
+            self._record(total)
+            if total is None:
+                self._health.beat("watching", recorded=self._recorded)
+        self._record(total, last=True)
+
+    def _is_tried_again(self, result: Result[FoundFile]) -> bool:
+        """Whether a watched file whose content could not be read is to be read once more before that is recorded."""
+        unread = result.status == "failed" and not result.sha256
+        return unread and self._watcher is not None and self._watcher.try_again((result.key.root, result.key.path))
+
+    def _arrivals(self, watcher: Watcher) -> Iterator[tuple[FoundFile, Path, str] | None]:
+        """Files as they become whole; None where there is none for now, after a while or when something happened."""
+        first = True
+        while not self._stop():
+            for file in watcher.due():
+                if self._stop():
+                    break
+                yield file, file.file, self._store.known(file.root, file.path)
+            if first:
+                # What went while nobody watched.
+                first = False
+                self._summary.gone += self._store.mark_gone(watcher.absent(self._store.identities()))
+            # Between two files nothing else writes: what has gone, events, reports and the sign of life.
+            self._record(None)
+            if self._outbox is not None:
+                self._outbox.send()
+            self._summary.gone += self._store.mark_gone(gone) if (gone := watcher.take_gone()) else 0
+            self._report_while_watching(changed=bool(gone))
+            self._health.beat(
+                "watching", recorded=self._recorded, files=watcher.listed, away=[str(path) for path in watcher.away]
+            )
+            yield None
+            watcher.wait(_QUIET)
+        self._health.stopping()
+
+    def _report_while_watching(self, *, changed: bool) -> None:
+        """Write worklist and report again, when there is something new and the last time is long enough ago."""
+        waited = time.monotonic() - self._reported_at
+        if (changed or self._recorded != self._reported) and waited >= _REPORT_SECONDS:
+            started = time.monotonic()
+            self._write_reports("watching")
+            # A large folder takes long to report on: no more than a tenth of the time goes into it.
+            self._reported_at = time.monotonic() + 9 * (time.monotonic() - started)
+            self._reported = self._recorded
+
+    def _jobs(self, files: Sequence[FoundFile]) -> Iterator[tuple[FoundFile, Path, str]]:
+        for file in files:
+            if self._stop():
+                return
+            yield file, file.file, self._store.known(file.root, file.path)
+
+    def _draw(self, result: Result[FoundFile]) -> None:
+        """Have the overlays of a result drawn, and take those that are done, in order."""
+        job, names = None, dict[str, str]()
+        if self._options.heatmaps != "none":
+            job, names = drawing_job(result, self._out, every_class=self._options.heatmaps == "all")
+        future = None if job is None else self._screener.in_background(draw, job)
+        self._drawing.append((result.without_pictures(), names, future))
+        while self._drawing and (len(self._drawing) > _DRAWING or _is_done(self._drawing[0][2])):
+            self._take_drawn()
+
+    def _take_drawn(self) -> None:
+        result, names, future = self._drawing.popleft()
+        if future is not None:
+            future.result()  # a disk that is full ends the run
+        self._done.append((result, names))
+
+    def _record(self, total: int | None, *, last: bool = False) -> None:
+        """Commit what is done, when it is time for it."""
+        while self._drawing and (last or _is_done(self._drawing[0][2])):
+            self._take_drawn()
+        waited = time.monotonic() - self._committed_at
+        if not self._done or not (last or len(self._done) >= _COMMIT_FILES or waited >= _COMMIT_SECONDS):
+            return
+        with self._store.transaction():
+            for result, heatmaps in self._done:
+                root, path, _ = result.key
+                if result.status == "unchanged":
+                    self._store.mark_present(root, path)
+                else:
+                    study = self._grouping.study_of(root, path, result)
+                    self._store.record(self._id, root, path, self._grouping.as_recorded(result), study, heatmaps)
+                    if self._outbox is not None:
+                        add_event(self._store, root, result, path, study.label)
+        if self._watcher is not None:
+            # What went while it was being scored went before it had a row to be marked.
+            recorded = {(result.key.root, result.key.path): result.sha256 for result, _ in self._done}
+            went = {file: sha256 for file, sha256 in recorded.items() if not self._watcher.lists(file)}
+            self._summary.gone += self._store.mark_gone(went) if went else 0
+        if self._outbox is not None:
+            self._outbox.send()
+        for result, _ in self._done:
+            _count(self._summary, result)
+        self._recorded += len(self._done)
+        self._done.clear()
+        self._committed_at = time.monotonic()
+        if total is not None:
+            self._progress.count(self._recorded, total, "screening")
+
+    def _recognise(self, files: Sequence[FoundFile]) -> None:
+        """Where a folder was renamed or mounted elsewhere, its rows become those of the files that are there now."""
+        if not self._options.resume or self._options.redact_paths:
+            return
+        known = self._store.identities()
+        roots = {file.root for file in files}
+        for before in sorted({root for root, _ in known} - roots):
+            if Path(before).exists():
+                continue
+            paths = {path for root, path in known if root == before}
+            for after in sorted(roots):
+                there = {file.path for file in files if file.root == after}
+                unknown = not any(root == after for root, _ in known)
+                if unknown and len(paths & there) * 2 > len(paths):
+                    self._store.rename_root(before, after)
+                    break
+
+    def _missing(self, files: Sequence[FoundFile]) -> Mapping[tuple[str, str], str]:
+        """Rows under the folders of this run whose file is not there any more."""
+        present = {(file.root, file.path) for file in files}
+        roots = {file.root for file in files if file.file.exists()}
+        return {
+            identity: sha256
+            for identity, sha256 in self._store.identities().items()
+            if identity[0] in roots and identity not in present
+        }
+
+    def _write_reports(self, incomplete: str) -> None:
+        write_worklist(self._store.db, self._out / "worklist.csv", incomplete=incomplete)
+        write_report(self._store.db, self._screener.opened, self._out / "report.html", incomplete=incomplete)
+
+
+def _is_done(future: Future[None] | None) -> bool:
+    return future is None or future.done()
+
+
+def _count(summary: TriageSummary, result: Result[FoundFile]) -> None:
+    summary.counts[result.status] += 1
+    summary.positives.update(f.class_name for f in result.findings if f.positive)
+    if result.status in ("rejected", "failed"):
+        summary.reasons[f"{result.status}: {result.reason}"] += 1
