@@ -19,8 +19,8 @@ from PIL import Image
 
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError, XrtError
-from xrt.runtime.screening.database import connect, transaction
-from xrt.runtime.screening.listing import Listing
+from xrt.runtime.screening.database import SCHEMA_VERSION, connect, transaction
+from xrt.runtime.screening.listing import Listing, opened_as
 from xrt.runtime.screening.options import TriageOptions
 from xrt.runtime.screening.screener import ScreeningOptions
 from xrt.runtime.screening.triage import triage
@@ -93,6 +93,33 @@ def test_one_file_by_two_roots_is_one(bundle, folder, tmp_path):
     summary = triage(bundle, [folder, folder / next(folder.iterdir()).name, folder], tmp_path / "out", PLAIN)
     assert summary.counts == {"ok": 6}
     assert summary.left_out["reached twice"] == 7
+
+
+@pytest.mark.parametrize("redact", [False, True])
+def test_one_file_by_two_roots_in_two_runs_is_one(bundle, folder, tmp_path, redact):
+    """A folder, then a folder inside it, then one around it."""
+    out = tmp_path / "out"
+    (folder / "sub").mkdir()
+    inner = [file.rename(folder / "sub" / file.name) for file in sorted(folder.glob("*.png"))[:3]]
+    options = TriageOptions(screening=ScreeningOptions(workers=0), redact_paths=redact, resume=True)
+    assert triage(bundle, [folder], out, options).counts == {"ok": 6}
+    inner[0].unlink()
+    shutil.copy(inner[1], folder / "sub" / "new.png")
+    summary = triage(bundle, [folder / "sub"], out, options)
+    assert (summary.counts, summary.gone) == ({"unchanged": 2, "ok": 1}, 1)
+    summary = triage(bundle, [tmp_path], out, options)
+    assert summary.counts == {"unchanged": 6}
+    assert len(rows(out)) == 7
+    assert len(rows(out, "SELECT * FROM image WHERE gone = ''")) == 6
+
+
+def test_a_recorded_path_leads_back_to_its_file(folder, tmp_path):
+    awkward = [b"a\\b.png", b"\xff\xfe.png", b"\\xff.png", "umlaut-\u00e4.png".encode(), b"new\nline.png"]
+    for name in awkward:
+        (folder / os.fsdecode(name)).write_bytes(b"x")
+    found = list(Listing([folder], tmp_path / "out"))
+    assert len({file.path for file in found}) == 6 + len(awkward)
+    assert all(opened_as(file.root) / opened_as(file.path) == file.file for file in found)
 
 
 def test_links_out_of_the_folder_are_not_followed_unless_asked(folder, tmp_path):
@@ -311,25 +338,35 @@ def test_redacted_folders_can_be_handed_out(bundle, folder, tmp_path):
     assert keys == {".redaction-id"}
 
 
-def test_an_earlier_database_is_copied_before_its_schema_changes(tmp_path):
-    """A database of schema 1, as the version before wrote it."""
-    path = tmp_path / "results.db"
+def shape(db):
+    """Tables and views with their columns."""
+    names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
+    return {name: {(row[1], row[2]) for row in db.execute(f"PRAGMA table_info({name})")} for name in names}
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_an_earlier_database_is_copied_before_its_schema_changes(tmp_path, version):
+    """This version's database without what each later schema added is the earlier one."""
+    path, fresh = tmp_path / "results.db", connect(tmp_path / "fresh.db")
+    connect(path).close()
     with sqlite3.connect(path) as db:
-        db.executescript(
-            "CREATE TABLE run (id INTEGER PRIMARY KEY, started TEXT, finished TEXT);"
-            "CREATE TABLE study (id INTEGER PRIMARY KEY, key TEXT, label TEXT, study_uid TEXT);"
-            "CREATE TABLE image (id INTEGER PRIMARY KEY, root TEXT, path TEXT, sha256 TEXT, status TEXT, notes TEXT,"
-            " study_id INTEGER, current INTEGER);"
-            "CREATE TABLE finding (id INTEGER PRIMARY KEY, image_id INTEGER, class TEXT, urgency REAL);"
-            "CREATE TABLE outbox (id INTEGER PRIMARY KEY);"
-            "CREATE VIEW worklist AS SELECT 1;"
-            "PRAGMA user_version = 1;"
-        )
+        db.executescript("DROP TABLE map; DROP TABLE bundle; ALTER TABLE run DROP COLUMN proof;")
+        if version == 1:
+            db.executescript(
+                "DROP VIEW worklist; DROP INDEX image_of_study; DROP INDEX image_of_content;"
+                "ALTER TABLE image DROP COLUMN gone; ALTER TABLE run DROP COLUMN interrupted;"
+                "ALTER TABLE run DROP COLUMN listed; ALTER TABLE run DROP COLUMN left_out;"
+                "CREATE VIEW worklist AS SELECT 1;"
+            )
+        db.execute("INSERT INTO study (key, label) VALUES ('a', 'b')")
+        db.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
     db = connect(path)
-    assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+    assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+    assert shape(db) == shape(fresh)
+    assert db.execute("SELECT label FROM study").fetchone()[0] == "b"
     db.close()
-    assert (tmp_path / "results.schema1.db").read_bytes()[100:] == before[100:]
+    assert (tmp_path / f"results.schema{version}.db").read_bytes()[100:] == before[100:]
 
 
 def test_what_a_killed_process_left_is_swept(bundle, folder, tmp_path):

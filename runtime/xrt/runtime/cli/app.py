@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from xrt.runtime._io import on_one_line
+from xrt.runtime.cli.logs import LogFormat, configure_logs
 from xrt.runtime.cli.renamed import Command
 from xrt.runtime.errors import MissingDependency, XrtError
 
@@ -28,6 +29,8 @@ COMMANDS = {
     "build": "xrt-runtime",
     "parity": "xrt-benchmarks[torch]",
     "triage": "xrt-runtime",
+    "draw": "xrt-runtime",
+    "purge": "xrt-runtime",
     "benchmark": "xrt-benchmarks",
     "evaluate": "xrt-benchmarks",
     "explain": "xrt-benchmarks",
@@ -67,7 +70,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file may have a name that this terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.WARNING, format="xrt: %(levelname)s: %(message)s", stream=sys.stderr)
+    configure_logs("text")
     try:
         build_app()()
     except XrtError as error:
@@ -81,7 +84,15 @@ def main() -> None:
 
 def _root(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            envvar="XRT_LOG_FORMAT",
+            help="Warnings on stderr as lines for a person, or every event as a line of JSON for a collector of logs.",
+        ),
+    ] = "text",
 ) -> None:
+    configure_logs(log_format)
     if show_version:
         print(version("xrt-runtime"))
         raise typer.Exit

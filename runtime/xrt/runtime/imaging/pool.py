@@ -59,14 +59,19 @@ class DecodingPool:
 
     def result_of(self, future: Future[LoadedImage | SkippedImage]) -> LoadedImage | SkippedImage:
         """What became of a file: what hung or crashed is `failed`. Raises XrtError when the pool was closed."""
+        outcome = self.outcome_of(future)
+        return SkippedImage("failed", outcome) if isinstance(outcome, str) else outcome
+
+    def outcome_of(self, future: Future[Output]) -> Output | str:
+        """What a function gave, or in words which limit it ran into. Raises what it raised, and XrtError."""
         if future.cancelled():
             raise XrtError("the decoding pool was closed while results were still being read")
         try:
             return future.result()
         except WorkerTooSlow:
-            return SkippedImage("failed", f"decoding took over {self._options.limits.seconds:g} s")
+            return f"decoding took over {self._options.limits.seconds:g} s"
         except (WorkerDied, MemoryError):
-            return SkippedImage("failed", "the decoder crashed or ran out of memory")
+            return "the decoder crashed or ran out of memory"
 
     def map(
         self, files: Iterable[tuple[Key, Path, str]], *, in_flight: int = 32

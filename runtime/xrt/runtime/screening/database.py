@@ -14,7 +14,7 @@ from typing import TypeVar
 from xrt.runtime._io import move_into_place
 from xrt.runtime.errors import XrtError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _APPLICATION = 0x78727401
 """SQLite's application_id of a results database: `xrt`, 1."""
 Output = TypeVar("Output")
@@ -104,7 +104,7 @@ def _upgrade(db: sqlite3.Connection, path: Path) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == SCHEMA_VERSION:
         return
-    if version != 1:
+    if not 1 <= version < SCHEMA_VERSION:
         raise XrtError(f"{path} has schema version {version}, this xrt writes {SCHEMA_VERSION}: choose another --out")
     copy = path.with_name(f"{path.stem}.schema{version}{path.suffix}")
     scratch = copy.with_name(f".{copy.name}.new")
@@ -115,7 +115,8 @@ def _upgrade(db: sqlite3.Connection, path: Path) -> None:
     finally:
         target.close()
     move_into_place(scratch, copy)
-    db.executescript(f"BEGIN;\n{_script('schema_2.sql')}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
+    steps = "\n".join(_script(f"schema_{step}.sql") for step in range(version + 1, SCHEMA_VERSION + 1))
+    db.executescript(f"BEGIN;\n{steps}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
     db.execute(f"PRAGMA application_id = {_APPLICATION}")
     log.warning("%s was brought to schema %d; its earlier form is kept in %s", path, SCHEMA_VERSION, copy.name)
 

@@ -7,13 +7,15 @@ different: bytes that are no UTF-8 as an escape, a backslash twice.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from xrt.runtime._io import RESULTS_NAME
 from xrt.runtime.errors import UsageError
+from xrt.runtime.screening.redaction import Redaction
 
 IGNORED = {"dicomdir", "thumbs.db", "desktop.ini", "autorun.inf", "ehthumbs.db"}
 """Files that operating systems and viewers put beside images, in lower case."""
@@ -44,16 +46,17 @@ class Listing:
         out: Path,
         *,
         follow_links: bool = False,
-        redact: Callable[[str], str] | None = None,
+        redact: Redaction | None = None,
     ) -> None:
         self._paths, self._out = paths, out.resolve()
         self._follow_links = follow_links
-        self._redact = redact or (lambda text: text)
+        self._redact = redact
         self.left_out: Counter[str] = Counter()
 
     def root_of(self, path: Path) -> str:
         """The root under which what is found at a path that was given is recorded."""
-        return self._redact(recordable((path if path.is_dir() or not path.exists() else path.parent).resolve()))
+        root = recordable((path if path.is_dir() or not path.exists() else path.parent).resolve())
+        return root if self._redact is None else self._redact.folder(root)
 
     def __iter__(self) -> Iterator[FoundFile]:
         """Every file, in order of its path. Raises UsageError when there is nothing at a path that was given."""
@@ -72,7 +75,7 @@ class Listing:
                     continue
                 seen.add(absolute)
                 name = recordable(PurePosixPath(file.relative_to(root).as_posix()))
-                yield FoundFile(at, self._redact(name), file)
+                yield FoundFile(at, name if self._redact is None else self._redact(name), file)
 
     def _files(self, path: Path) -> Iterator[Path]:
         try:
@@ -145,3 +148,16 @@ def recordable(path: os.PathLike[str]) -> str:
     """A path as text that holds no two paths alike."""
     doubled = os.fsencode(path).replace(b"\\", b"\\\\")
     return doubled.decode("utf-8", "backslashreplace")
+
+
+def opened_as(recorded: str) -> Path:
+    """The path that `recordable` made a text of."""
+    escapes = re.compile(rb"\\(\\|x[0-9a-f]{2})")
+    return Path(
+        os.fsdecode(
+            escapes.sub(
+                lambda match: b"\\" if match[1] == b"\\" else bytes([int(match[1][1:], 16)]),
+                recorded.encode(),
+            )
+        )
+    )

@@ -39,6 +39,10 @@ class Redaction:
         folders, last = parts[: len(pure.parent.parts)], parts[len(pure.parent.parts) :]
         return "/".join([*folders, "_".join(last) + self._suffix(pure.name)])
 
+    def folder(self, path: str) -> str:
+        """The pseudonym of a folder: that of any path in it begins with the same."""
+        return "/".join(map(self._pseudonym, PurePosixPath(path).parts))
+
     def identifier(self, uid: str) -> str:
         """The pseudonym of a study or instance UID; of none, none."""
         return uid and self._pseudonym(f"uid {uid}")

@@ -7,17 +7,24 @@ import sqlite3
 from pathlib import Path
 
 from xrt.runtime._io import on_one_line, render_page, write_atomically
-from xrt.runtime.session import OpenedSession
+from xrt.runtime.bundle.manifest import Manifest
 
 MAX_STUDIES, MAX_NOT_SCORED = 200, 2000
 """Studies shown with their overlays, and files without a score that are listed; the database holds all."""
 
 
-def write_report(db: sqlite3.Connection, opened: OpenedSession, path: Path, *, incomplete: str = "") -> None:
+def write_report(db: sqlite3.Connection, path: Path, *, incomplete: str = "") -> None:
     """Write the report of everything that the database holds; overlays are linked relative to it.
 
-    `incomplete` says why that is not everything, empty where it is.
+    `incomplete` says why that is not everything, empty where it is. Where the database does not hold the manifest of
+    the bundle (no run, or one of an earlier version), there is no report, and one that is there is removed.
     """
+    model = db.execute(
+        "SELECT manifest, run.* FROM run JOIN bundle ON sha256 = bundle_sha256 ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    if model is None:
+        path.unlink(missing_ok=True)
+        return
     counts = dict(
         db.execute("SELECT status, COUNT(*) FROM image WHERE current AND gone = '' GROUP BY status").fetchall()
     )
@@ -28,15 +35,13 @@ def write_report(db: sqlite3.Connection, opened: OpenedSession, path: Path, *, i
     page = render_page(
         "xrt.runtime.screening",
         "report.html.j2",
-        manifest=opened.manifest,
-        bundle_sha256=opened.bundle.sha256,
-        opened=opened,
-        backend_version=opened.backend.version(),
+        manifest=Manifest.model_validate_json(model["manifest"]),
+        proof=json.loads(model["proof"]),
         incomplete=incomplete,
         gone=gone,
-        run=runs[-1] if runs else None,
+        run=model,
         runs=runs,
-        left_out=json.loads(runs[-1]["left_out"]) if runs else {},
+        left_out=json.loads(model["left_out"]),
         counts={status: counts.get(status, 0) for status in ("ok", "rejected", "failed")},
         studies=[{**dict(study), "images": _images(db, study["study_id"])} for study in studies],
         total_studies=total,

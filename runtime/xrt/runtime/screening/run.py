@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from xrt.runtime.progress import Progress
 from xrt.runtime.screening.grouping import Grouping
 from xrt.runtime.screening.health import Health
+from xrt.runtime.screening.identity import Identities
 from xrt.runtime.screening.listing import FoundFile, Listing
+from xrt.runtime.screening.maps import StoredMaps, pack
 from xrt.runtime.screening.options import TriageOptions, TriageSummary
 from xrt.runtime.screening.outbox import Outbox, add_event
 from xrt.runtime.screening.overlays import draw, drawing_job
@@ -24,6 +28,8 @@ from xrt.runtime.screening.store import ResultsStore
 from xrt.runtime.screening.watch import Watcher
 from xrt.runtime.screening.worklist import write_worklist
 
+log = logging.getLogger(__name__)
+
 _COMMIT_SECONDS, _COMMIT_FILES = 1.0, 256
 """Rows are committed when either is reached: a kill loses at most the last second's work, which is done again."""
 _DRAWING = 64
@@ -34,6 +40,20 @@ _QUIET, _REPORT_SECONDS = 0.2, 10.0
 """Seconds between two looks at watched folders where nothing happens, and between two reports of them."""
 _ASKED = ("SIGTERM", "SIGINT")
 """How a run that watches is meant to end."""
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One file's result without its pictures, its overlays by class name, its maps as stored, and the drawing."""
+
+    result: Result[FoundFile]
+    heatmaps: dict[str, str]
+    maps: StoredMaps | None
+    drawing: Future[None] | None
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.drawing is None or self.drawing.done()
 
 
 class Run:
@@ -50,10 +70,11 @@ class Run:
     ) -> None:
         self._store, self._screener, self._out = store, screener, out
         self._options, self._progress, self._stop = options, progress, stop
+        self._identities = Identities(store)
         self._grouping = Grouping(options.study_by, Redaction(out) if options.redact_paths else None)
         self._summary = TriageSummary(out, warning=screener.opened.warning)
-        self._drawing: deque[tuple[Result[FoundFile], dict[str, str], Future[None] | None]] = deque()
-        self._done: list[tuple[Result[FoundFile], dict[str, str]]] = []
+        self._drawing: deque[_Scored] = deque()
+        self._done: list[_Scored] = []
         self._committed_at = self._reported_at = time.monotonic()
         self._recorded = self._reported = 0
         self._outbox = Outbox(store, options.on_positive) if options.on_positive else None
@@ -64,9 +85,10 @@ class Run:
         """Look at every file, record what became of it, and write worklist and report."""
         summary, store = self._summary, self._store
         summary.listed, summary.left_out = len(files), dict(listing.left_out)
-        self._id = store.start_run(self._screener.opened, self._options.as_dict())
+        self._start()
         store.note_listed(self._id, len(files), summary.left_out)
-        self._recognise(files)
+        if self._options.resume and not self._options.redact_paths:
+            self._identities.recognise(files)
         self._write_reports("under way")
         ended = "broken off by an error"
         try:
@@ -76,7 +98,7 @@ class Run:
                 if self._outbox is not None:
                     summary.undelivered = self._outbox.finish(0 if ended else _LAST_DELIVERIES)
             if not ended:
-                summary.gone = store.mark_gone(self._missing(files))
+                summary.gone = store.mark_gone(self._identities.missing(files))
         finally:
             if ended:
                 summary.interrupted = ended
@@ -84,13 +106,14 @@ class Run:
             self._write_reports(ended)
             # Last of all: a run is finished when everything is written.
             store.finish_run(self._id, interrupted=ended)
+            self._log_end(ended)
         return summary
 
     def watch(self, watcher: Watcher) -> TriageSummary:
         """Look at files as they come, until the run is stopped: that is its proper end."""
         summary, store = self._summary, self._store
         self._watcher = watcher
-        self._id = store.start_run(self._screener.opened, self._options.as_dict())
+        self._start()
         self._write_reports("watching")
         self._health.ready()
         ended = "broken off by an error"
@@ -106,7 +129,20 @@ class Run:
             self._write_reports("" if ended in _ASKED else ended)
             store.finish_run(self._id, interrupted="" if ended in _ASKED else ended)
             self._health.write("stopped", reason=ended, recorded=self._recorded)
+            self._log_end(ended)
         return summary
+
+    def _start(self) -> None:
+        opened = self._screener.opened
+        self._id = self._store.start_run(opened, self._options.as_dict())
+        log.info(
+            "run started",
+            extra={"run": self._id, "bundle_sha256": opened.bundle.sha256, "executed": opened.description},
+        )
+
+    def _log_end(self, ended: str) -> None:
+        counts = dict(self._summary.counts)
+        log.info("run ended", extra={"run": self._id, "interrupted": ended, "recorded": self._recorded, **counts})
 
     def _look_at(self, jobs: Iterable[tuple[FoundFile, Path, str] | None], total: int | None) -> None:
         for result in self._screener.screen_files(jobs, preview=self._options.heatmaps != "none"):
@@ -129,17 +165,16 @@ class Run:
             for file in watcher.due():
                 if self._stop():
                     break
-                yield file, file.file, self._store.known(file.root, file.path)
+                yield file, file.file, self._known(file)
             if first:
                 # What went while nobody watched.
                 first = False
-                self._summary.gone += self._store.mark_gone(watcher.absent(self._store.identities()))
+                self._mark_gone(watcher.absent(self._store.identities()))
             # Between two files nothing else writes: what has gone, events, reports and the sign of life.
             self._record(None)
             if self._outbox is not None:
                 self._outbox.send()
-            self._summary.gone += self._store.mark_gone(gone) if (gone := watcher.take_gone()) else 0
-            self._report_while_watching(changed=bool(gone))
+            self._report_while_watching(changed=self._mark_gone(watcher.take_gone()))
             self._health.beat(
                 "watching", recorded=self._recorded, files=watcher.listed, away=[str(path) for path in watcher.away]
             )
@@ -161,90 +196,79 @@ class Run:
         for file in files:
             if self._stop():
                 return
-            yield file, file.file, self._store.known(file.root, file.path)
+            yield file, file.file, self._known(file)
 
     def _draw(self, result: Result[FoundFile]) -> None:
         """Have the overlays of a result drawn, and take those that are done, in order."""
         job, names = None, dict[str, str]()
         if self._options.heatmaps != "none":
             job, names = drawing_job(result, self._out, every_class=self._options.heatmaps == "all")
-        future = None if job is None else self._screener.in_background(draw, job)
-        self._drawing.append((result.without_pictures(), names, future))
-        while self._drawing and (len(self._drawing) > _DRAWING or _is_done(self._drawing[0][2])):
+        drawing = None if job is None else self._screener.in_background(draw, job)
+        self._drawing.append(_Scored(result.without_pictures(), names, pack(result.maps), drawing))
+        while self._drawing and (len(self._drawing) > _DRAWING or self._drawing[0].is_drawn):
             self._take_drawn()
 
     def _take_drawn(self) -> None:
-        result, names, future = self._drawing.popleft()
-        if future is not None:
-            future.result()  # a disk that is full ends the run
-        self._done.append((result, names))
+        scored = self._drawing.popleft()
+        if scored.drawing is not None:
+            scored.drawing.result()  # a disk that is full ends the run
+        self._done.append(scored)
 
     def _record(self, total: int | None, *, last: bool = False) -> None:
         """Commit what is done, when it is time for it."""
-        while self._drawing and (last or _is_done(self._drawing[0][2])):
+        while self._drawing and (last or self._drawing[0].is_drawn):
             self._take_drawn()
         waited = time.monotonic() - self._committed_at
         if not self._done or not (last or len(self._done) >= _COMMIT_FILES or waited >= _COMMIT_SECONDS):
             return
         with self._store.transaction():
-            for result, heatmaps in self._done:
-                root, path, _ = result.key
-                if result.status == "unchanged":
-                    self._store.mark_present(root, path)
-                else:
-                    study = self._grouping.study_of(root, path, result)
-                    self._store.record(self._id, root, path, self._grouping.as_recorded(result), study, heatmaps)
-                    if self._outbox is not None:
-                        add_event(self._store, root, result, path, study.label)
+            for scored in self._done:
+                self._record_one(scored)
         if self._watcher is not None:
             # What went while it was being scored went before it had a row to be marked.
-            recorded = {(result.key.root, result.key.path): result.sha256 for result, _ in self._done}
-            went = {file: sha256 for file, sha256 in recorded.items() if not self._watcher.lists(file)}
-            self._summary.gone += self._store.mark_gone(went) if went else 0
+            files = [(scored.result.key.root, scored.result.key.path) for scored in self._done]
+            self._mark_gone([file for file in files if not self._watcher.lists(file)])
         if self._outbox is not None:
             self._outbox.send()
-        for result, _ in self._done:
-            _count(self._summary, result)
+        for scored in self._done:
+            _count(self._summary, scored.result)
         self._recorded += len(self._done)
+        log.info("recorded", extra={"files": len(self._done), "recorded": self._recorded, "of": total})
         self._done.clear()
         self._committed_at = time.monotonic()
         if total is not None:
             self._progress.count(self._recorded, total, "screening")
 
-    def _recognise(self, files: Sequence[FoundFile]) -> None:
-        """Where a folder was renamed or mounted elsewhere, its rows become those of the files that are there now."""
-        if not self._options.resume or self._options.redact_paths:
+    def _record_one(self, scored: _Scored) -> None:
+        result = scored.result
+        root, path = self._identities.row_of(result.key.root, result.key.path)
+        if result.status == "unchanged":
+            self._store.mark_present(root, path)
             return
-        known = self._store.identities()
-        roots = {file.root for file in files}
-        for before in sorted({root for root, _ in known} - roots):
-            if Path(before).exists():
-                continue
-            paths = {path for root, path in known if root == before}
-            for after in sorted(roots):
-                there = {file.path for file in files if file.root == after}
-                unknown = not any(root == after for root, _ in known)
-                if unknown and len(paths & there) * 2 > len(paths):
-                    self._store.rename_root(before, after)
-                    break
+        if result.status != "ok":
+            # Without its path, which may hold a name; the record has it under this hash.
+            log.info("not scored", extra={"status": result.status, "reason": result.reason, "sha256": result.sha256})
+        study, recorded = self._grouping.study_of(root, path, result), self._grouping.as_recorded(result)
+        self._store.record(self._id, root, path, recorded, study, scored.heatmaps, scored.maps)
+        if self._outbox is not None:
+            add_event(self._store, root, result, path, study.label)
 
-    def _missing(self, files: Sequence[FoundFile]) -> Mapping[tuple[str, str], str]:
-        """Rows under the folders of this run whose file is not there any more."""
-        present = {(file.root, file.path) for file in files}
-        roots = {file.root for file in files if file.file.exists()}
-        return {
-            identity: sha256
-            for identity, sha256 in self._store.identities().items()
-            if identity[0] in roots and identity not in present
-        }
+    def _known(self, file: FoundFile) -> str:
+        """The hash of a file's content that has a result already."""
+        return self._store.known(*self._identities.row_of(file.root, file.path))
+
+    def _mark_gone(self, files: Iterable[tuple[str, str]]) -> bool:
+        """Mark the rows of watched files that are not there any more; whether there were files."""
+        gone = [self._identities.row_of(*file) for file in files]
+        marked = self._store.mark_gone(gone) if gone else 0
+        self._summary.gone += marked
+        if marked:
+            log.info("no longer there", extra={"files": marked})
+        return bool(gone)
 
     def _write_reports(self, incomplete: str) -> None:
         write_worklist(self._store.db, self._out / "worklist.csv", incomplete=incomplete)
-        write_report(self._store.db, self._screener.opened, self._out / "report.html", incomplete=incomplete)
-
-
-def _is_done(future: Future[None] | None) -> bool:
-    return future is None or future.done()
+        write_report(self._store.db, self._out / "report.html", incomplete=incomplete)
 
 
 def _count(summary: TriageSummary, result: Result[FoundFile]) -> None:

@@ -1,5 +1,11 @@
 -- The record of a screening folder. One writer; committed at most once a second.
 
+-- What models the results are of, whole, so that the record stands by itself.
+CREATE TABLE bundle (
+    sha256 TEXT PRIMARY KEY,
+    manifest TEXT NOT NULL
+);
+
 CREATE TABLE run (
     id INTEGER PRIMARY KEY,
     started TEXT NOT NULL,
@@ -15,6 +21,8 @@ CREATE TABLE run (
     backend_version TEXT NOT NULL,
     execution_precision TEXT NOT NULL,
     settings TEXT NOT NULL,
+    -- What a report says of the proof of what was run: a JSON object.
+    proof TEXT NOT NULL DEFAULT '{}',
     -- Files that were found, and those left out: a JSON object of reasons and counts.
     listed INTEGER NOT NULL DEFAULT 0,
     left_out TEXT NOT NULL DEFAULT '{}'
@@ -68,6 +76,16 @@ CREATE TABLE finding (
     box_height REAL,
     heatmap TEXT NOT NULL DEFAULT '',
     UNIQUE (image_id, class)
+);
+
+-- The raw CAMs of every image that was scored; `xrt.runtime.screening.maps` says how they are stored.
+CREATE TABLE map (
+    image_id INTEGER PRIMARY KEY REFERENCES image (id) ON DELETE CASCADE,
+    classes TEXT NOT NULL,
+    height INTEGER NOT NULL,
+    width INTEGER NOT NULL,
+    scales BLOB NOT NULL,
+    cells BLOB NOT NULL
 );
 
 -- Hooks and sends, delivered at least once; the key makes a repeated delivery recognisable.

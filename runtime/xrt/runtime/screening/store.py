@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from xrt.runtime._io import RESULTS_NAME, utc_now
 from xrt.runtime.errors import UsageError
 from xrt.runtime.screening.database import connect, transaction
+from xrt.runtime.screening.maps import StoredMaps
 from xrt.runtime.screening.result import Finding, Result
 from xrt.runtime.session import OpenedSession
 
@@ -75,9 +76,13 @@ class ResultsStore:
         bundle = opened.bundle
         self._require_same(opened, settings)
         with self.transaction():
+            self.db.execute(
+                "INSERT INTO bundle (sha256, manifest) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (bundle.sha256, bundle.manifest.model_dump_json()),
+            )
             (run,) = self.db.execute(
                 "INSERT INTO run (started, xrt_version, bundle, bundle_sha256, variant, backend, backend_version,"
-                " execution_precision, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                " execution_precision, settings, proof) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
                 (
                     utc_now(),
                     version("xrt-runtime"),
@@ -88,9 +93,19 @@ class ResultsStore:
                     opened.backend.version(),
                     opened.execution_precision,
                     json.dumps(dict(settings), default=str),
+                    json.dumps(_proof(opened)),
                 ),
             ).fetchone()
         return run
+
+    def roots(self) -> tuple[str, ...]:
+        """The folders under which there are rows."""
+        return tuple(root for (root,) in self.db.execute("SELECT DISTINCT root FROM image WHERE current"))
+
+    def has_row(self, root: str, path: str) -> bool:
+        """Whether a path has a current row."""
+        query = "SELECT 1 FROM image WHERE root = ? AND path = ? AND current"
+        return self.db.execute(query, (root, path)).fetchone() is not None
 
     def _require_same(self, opened: OpenedSession, settings: Mapping[str, object]) -> None:
         """Raise UsageError unless the run before, if any, was of this bundle and made in the same way."""
@@ -130,6 +145,11 @@ class ResultsStore:
             else:
                 self.db.execute("UPDATE run SET finished = ? WHERE id = ?", (utc_now(), run))
 
+    def incomplete(self) -> str:
+        """Why the last run has not seen everything, empty where it has."""
+        last = self.db.execute("SELECT finished, interrupted FROM run ORDER BY id DESC LIMIT 1").fetchone()
+        return "" if last is None or last["finished"] else last["interrupted"] or "broken off"
+
     def known(self, root: str, path: str) -> str:
         """The hash of the path's current content if it was scored or rejected; "" if it must be (re)done."""
         row = self.db.execute(
@@ -154,7 +174,7 @@ class ResultsStore:
             "UPDATE image SET gone = '' WHERE root = ? AND path = ? AND current AND gone != ''", (root, path)
         )
 
-    def mark_gone(self, paths: Mapping[tuple[str, str], str]) -> int:
+    def mark_gone(self, paths: Iterable[tuple[str, str]]) -> int:
         """Mark paths that are no longer there; return how many are new among them.
 
         One whose content is now at a path of its own counts as moved.
@@ -172,11 +192,20 @@ class ResultsStore:
         """All or nothing; waits for readers."""
         return transaction(self.db)
 
-    def record(self, run: int, root: str, path: str, result: Result, study: Study, heatmaps: Mapping[str, str]) -> None:
+    def record(
+        self,
+        run: int,
+        root: str,
+        path: str,
+        result: Result,
+        study: Study,
+        heatmaps: Mapping[str, str],
+        maps: StoredMaps | None = None,
+    ) -> None:
         """Write one file's result inside a transaction: its row becomes the path's current one.
 
         The same path with the same content keeps its one row, which is brought up to date. `heatmaps` maps class
-        names to files relative to the folder.
+        names to files relative to the folder; `maps` are the raw ones.
         """
         db = self.db
         db.execute("UPDATE image SET current = 0 WHERE root = ? AND path = ? AND current", (root, path))
@@ -210,6 +239,19 @@ class ResultsStore:
             " box_width, box_height, heatmap) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(image, *_finding_row(finding), heatmaps.get(finding.class_name, "")) for finding in result.findings],
         )
+        db.execute("DELETE FROM map WHERE image_id = ?", (image,))
+        if maps is not None:
+            db.execute(
+                "INSERT INTO map (image_id, classes, height, width, scales, cells) VALUES (?, ?, ?, ?, ?, ?)",
+                (image, *maps),
+            )
+
+    def note_heatmaps(self, image: int, heatmaps: Mapping[str, str]) -> None:
+        """Inside a transaction: the files of an image's heatmaps, by class name."""
+        self.db.executemany(
+            "UPDATE finding SET heatmap = ? WHERE image_id = ? AND class = ?",
+            [(file, image, name) for name, file in heatmaps.items()],
+        )
 
     def _study(self, study: Study) -> int:
         self.db.execute("INSERT INTO study (key, label, study_uid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", study)
@@ -226,3 +268,18 @@ def _finding_row(finding: Finding) -> tuple[object, ...]:
         finding.urgency,
         *(finding.box or (None,) * 4),
     )
+
+
+def _proof(opened: OpenedSession) -> dict[str, object]:
+    """What a report repeats of the proof of what is run."""
+    certificate = opened.certificate
+    return {
+        "warning": opened.warning,
+        "signature": opened.bundle.signature,
+        "verdict": certificate.verdict,
+        "images": certificate.evidence.images,
+        "source": certificate.evidence.source,
+        "reference": certificate.evidence.reference,
+        "unmeasured": list(certificate.unmeasured),
+        "from_this_machine": opened.from_this_machine,
+    }

@@ -1,0 +1,68 @@
+"""Which row a file belongs to: folders that were renamed, folders inside folders, files that are no longer there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from xrt.runtime.screening.listing import FoundFile
+from xrt.runtime.screening.store import ResultsStore
+
+Identity = tuple[str, str]
+"""Root and path, as recorded."""
+
+
+class Identities:
+    """The rows that were there when a run began."""
+
+    def __init__(self, store: ResultsStore) -> None:
+        self._store = store
+        self._roots = store.roots()
+        self._related: dict[str, list[str]] = {}
+
+    def row_of(self, root: str, path: str) -> Identity:
+        """The row of a file: the one that an earlier run recorded under a folder around this root, or inside it."""
+        related = self._related.get(root)
+        if related is None:
+            self._related[root] = related = [
+                other for other in self._roots if other != root and (_inside(other, root) or _inside(root, other))
+            ]
+        whole = _whole(root, path)
+        for other in related:
+            if _inside(whole, other) and self._store.has_row(other, rest := whole[len(other.rstrip("/")) + 1 :]):
+                return other, rest
+        return root, path
+
+    def recognise(self, files: Sequence[FoundFile]) -> None:
+        """Where a folder was renamed or mounted elsewhere, its rows become those of the files that are there now."""
+        known = self._store.identities()
+        for before in sorted({root for root, _ in known} - {file.root for file in files}):
+            if Path(before).exists():
+                continue
+            paths = {path for root, path in known if root == before}
+            for after in sorted({file.root for file in files}):
+                there = {file.path for file in files if file.root == after}
+                unknown = not any(root == after for root, _ in known)
+                if unknown and len(paths & there) * 2 > len(paths):
+                    self._store.rename_root(before, after)
+                    break
+        self._roots = self._store.roots()
+        self._related.clear()
+
+    def missing(self, files: Sequence[FoundFile]) -> Mapping[Identity, str]:
+        """Rows under the folders of this run whose file is not there any more."""
+        present = {_whole(file.root, file.path) for file in files}
+        roots = {file.root for file in files if file.file.exists()}
+        return {
+            identity: sha256
+            for identity, sha256 in self._store.identities().items()
+            if (whole := _whole(*identity)) not in present and any(_inside(whole, root) for root in roots)
+        }
+
+
+def _whole(root: str, path: str) -> str:
+    return f"{root.rstrip('/')}/{path}"
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder.rstrip('/')}/")
