@@ -32,6 +32,7 @@ from xrt.runtime.imaging.decoders import read_bytes
 from xrt.runtime.imaging.load import LoadedImage, LoadOptions, load_radiograph, preview_of
 from xrt.runtime.preprocessing import preprocess
 from xrt.runtime.screening.listing import Listing
+from xrt.runtime.screening.maps import pack
 from xrt.runtime.screening.options import Heatmaps, TriageOptions
 from xrt.runtime.screening.overlays import draw, drawing_job
 from xrt.runtime.screening.screener import Screener, ScreeningOptions
@@ -113,7 +114,7 @@ def measure_stages(
         with times.of("record"), store.transaction():
             for result, drawn in zip(results, names, strict=True):
                 root, path, _ = result.key
-                store.record(run, root, path, result, Study(path, path), drawn)
+                store.record(run, root, path, result, Study(path, path), drawn, pack(result.maps))
     return times
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import sqlite3
@@ -56,7 +57,8 @@ def build_app() -> typer.Typer:
     for name in [*COMMANDS, *sorted(installed.keys() - COMMANDS.keys())]:
         function = _load(installed[name]) if name in installed else None
         if function is not None:
-            app.command(name, cls=Command, no_args_is_help=name not in ("demo", "doctor"))(function)
+            wanted = name not in ("demo", "doctor")
+            app.command(name, cls=Command, help=_reflowed(function.__doc__ or ""), no_args_is_help=wanted)(function)
         else:
             context = {"ignore_unknown_options": True, "allow_extra_args": True}
             app.command(name, context_settings=context, help=f"(install {COMMANDS[name]})".replace("[", r"\["))(
@@ -105,6 +107,12 @@ def _load(point: EntryPoint) -> Callable[..., Any] | None:
         # The part was removed but its metadata was not, or one of its packages is missing.
         logging.getLogger(__name__).debug("%s cannot be loaded: %s", point.value, error)
         return None
+
+
+def _reflowed(docstring: str) -> str:
+    """A docstring whose paragraphs are one line each, for the terminal to wrap; indented ones stay as they are."""
+    paragraphs = inspect.cleandoc(docstring).split("\n\n")
+    return "\n\n".join(text if text.startswith(" ") else text.replace("\n", " ") for text in paragraphs)
 
 
 def _absent(name: str) -> Callable[[], None]:

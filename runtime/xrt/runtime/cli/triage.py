@@ -28,7 +28,9 @@ def triage(
     bundle: Annotated[Path, typer.Argument(metavar="NAME.xrt", help="The bundle to screen with.")],
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Radiographs or folders of them: PNG, JPEG, TIFF, BMP, DICOM."),
+        typer.Argument(
+            metavar="PATH...", help="Radiographs or folders of them: PNG, JPEG, TIFF, BMP, WebP, JPEG 2000, DICOM."
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for results.db, worklist.csv, report.html and heatmaps/.")
@@ -48,7 +50,8 @@ def triage(
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads of the back end; 0 takes every core.")] = 0,
     heatmaps: Annotated[
-        Literal["positive", "all", "none"], typer.Option(help="Write overlays of findings, of all classes, or none.")
+        Literal["positive", "all", "none"],
+        typer.Option(help="Write overlays of findings, of all classes, or none; `xrt draw` draws them afterwards."),
     ] = "positive",
     study_by: Annotated[
         Literal["uid", "folder", "stem", "image"],
