@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections import Counter
 from collections.abc import Callable
 
+import imagecodecs
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.encaps import encapsulate, generate_frames
+from runtime.bad_inputs import with_pixels
 from runtime.image_files import dicom, encoded
 
 from xrt.runtime.bundle.manifest import Preprocessing
@@ -82,6 +87,34 @@ def deep(pixels):
     return dicom(values, BitsStored=12, HighBit=11)
 
 
+def framed(frame, syntax, pixels):
+    header = {"Rows": pixels.shape[0], "Columns": pixels.shape[1]}
+    return with_pixels(encapsulate([frame]), f"1.2.840.10008.1.2.4.{syntax}", **header)
+
+
+def lossless(pixels):
+    return framed(imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=1), 70, pixels)
+
+
+def jpeg_2000(pixels):
+    return framed(imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="j2k"), 90, pixels)
+
+
+def jpeg_ls(pixels):
+    return framed(imagecodecs.jpegls_encode(pixels), 80, pixels)
+
+
+def deflated(pixels):
+    return encoded(pixels, "TIFF", compression="tiff_adobe_deflate")
+
+
+def cut_frame(data):
+    """The half of a frame, with an end marker, in a file that is whole."""
+    dataset = pydicom.dcmread(io.BytesIO(bytes(data)))
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    return framed(frame[: len(frame) // 2] + b"\xff\xd9", 70, np.empty((dataset.Rows, dataset.Columns)))
+
+
 KINDS: dict[str, tuple[Callable[[np.ndarray], bytes], str, Damage]] = {
     "JPEG, cut, with an end marker": (lambda p: encoded(p, "JPEG", quality=90), ".jpg", cut),
     "JPEG, 4 KiB of zeros": (lambda p: encoded(p, "JPEG", quality=90), ".jpg", zeroed(1000)),
@@ -95,6 +128,16 @@ KINDS: dict[str, tuple[Callable[[np.ndarray], bytes], str, Damage]] = {
     "TIFF, 4 KiB of zeros": (lambda p: encoded(p, "TIFF"), ".tif", zeroed(200)),
     "BMP, 4 KiB of zeros": (lambda p: encoded(p, "BMP"), ".bmp", zeroed(1200)),
     "DICOM, 4 KiB of zeros": (dicom, ".dcm", zeroed(1500)),
+    "DICOM, JPEG Lossless, cut, with an end marker": (lossless, ".dcm", cut_frame),
+    "DICOM, JPEG Lossless, 4 KiB of zeros": (lossless, ".dcm", zeroed(2500)),
+    "DICOM, JPEG 2000, 4 KiB of zeros": (jpeg_2000, ".dcm", zeroed(2500)),
+    "DICOM, JPEG-LS, 4 KiB of zeros": (jpeg_ls, ".dcm", zeroed(2500)),
+    "TIFF, deflate, 4 KiB of zeros": (
+        lambda p: encoded(p, "TIFF", compression="tiff_adobe_deflate"),
+        ".tif",
+        zeroed(500),
+    ),
+    "WebP, 4 KiB of zeros": (lambda p: encoded(p, "WEBP", quality=95), ".webp", zeroed(500)),
 }
 
 

@@ -62,7 +62,38 @@ def test_narrow_windows(function):
     shown = rendered(
         RescaleSlope="0.001", RescaleIntercept=0, WindowCenter=2, WindowWidth="0.5", VOILUTFunction=function
     )
-    assert_close(shown, expected)
+    note = ("the window of the header has no valid width: the values present are used",)
+    assert_close(shown, expected, note if function == "LINEAR" else ())
+
+
+@pytest.mark.parametrize("width", ["0", "-5"])
+def test_a_window_without_width_is_replaced(width):
+    note = ("the window of the header has no valid width: the values present are used",)
+    assert_close(rendered(WindowCenter=2000, WindowWidth=width), spanned(DEEP), note)
+
+
+def test_a_modality_table_of_one_value_fails():
+    with pytest.raises(UnreadableImage, match="one grey level alone"):
+        rendered(ModalityLUTSequence=table([7] * 4096))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(96, 79), (96, 70), (95, 80), (60, 80), (96, 81), (97, 80)])
+def test_rows_and_columns_must_be_those_of_the_pixels(rows, columns):
+    with pytest.raises(UnreadableImage):
+        rendered(Rows=rows, Columns=columns)
+
+
+def test_a_few_bytes_after_the_pixels_are_noted():
+    import io
+
+    import pydicom
+
+    dataset = pydicom.dcmread(io.BytesIO(dicom(DEEP, **TWELVE)))
+    dataset.PixelData += b"vendor"
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    shown = decode_radiograph(buffer.getvalue())
+    assert_close(shown, spanned(DEEP), ("the pixel data are followed by other bytes",))
 
 
 def table(entries, first=0, bits=16, dtype="<u2"):

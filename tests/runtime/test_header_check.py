@@ -159,3 +159,24 @@ def test_no_text_of_the_header_is_repeated():
         except NotAChestRadiograph as error:
             text = str(error)
         assert "SMITH" not in text
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"ViewPosition": "LATERALSMITH"},
+        {"ViewPosition": None, "SeriesDescription": "OBLIQSMITH"},
+        {"ViewPosition": None, "SeriesDescription": "LATEROSMITH"},
+    ],
+)
+def test_a_word_that_only_begins_like_a_view_is_not_repeated(attributes):
+    with pytest.raises(NotAChestRadiograph) as refused:
+        decode_radiograph(dicom(GREY, **attributes))
+    assert "SMITH" not in str(refused.value)
+
+
+def test_a_frontal_code_does_not_outweigh_a_lateral_position():
+    frontal = code("272479007")
+    decode_radiograph(dicom(GREY, ViewCodeSequence=frontal))
+    with pytest.raises(NotAChestRadiograph, match="ViewPosition is LATERAL"):
+        decode_radiograph(dicom(GREY, ViewCodeSequence=frontal, ViewPosition="LL"))

@@ -92,6 +92,142 @@ def test_zeros_instead_of_the_rest_are_noted(kind, share):
     assert ZERO_FILLED in decode_radiograph(data[:middle] + bytes(4096) + data[middle + 4096 :]).notes
 
 
+def native(dataset_attributes, pixels, order="<"):
+    """A DICOM file of the size of `CHEST` around words in either order, or three channels."""
+    import pydicom
+
+    kind = np.zeros(CHEST.shape, pixels.dtype)
+    dataset = pydicom.dcmread(io.BytesIO(dicom(kind, **dataset_attributes)))
+    dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    buffer, written = io.BytesIO(), pydicom.Dataset()
+    written.update({element.tag: element for element in dataset})  # values, in no encoding yet
+    written.file_meta = dataset.file_meta
+    if order == ">":
+        written.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+    written.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["colour", "colour by plane", "big-endian"])
+def test_zeros_are_noted_whatever_the_order_of_bytes_and_channels(kind):
+    deep = CHEST_WITHOUT_BLACK.astype(np.uint16) * 16
+    colour = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    data = {
+        "colour": lambda: native(colour, np.dstack([CHEST_WITHOUT_BLACK] * 3)),
+        "colour by plane": lambda: native(
+            colour | {"PlanarConfiguration": 1}, np.dstack([CHEST_WITHOUT_BLACK] * 3).transpose(2, 0, 1)
+        ),
+        "big-endian": lambda: native({"BitsStored": 12, "HighBit": 11}, deep, ">"),
+    }[kind]()
+    assert ZERO_FILLED not in decode_radiograph(data).notes
+    assert ZERO_FILLED in decode_radiograph(without_tail(data, 0.77)).notes
+
+
+def compressed(kind, pixels):
+    """A file of a format that has no checksum, and where its compressed pixels begin."""
+    import imagecodecs
+    from pydicom.encaps import encapsulate
+    from runtime.bad_inputs import with_pixels
+
+    if kind in ("WEBP", "TIFF"):
+        return encoded(pixels, kind, **({"compression": "tiff_adobe_deflate"} if kind == "TIFF" else {"quality": 95}))
+    deep = pixels.astype(np.uint16) * 16 + RNG.integers(0, 16, pixels.shape).astype(np.uint16)
+    frame, syntax = {
+        "JPEG Lossless": lambda: (imagecodecs.jpeg8_encode(deep, lossless=True, predictor=1, bitspersample=12), "70"),
+        "JPEG-LS": lambda: (imagecodecs.jpegls_encode(deep), "80"),
+        "JPEG 2000": lambda: (imagecodecs.jpeg2k_encode(deep, level=0, codecformat="j2k", bitspersample=12), "90"),
+    }[kind]()
+    bits = 16 if kind == "JPEG-LS" else 12
+    header = {"Rows": pixels.shape[0], "Columns": pixels.shape[1], "BitsAllocated": 16, "BitsStored": bits}
+    return with_pixels(encapsulate([frame]), f"1.2.840.10008.1.2.4.{syntax}", HighBit=bits - 1, **header)
+
+
+@pytest.mark.parametrize("damage", ["zeros", "tail"])
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "JPEG Lossless", "JPEG-LS", "JPEG 2000"])
+def test_zeros_in_compressed_data_fail(kind, damage):
+    data = compressed(kind, CHEST)
+    decode_radiograph(data)
+    half = len(data) // 2
+    kept = len(data) - 64 if kind != "TIFF" else len(data) - 400  # what stands after the pixels
+    damaged = data[:half] + (
+        bytes(4096) + data[half + 4096 :] if damage == "zeros" else bytes(kept - half) + data[kept:]
+    )
+    with pytest.raises(UnreadableImage):
+        decode_radiograph(damaged)
+
+
+@pytest.mark.parametrize("predictor", range(1, 8))
+@pytest.mark.parametrize("damage", ["cut", "zeros", "packet", "whole"])
+def test_lossless_jpeg_is_counted_back(predictor, damage):
+    import imagecodecs
+
+    from xrt.runtime.imaging.lossless_jpeg import require_intact_lossless
+
+    deep = CHEST.astype(np.uint16) * 16 + RNG.integers(0, 16, CHEST.shape).astype(np.uint16)
+    data = imagecodecs.jpeg8_encode(deep, lossless=True, predictor=predictor, bitspersample=12)
+    third = len(data) // 3
+    damaged = {
+        "cut": data[:third] + b"\xff\xd9",
+        "zeros": data[:third] + bytes(4096) + data[third + 4096 :],
+        "packet": data[:third] + data[third + 1460 :],
+        "whole": data,
+    }[damage]
+    decoded = imagecodecs.jpeg8_decode(damaged)
+    if damage == "whole":
+        require_intact_lossless(damaged, decoded)
+    else:
+        with pytest.raises(UnreadableImage, match="damaged"):
+            require_intact_lossless(damaged, decoded)
+
+
+def test_lossless_jpeg_of_another_encoder_is_whole():
+    import imagecodecs
+
+    from xrt.runtime.imaging.lossless_jpeg import require_intact_lossless
+
+    deep = CHEST.astype(np.uint16) * 16
+    data = imagecodecs.ljpeg_encode(deep, bitspersample=12)
+    require_intact_lossless(data, deep)
+    require_intact_lossless(data, deep.astype(np.int32) - ((deep.astype(np.int32) >> 11) << 12))  # read as signed
+    with pytest.raises(UnreadableImage, match="a header of the JPEG Lossless data"):
+        require_intact_lossless(data[:30], deep)
+
+
+def lossless_with_restarts(pixels):
+    """JPEG Lossless of 8 bits, predictor 1, codes of five bits for every category, a restart after each row."""
+    height, width = pixels.shape
+    data = b"\xff\xd8\xff\xc3" + struct.pack(">HBHHB", 11, 8, height, width, 1) + b"\1\x11\0"
+    data += b"\xff\xc4" + struct.pack(">H", 19 + 17) + b"\0" + bytes([0, 0, 0, 0, 17] + [0] * 11) + bytes(range(17))
+    data += b"\xff\xdd" + struct.pack(">HH", 4, width)
+    data += b"\xff\xda" + struct.pack(">HB", 8, 1) + b"\1\0\1\0\0"
+    for row, values in enumerate(pixels.tolist()):
+        bits, before = "", 128
+        for value in values:
+            difference, before = value - before, value
+            category = abs(difference).bit_length()
+            bits += f"{category:05b}"
+            if category:
+                bits += f"{difference if difference > 0 else difference + 2**category - 1:0{category}b}"
+        bits += "1" * (-len(bits) % 8)
+        data += int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+        data += bytes([0xFF, 0xD0 + row % 8]) if row < height - 1 else b"\xff\xd9"
+    return data
+
+
+def test_lossless_jpeg_with_restarts_is_counted_interval_by_interval():
+    import imagecodecs
+
+    from xrt.runtime.imaging.lossless_jpeg import require_intact_lossless
+
+    pixels = np.ascontiguousarray(CHEST[100:140, 100:180])
+    data = lossless_with_restarts(pixels)
+    np.testing.assert_array_equal(imagecodecs.jpeg8_decode(data), pixels)
+    require_intact_lossless(data, pixels)
+    third = len(data) // 3
+    with pytest.raises(UnreadableImage, match="do not end where"):
+        require_intact_lossless(data[:third] + data[third + 40 :], pixels)
+
+
 def test_black_borders_are_not_taken_for_losses():
     collimated = CHEST_WITHOUT_BLACK.copy()
     collimated[:40], collimated[-70:], collimated[:, :30], collimated[:, -50:] = 0, 0, 0, 0

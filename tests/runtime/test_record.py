@@ -350,7 +350,9 @@ def test_an_earlier_database_is_copied_before_its_schema_changes(tmp_path, versi
     path, fresh = tmp_path / "results.db", connect(tmp_path / "fresh.db")
     connect(path).close()
     with sqlite3.connect(path) as db:
-        db.executescript("DROP TABLE map; DROP TABLE bundle; ALTER TABLE run DROP COLUMN proof;")
+        db.executescript(
+            "DROP TABLE map; DROP TABLE bundle; ALTER TABLE run DROP COLUMN proof; ALTER TABLE run DROP COLUMN roots;"
+        )
         if version == 1:
             db.executescript(
                 "DROP VIEW worklist; DROP INDEX image_of_study; DROP INDEX image_of_content;"

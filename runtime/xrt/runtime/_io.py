@@ -18,6 +18,8 @@ from typing import Any
 from xrt.runtime.errors import UsageError
 
 RESULTS_NAME = "results.db"
+HEATMAPS = "heatmaps"
+_PRODUCTS = {RESULTS_NAME, "worklist.csv", "report.html", "health.json"}
 SCRATCH = ".xrt-"
 """How the names of files begin that are not whole yet; a killed process may leave one behind."""
 _SHOWN = 20  # names that a message lists: a folder of studies has thousands
@@ -45,7 +47,7 @@ def read_regular(path: Path, most: int) -> bytes:
 def image_files(path: Path) -> Iterator[Path]:
     """Every file under a folder in order of its path, or the file itself.
 
-    Hidden ones and DICOMDIR are left out, and so is the output folder of a screening run (one that holds a
+    Hidden ones and DICOMDIR are left out, and so is what a screening run writes into its folder (one that holds a
     `results.db`). Linked folders are followed, each once. A folder that cannot be listed is yielded itself, so that
     it is reported. Raises UsageError when there is nothing at `path`.
     """
@@ -65,15 +67,21 @@ def image_files(path: Path) -> Iterator[Path]:
 
     for folder, folders, names in os.walk(path, followlinks=True, onerror=record):
         real = os.path.realpath(folder)
-        if real in real_paths or RESULTS_NAME in names:
+        if real in real_paths:
             folders.clear()
             continue
         real_paths.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        results = RESULTS_NAME in names
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not (results and name == HEATMAPS))
         for name in sorted(names):
-            if not name.startswith(".") and name != "DICOMDIR":
+            if not name.startswith(".") and name != "DICOMDIR" and not (results and is_product(name)):
                 yield Path(folder, name)
     yield from map(Path, sorted(unreadable_folders))
+
+
+def is_product(name: str) -> bool:
+    """Whether a file of this name, beside a `results.db`, is what a screening run writes."""
+    return name in _PRODUCTS or (name.startswith("results.") and name.endswith(".db"))
 
 
 def require_writable(folder: Path, path: Path) -> None:

@@ -35,6 +35,7 @@ from xrt.runtime.screening.listing import Listing
 from xrt.runtime.screening.maps import pack
 from xrt.runtime.screening.options import Heatmaps, TriageOptions
 from xrt.runtime.screening.overlays import draw, drawing_job
+from xrt.runtime.screening.runs import start_run
 from xrt.runtime.screening.screener import Screener, ScreeningOptions
 from xrt.runtime.screening.store import ResultsStore, Study
 from xrt.runtime.screening.triage import triage
@@ -110,7 +111,7 @@ def measure_stages(
             if job is not None and heatmaps != "none":
                 with times.of("draw"):
                     draw(job)
-        run = store.start_run(screener.opened, {})
+        run = start_run(store, screener.opened, {})
         with times.of("record"), store.transaction():
             for result, drawn in zip(results, names, strict=True):
                 root, path, _ = result.key

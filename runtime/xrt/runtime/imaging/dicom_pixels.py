@@ -15,7 +15,8 @@ from jaxtyping import Shaped
 
 from xrt.runtime.errors import MissingDependency, UnreadableImage
 from xrt.runtime.imaging.codestream import Codestream, read_codestream
-from xrt.runtime.imaging.integrity import decode_intact_jpeg, zero_filled
+from xrt.runtime.imaging.integrity import decode_intact_jpeg, require_no_gap, zero_filled
+from xrt.runtime.imaging.lossless_jpeg import require_intact_lossless
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -73,16 +74,24 @@ def read_stored_values(dataset: Dataset) -> StoredValues:
     surplus = len(data) - header.pixel_bytes
     if surplus < 0:
         raise UnreadableImage(f"truncated: {len(data):,} of {header.pixel_bytes:,} bytes of pixel data")
-    if surplus >= max(header.pixel_bytes // 2, 2):
+    if surplus >= max(header.pixel_bytes // max(header.rows, header.columns), 2):
+        # As much as a row or a column more: another picture than the one that the header describes.
         raise UnreadableImage(
             f"{len(data):,} bytes of pixel data, where {header.columns} × {header.rows} pixels need "
             f"{header.pixel_bytes:,}"
         )
-    if header.samples > 1 or not dataset.file_meta.TransferSyntaxUID.is_little_endian or header.allocated < 8:
+    if surplus > 1:  # data have an even length
+        notes.append("the pixel data are followed by other bytes")
+    if header.allocated < 8:
         return StoredValues(_by_pydicom(dataset), header.stored, header.signed, tuple(notes))
-    words = np.frombuffer(data[: header.pixel_bytes], f"<u{header.allocated // 8}").reshape(header.rows, header.columns)
-    if (lost := zero_filled(words)) is not None:
+    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    planes = header.samples if dataset.get("PlanarConfiguration") == 1 else 1
+    words = np.frombuffer(data[: header.pixel_bytes], f"{order}u{header.allocated // 8}")
+    if (lost := zero_filled(words.reshape(header.rows * planes, -1))) is not None:
         notes.append(lost)
+    if header.samples > 1:
+        return StoredValues(_by_pydicom(dataset), header.stored, header.signed, tuple(notes))
+    words = words.reshape(header.rows, header.columns).astype(f"u{header.allocated // 8}", copy=False)
     return StoredValues(_of_words(words, header, notes), header.stored, header.signed, tuple(notes))
 
 
@@ -142,13 +151,27 @@ def _decoded(dataset: Dataset, header: _Header, data: bytes, syntax: str, notes:
     if codestream is None:
         if ".4." in syntax[13:]:
             raise UnreadableImage("the compressed pixel data do not begin with the header of their codec")
+        require_no_gap(frame)
         return _by_pydicom(dataset), header.stored
     _require_size(codestream, header)
+    if codestream.kind == "JPEG Lossless":
+        values, bits = _compared(dataset, header, frame, codestream, notes)
+        if values.ndim == 2:
+            require_intact_lossless(frame, values)
+        return values, bits
+    require_no_gap(frame)
     if codestream.kind.startswith("JPEG") and codestream.bits == 8 and codestream.kind in ("JPEG", "JPEG Extended"):
         decode_intact_jpeg(frame)
     if syntax == _JPEG_EXTENDED and codestream.bits != 8:
         # pydicom decodes 8 bits of it alone.
         return _by_second_library(frame, codestream), codestream.bits
+    return _compared(dataset, header, frame, codestream, notes)
+
+
+def _compared(
+    dataset: Dataset, header: _Header, frame: bytes, codestream: Codestream, notes: list[str]
+) -> tuple[np.ndarray, int]:
+    """The values of a frame and their bits, by a second library too where header and codestream differ about these."""
     if codestream.bits == header.stored:
         return _by_pydicom(dataset), header.stored
     values = _by_pydicom(_with_bits(dataset, codestream.bits))

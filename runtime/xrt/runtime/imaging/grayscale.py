@@ -75,7 +75,7 @@ def render_grey(
         raise UnreadableImage("pixel values are not finite")
     if float(shown.min()) == float(shown.max()):
         raise UnreadableImage("the image has one grey level alone")
-    pixels = _windowed(dataset, values, modality)
+    pixels = _windowed(dataset, values, modality, notes)
     if pixels is not None and not _has_contrast(pixels if left_out is None else pixels[~left_out]):
         notes.append("the window of the header shows nothing of the image: the values present are used")
         pixels, without_window = None, "minmax"
@@ -127,15 +127,17 @@ class _Modality:
 
 
 def _windowed(
-    dataset: Dataset, values: Float[np.ndarray, "h w"], modality: _Modality
+    dataset: Dataset, values: Float[np.ndarray, "h w"], modality: _Modality, notes: list[str]
 ) -> UInt8[np.ndarray, "h w"] | None:
     """The values through the VOI LUT, else through the first window; None without either."""
     if sequence := dataset.get("VOILUTSequence"):
         table = read_lookup_table(sequence[0], signed=modality.possible[0] < 0)
         return scale_to_uint8(table(values), *table.range)
-    if (window := _window(dataset)) is not None and window.is_valid:
-        return np.rint(window(values)).astype(np.uint8)
-    return None
+    window = _window(dataset)
+    if window is not None and not window.is_valid:
+        notes.append("the window of the header has no valid width: the values present are used")
+        return None
+    return None if window is None else np.rint(window(values)).astype(np.uint8)
 
 
 def _window(dataset: Dataset) -> Window | None:

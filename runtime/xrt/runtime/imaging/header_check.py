@@ -71,10 +71,12 @@ _FRONTAL_WORDS = {
     "FACE": "",
 }  # fmt: skip
 _FRONTAL_PHRASES = {"AP": "AP", "PA": "PA", "POSTEROANTERIOR": "PA", "ANTEROPOSTERIOR": "AP"}
-_OTHER_VIEW = re.compile(
-    r"^(?:[LR]?LAT(?:ERAL[A-Z]*|ERO[A-Z]*|[LR])?|LL|RL|LLD|RLD|LLO|RLO|[LR](?:AO|PO)|SAG(?:ITTAL)?|SEITL(?:ICH)?"
-    r"|PROFIL[EO]?|PERFIL|OBL(?:IQ[A-Z]*)?|SCHRAG|SWIM(?:MER)?S?|TANGENTIAL|DECUB(?:ITUS)?)$"
-)
+_OTHER_VIEWS = {
+    "LATERAL": r"[LR]?LAT(?:ERAL[A-Z]*|ERO[A-Z]*|[LR])?|LL|RL|SAG(?:ITTAL)?|SEITL(?:ICH)?|PROFIL[EO]?|PERFIL",
+    "DECUBITUS": r"LLD|RLD|DECUB(?:ITUS)?",
+    "OBLIQUE": r"LLO|RLO|[LR](?:AO|PO)|OBL(?:IQ[A-Z]*)?|SCHRAG|TANGENTIAL|SWIM(?:MER)?S?",
+}
+"""What a word that names another view is called in a reason, which repeats no text of the header."""
 _HUMAN = {"HUMAN", "HOMO", "SAPIENS", "HUMANA", "HUMANO", "MENSCH", "337915000", "L-85B00", "CODE_HUMAN"}
 
 
@@ -206,19 +208,21 @@ def _check_view(header: Header) -> Iterable[str]:
 
 
 def _stated_view(header: Header) -> str | None:
-    """The frontal view that code or ViewPosition state; None for none. Raises NotAChestRadiograph for another view."""
+    """The frontal view that code or ViewPosition state; None for none.
+
+    Raises NotAChestRadiograph where either states another view.
+    """
+    stated: str | None = None
     for code, meaning in header.views:
-        if code in FRONTAL_CODES:
-            return FRONTAL_CODES[code]
         frontal, other = _view_words(meaning)
-        if code in OTHER_VIEW_CODES or (other and not frontal):
+        if code in OTHER_VIEW_CODES or (code not in FRONTAL_CODES and other and not frontal):
             raise NotAChestRadiograph("ViewCodeSequence: not a frontal view")
-        if frontal and not other:
-            return frontal[0]
+        if stated is None and (code in FRONTAL_CODES or (frontal and not other)):
+            stated = FRONTAL_CODES.get(code, frontal[0] if frontal else "")
     frontal, other = _view_words(header.view_position)
     if other and not frontal:
         raise NotAChestRadiograph(f"ViewPosition is {other[0]}: not a frontal view")
-    return frontal[0] if frontal and not other else None
+    return frontal[0] if stated is None and frontal and not other else stated
 
 
 def _view_words(text: str) -> tuple[list[str], list[str]]:
@@ -226,11 +230,11 @@ def _view_words(text: str) -> tuple[list[str], list[str]]:
     words = _words(text)
     compact = "".join(words)
     if compact in ("L", "R"):
-        return [], [compact]
+        return [], ["LATERAL"]
     frontal = [_FRONTAL_WORDS[word] for word in words if word in _FRONTAL_WORDS]
     if not frontal and compact in _FRONTAL_PHRASES:
         frontal = [_FRONTAL_PHRASES[compact]]
-    return frontal, [word for word in words if _OTHER_VIEW.match(word)]
+    return frontal, [view for word in words for view, form in _OTHER_VIEWS.items() if re.fullmatch(form, word)]
 
 
 def _described_views(header: Header) -> tuple[bool, tuple[str, str] | None]:

@@ -2,7 +2,7 @@
 
 PNG has a checksum for each chunk. JPEG has none, but a decoder that loses step says so, in a warning. Uncompressed
 TIFF, BMP and DICOM have nothing: a part that was never written reads as zeros, and begins and ends where no edge of a
-picture does.
+picture does. In compressed data without a checksum, nothing but such a part is zero for long.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from xrt.runtime.errors import UnreadableImage
 ZERO_FILLED = "a part of the pixel data is zero, as after an interrupted copy"
 _LEAST_RUN = 512
 """Zeros in a row, in pixels, under which nothing is concluded: a disk's sector has 512 bytes, a page 4,096."""
+_GAP = 2048
+"""Free: under half a page of a disk, and over what empty packets of JPEG 2000 may be."""
 _PNG_DAMAGED = "damaged: a checksum of the PNG file is wrong"
 _PNG_END = b"IEND\xae\x42\x60\x82"
 _LEAST_STEP = 16
@@ -49,6 +51,15 @@ def decode_intact_jpeg(data: bytes, colours: Literal["GRAY", "RGB"] = "GRAY") ->
     except ValueError as error:
         raise UnreadableImage("damaged or truncated JPEG data") from error
     return pixels[..., 0] if colours == "GRAY" else pixels
+
+
+def require_no_gap(compressed: bytes) -> None:
+    """Raise UnreadableImage where compressed data hold a stretch of zeros, as a lost part of a file reads.
+
+    Codes of JPEG, JPEG-LS, JPEG 2000, WebP, deflate, LZW and run lengths are never zero for so long.
+    """
+    if bytes(_GAP) in compressed:
+        raise UnreadableImage("damaged: a part of the compressed data is zero")
 
 
 def zero_filled(stored: Shaped[np.ndarray, "h w *channels"]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Num
@@ -23,7 +24,7 @@ from PIL import (  # noqa: F401
 from xrt.runtime.bundle.manifest import WithoutWindow
 from xrt.runtime.errors import MissingDependency, UnreadableImage
 from xrt.runtime.imaging.codestream import read_codestream
-from xrt.runtime.imaging.integrity import decode_intact_jpeg, require_intact_png, zero_filled
+from xrt.runtime.imaging.integrity import decode_intact_jpeg, require_intact_png, require_no_gap, zero_filled
 from xrt.runtime.imaging.orientation import of_exif
 from xrt.runtime.imaging.radiograph import (
     DecodeOptions,
@@ -37,6 +38,9 @@ from xrt.runtime.imaging.radiograph import (
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 _ORIENTATION, _PHOTOMETRIC, _SAMPLE_BITS = 274, 262, 258
 """Tags of TIFF 6.0 and Exif."""
+_STRIPS, _TILES = (273, 279), (324, 325)
+"""Tags of TIFF 6.0: where its strips and tiles are, and how long."""
+_START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
 _OTHER_FORMATS = {b"%PDF": "PDF", b"PK\x03\x04": "ZIP", b"\x1f\x8b": "gzip", b"SIMPLE": "FITS", b"NRRD": "NRRD"}
 
 
@@ -100,6 +104,9 @@ def _to_radiograph(image: Image.Image, data: bytes, options: DecodeOptions) -> R
         if image.mode in ("L", "RGB"):
             return _grey(decode_intact_jpeg(data, "GRAY" if image.mode == "L" else "RGB"), (), options.without_window)
         decode_intact_jpeg(data)
+    if image.format in ("WEBP", "JPEG2000", "TIFF"):
+        for part in _compressed_parts(image, data):
+            require_no_gap(part)
     if image.format == "JPEG2000" and image.mode not in ("L", "I;16"):
         codestream = read_codestream(data)
         if codestream is not None and codestream.bits > 8:
@@ -197,6 +204,24 @@ def _lost_part(image: Image.Image) -> tuple[str, ...]:
         stored = stored[::-1]
     lost = zero_filled(stored)
     return () if lost is None else (lost,)
+
+
+def _compressed_parts(image: Image.Image, data: bytes) -> Iterator[bytes]:
+    """The parts of a file that hold compressed pixels, without what stands around them."""
+    if image.format == "WEBP":
+        place = 12
+        while place + 8 <= len(data):
+            length = int.from_bytes(data[place + 4 : place + 8], "little")
+            if data[place : place + 3] == b"VP8" and data[place + 3 : place + 4] != b"X":
+                yield data[place + 8 : place + 8 + length]
+            place += 8 + length + length % 2
+    elif image.format == "JPEG2000":
+        yield data[max(0, data.find(_START_OF_CODESTREAM)) :]
+    elif image.info.get("compression") != "raw" and image.mode != "1":
+        tags = getattr(image, "tag_v2", {})
+        for offsets, lengths in _STRIPS, _TILES:
+            for offset, length in zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False):
+                yield data[offset : offset + length]
 
 
 def _sample_bits(image: Image.Image) -> int:

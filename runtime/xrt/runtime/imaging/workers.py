@@ -33,6 +33,8 @@ _LEAST_MEMORY = 3 * 2**29
 _MEMORY_SHARE = 0.8
 """Of the memory that the machine has free, all processes together may take this much; each needs 1.5 GiB to decode
 what the limits on pixels allow."""
+_LEAST_LIMIT = 2**30
+"""Under this a process cannot even load its libraries: where there is less, what is large fails, and not everything."""
 _STARTING_SECONDS = 120.0
 
 
@@ -54,7 +56,8 @@ class WorkerPool:
     def __init__(self, workers: int, *, seconds: float, memory_bytes: int) -> None:
         self.workers = within_memory(workers)
         self._seconds = seconds
-        self._memory = min(memory_bytes, int(available_memory() * _MEMORY_SHARE / self.workers))
+        share = int(available_memory() * _MEMORY_SHARE / self.workers)
+        self._memory = min(memory_bytes, max(share, _LEAST_LIMIT))
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._servers: list[_Server] = []

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from xrt.runtime._io import move_into_place
 from xrt.runtime.errors import XrtError
+from xrt.runtime.screening.health import notify_systemd
 
 SCHEMA_VERSION = 3
 _APPLICATION = 0x78727401
@@ -37,10 +38,10 @@ def connect(path: Path) -> sqlite3.Connection:
             raise XrtError(f"{path} is empty: it was damaged by something else; choose another --out")
         db = sqlite3.connect(path, isolation_level=None, timeout=_ATTEMPT_SECONDS)
         db.row_factory = sqlite3.Row
+        _require_ours(path)
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-        _require_ours(db, path)
         _upgrade(db, path)
         (sound,) = patiently(lambda: db.execute("PRAGMA quick_check(1)").fetchone())
         if sound != "ok":
@@ -78,6 +79,7 @@ def patiently(execute: Callable[[], Output]) -> Output:
                     f"another process has held results.db for {waited / 60:.0f} minutes: close it"
                 ) from error
             log.warning("another process holds results.db: waiting for it (%.0f s)", waited)
+            notify_systemd("WATCHDOG=1")  # it waits, and does not hang
 
 
 def _create(path: Path) -> None:
@@ -93,9 +95,14 @@ def _create(path: Path) -> None:
     move_into_place(scratch, path)
 
 
-def _require_ours(db: sqlite3.Connection, path: Path) -> None:
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+def _require_ours(path: Path) -> None:
+    """Raise XrtError for a database of something else, which is not touched, not even by its journal."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    try:
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    finally:
+        db.close()
     if application not in (0, _APPLICATION) or not tables >= _OURS:
         raise XrtError(f"{path} is a database of something else: choose another --out")
 

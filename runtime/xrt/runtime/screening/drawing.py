@@ -26,6 +26,7 @@ from xrt.runtime.screening.maps import StoredMaps, unpack
 from xrt.runtime.screening.overlays import draw, drawing_job
 from xrt.runtime.screening.report import MAX_STUDIES, write_report
 from xrt.runtime.screening.result import Finding, Result
+from xrt.runtime.screening.runs import unfinished
 from xrt.runtime.screening.store import ResultsStore
 
 _IN_FLIGHT = 32
@@ -73,7 +74,7 @@ def draw_heatmaps(
                     with store.transaction():
                         store.note_heatmaps(image["id"], names)
                 progress.count(done, len(chosen), "drawing")
-        write_report(store.db, out / "report.html", incomplete=store.incomplete())
+        write_report(store.db, out / "report.html", incomplete=unfinished(store))
         return summary
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xrt.runtime.screening.listing import FoundFile
-from xrt.runtime.screening.store import ResultsStore
-
-Identity = tuple[str, str]
-"""Root and path, as recorded."""
+from xrt.runtime.screening.listing import FoundFile, opened_as
+from xrt.runtime.screening.store import Identity, ResultsStore
 
 
 class Identities:
@@ -48,6 +45,17 @@ class Identities:
                     break
         self._roots = self._store.roots()
         self._related.clear()
+
+    def moved(self, run: int, *, redacted: bool) -> list[Identity]:
+        """Rows under other folders whose content a run has found in its own, and whose file is not there any more.
+
+        Where paths are pseudonyms nobody knows whether it is: the content is found once, which is what counts.
+        """
+        return [
+            identity
+            for identity in self._store.doubles(run)
+            if redacted or not (opened_as(identity[0]) / opened_as(identity[1])).exists()
+        ]
 
     def missing(self, files: Sequence[FoundFile]) -> Mapping[Identity, str]:
         """Rows under the folders of this run whose file is not there any more."""

@@ -13,14 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from xrt.runtime._io import RESULTS_NAME
+from xrt.runtime._io import HEATMAPS, RESULTS_NAME, is_product
 from xrt.runtime.errors import UsageError
 from xrt.runtime.screening.redaction import Redaction
 
 IGNORED = {"dicomdir", "thumbs.db", "desktop.ini", "autorun.inf", "ehthumbs.db"}
 """Files that operating systems and viewers put beside images, in lower case."""
-PRODUCTS = {RESULTS_NAME, "worklist.csv", "report.html"}
-"""What a run writes into its output folder, beside the folder `heatmaps`."""
 HIDDEN, SYSTEM = "hidden", "of the operating system or a viewer"
 OWN, LINK, TWICE = "results of a screening run", "a link out of the input folder", "reached twice"
 
@@ -53,6 +51,16 @@ class Listing:
         self._redact = redact
         self.left_out: Counter[str] = Counter()
 
+    @property
+    def roots(self) -> list[str]:
+        """The roots of all paths that were given; a file that was given alone is its own."""
+        return [
+            self.root_of(path)
+            if path.is_dir() or not path.exists()
+            else f"{self.root_of(path)}/{self._named(Path(path.name))}"
+            for path in self._paths
+        ]
+
     def root_of(self, path: Path) -> str:
         """The root under which what is found at a path that was given is recorded."""
         root = recordable((path if path.is_dir() or not path.exists() else path.parent).resolve())
@@ -74,8 +82,12 @@ class Listing:
                     self.left_out[TWICE] += 1
                     continue
                 seen.add(absolute)
-                name = recordable(PurePosixPath(file.relative_to(root).as_posix()))
-                yield FoundFile(at, name if self._redact is None else self._redact(name), file)
+                yield FoundFile(at, self._named(file.relative_to(root)), file)
+
+    def _named(self, relative: Path) -> str:
+        """The path of a file under its root, as recorded."""
+        name = recordable(PurePosixPath(relative.as_posix()))
+        return name if self._redact is None else self._redact(name)
 
     def _files(self, path: Path) -> Iterator[Path]:
         try:
@@ -117,7 +129,7 @@ class Listing:
         if folder.name.startswith("."):
             self.left_out[HIDDEN] += 1
             return False
-        if results and folder.name == "heatmaps":
+        if results and folder.name == HEATMAPS:
             self.left_out[OWN] += 1
             return False
         if folder.is_symlink() and not self._is_inside(folder, real_top):
@@ -131,7 +143,7 @@ class Listing:
             return HIDDEN
         if file.name.lower() in IGNORED:
             return SYSTEM
-        if results and (file.name in PRODUCTS or (file.name.startswith("results.") and file.suffix == ".db")):
+        if results and is_product(file.name):
             return OWN
         if file.is_symlink() and not self._is_inside(file, real_top):
             return LINK

@@ -63,11 +63,16 @@ def drawing_job(result: Result, out: Path, *, every_class: bool) -> tuple[Drawin
     ), files
 
 
+def require_no_link(folder: Path) -> None:
+    """Raise OSError where a folder of heatmaps, or the one around it, is a link: it was planted."""
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise OSError(errno.ELOOP, "a folder for heatmaps is a link: remove it", str(folder))
+
+
 def draw(job: DrawingJob) -> None:
     """Draw and write the overlays of a job; they are on disk when this returns. Raises OSError."""
     for folder in {(job.out / drawing.name).parent for drawing in job.drawings}:
-        if folder.is_symlink() or folder.parent.is_symlink():
-            raise OSError(errno.ELOOP, "a folder for heatmaps is a link: remove it", str(folder))
+        require_no_link(folder)
     for drawing in job.drawings:
         image = overlay(job.preview, drawing.cam, job.placement, job.input_size, job.upright_size, drawing.box)
         buffer = io.BytesIO()

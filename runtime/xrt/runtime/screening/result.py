@@ -63,6 +63,10 @@ class Result(Generic[Key]):
         """What remains to be recorded once the maps are drawn."""
         return replace(self, maps={}, preview=None)
 
+    def with_note(self, note: str) -> Result[Key]:
+        """The result with one note more."""
+        return replace(self, notes=(*self.notes, note))
+
     def with_identifier(self, sop_instance_uid: str) -> Result[Key]:
         """The result under another instance UID, such as a pseudonym."""
         return replace(self, sop_instance_uid=sop_instance_uid)

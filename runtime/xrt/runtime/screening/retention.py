@@ -10,7 +10,10 @@ from typing import Literal
 
 from xrt.runtime._io import RESULTS_NAME, utc_now
 from xrt.runtime.errors import UsageError
+from xrt.runtime.screening.database import patiently
+from xrt.runtime.screening.overlays import require_no_link
 from xrt.runtime.screening.report import write_report
+from xrt.runtime.screening.runs import unfinished
 from xrt.runtime.screening.store import ResultsStore
 from xrt.runtime.screening.worklist import write_worklist
 
@@ -75,10 +78,10 @@ def purge(out: Path, days: float, *, scope: Scope = "gone", dry_run: bool = Fals
                 " AND id < (SELECT MAX(id) FROM run)",
                 {"before": before},
             )
-        store.db.execute("VACUUM")
-        incomplete = store.incomplete()
+        incomplete = unfinished(store)
         write_worklist(store.db, out / "worklist.csv", incomplete=incomplete)
         write_report(store.db, out / "report.html", incomplete=incomplete)
+        patiently(lambda: store.db.execute("VACUUM"))
     return summary
 
 
@@ -87,7 +90,9 @@ def _count(db: sqlite3.Connection, query: str, before: str) -> int:
 
 
 def _unused_heatmaps(db: sqlite3.Connection, out: Path, images: str, before: str) -> list[Path]:
-    """Overlays to which no row refers once the rows of a query are gone."""
+    """Overlays to which no row refers once the rows of a query are gone. Raises OSError where a folder is a link."""
+    for folder in (out / "heatmaps").glob("*"):
+        require_no_link(folder)
     kept = {
         name
         for (name,) in db.execute(

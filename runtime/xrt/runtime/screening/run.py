@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from xrt.runtime.imaging.workers import WorkerDied, WorkerTooSlow
 from xrt.runtime.progress import Progress
 from xrt.runtime.screening.grouping import Grouping
 from xrt.runtime.screening.health import Health
@@ -23,6 +24,7 @@ from xrt.runtime.screening.overlays import draw, drawing_job
 from xrt.runtime.screening.redaction import Redaction
 from xrt.runtime.screening.report import write_report
 from xrt.runtime.screening.result import Result
+from xrt.runtime.screening.runs import finish_run, note_listed, start_run, unfinished
 from xrt.runtime.screening.screener import Screener
 from xrt.runtime.screening.store import ResultsStore
 from xrt.runtime.screening.watch import Watcher
@@ -85,8 +87,8 @@ class Run:
         """Look at every file, record what became of it, and write worklist and report."""
         summary, store = self._summary, self._store
         summary.listed, summary.left_out = len(files), dict(listing.left_out)
-        self._start()
-        store.note_listed(self._id, len(files), summary.left_out)
+        self._start(listing.roots)
+        note_listed(store, self._id, len(files), summary.left_out)
         if self._options.resume and not self._options.redact_paths:
             self._identities.recognise(files)
         self._write_reports("under way")
@@ -99,13 +101,14 @@ class Run:
                     summary.undelivered = self._outbox.finish(0 if ended else _LAST_DELIVERIES)
             if not ended:
                 summary.gone = store.mark_gone(self._identities.missing(files))
+                self._mark_moved()
         finally:
             if ended:
                 summary.interrupted = ended
                 ended = f"interrupted ({ended}): {self._recorded} of {len(files)} files"
             self._write_reports(ended)
             # Last of all: a run is finished when everything is written.
-            store.finish_run(self._id, interrupted=ended)
+            finish_run(store, self._id, interrupted=ended)
             self._log_end(ended)
         return summary
 
@@ -113,7 +116,7 @@ class Run:
         """Look at files as they come, until the run is stopped: that is its proper end."""
         summary, store = self._summary, self._store
         self._watcher = watcher
-        self._start()
+        self._start(watcher.roots)
         self._write_reports("watching")
         self._health.ready()
         ended = "broken off by an error"
@@ -124,17 +127,18 @@ class Run:
                 if self._outbox is not None:
                     summary.undelivered = self._outbox.finish(0)
         finally:
-            summary.listed = watcher.listed
-            store.note_listed(self._id, watcher.listed, {})
+            summary.listed, summary.left_out = watcher.listed, dict(watcher.left_out)
+            note_listed(store, self._id, watcher.listed, summary.left_out)
+            self._mark_moved()
             self._write_reports("" if ended in _ASKED else ended)
-            store.finish_run(self._id, interrupted="" if ended in _ASKED else ended)
+            finish_run(store, self._id, interrupted="" if ended in _ASKED else ended)
             self._health.write("stopped", reason=ended, recorded=self._recorded)
             self._log_end(ended)
         return summary
 
-    def _start(self) -> None:
+    def _start(self, roots: Collection[str]) -> None:
         opened = self._screener.opened
-        self._id = self._store.start_run(opened, self._options.as_dict())
+        self._id = start_run(self._store, opened, self._options.as_dict(), roots)
         log.info(
             "run started",
             extra={"run": self._id, "bundle_sha256": opened.bundle.sha256, "executed": opened.description},
@@ -149,8 +153,8 @@ class Run:
             if not self._is_tried_again(result):
                 self._draw(result)
             self._record(total)
-            if total is None:
-                self._health.beat("watching", recorded=self._recorded)
+            if self._watcher is not None:
+                self._beat(self._watcher)
         self._record(total, last=True)
 
     def _is_tried_again(self, result: Result[FoundFile]) -> bool:
@@ -175,18 +179,25 @@ class Run:
             if self._outbox is not None:
                 self._outbox.send()
             self._report_while_watching(changed=self._mark_gone(watcher.take_gone()))
-            self._health.beat(
-                "watching", recorded=self._recorded, files=watcher.listed, away=[str(path) for path in watcher.away]
-            )
+            self._beat(watcher)
             yield None
             watcher.wait(_QUIET)
         self._health.stopping()
+
+    def _mark_moved(self) -> None:
+        """A folder that was renamed, or mounted elsewhere: what it held is recorded at its new place alone."""
+        moved = self._identities.moved(self._id, redacted=self._options.redact_paths)
+        self._summary.gone += self._store.mark_gone(moved) if moved else 0
+
+    def _beat(self, watcher: Watcher) -> None:
+        self._health.beat("watching", recorded=self._recorded, files=watcher.listed, away=watcher.away_as_recorded)
 
     def _report_while_watching(self, *, changed: bool) -> None:
         """Write worklist and report again, when there is something new and the last time is long enough ago."""
         waited = time.monotonic() - self._reported_at
         if (changed or self._recorded != self._reported) and waited >= _REPORT_SECONDS:
             started = time.monotonic()
+            self._mark_moved()
             self._write_reports("watching")
             # A large folder takes long to report on: no more than a tenth of the time goes into it.
             self._reported_at = time.monotonic() + 9 * (time.monotonic() - started)
@@ -211,7 +222,10 @@ class Run:
     def _take_drawn(self) -> None:
         scored = self._drawing.popleft()
         if scored.drawing is not None:
-            scored.drawing.result()  # a disk that is full ends the run
+            try:
+                scored.drawing.result()  # a disk that is full ends the run
+            except (WorkerDied, WorkerTooSlow, MemoryError):
+                scored = replace(scored, heatmaps={}, result=scored.result.with_note("heatmaps could not be drawn"))
         self._done.append(scored)
 
     def _record(self, total: int | None, *, last: bool = False) -> None:
@@ -267,6 +281,7 @@ class Run:
         return bool(gone)
 
     def _write_reports(self, incomplete: str) -> None:
+        incomplete = incomplete or unfinished(self._store, apart_from=self._id)
         write_worklist(self._store.db, self._out / "worklist.csv", incomplete=incomplete)
         write_report(self._store.db, self._out / "report.html", incomplete=incomplete)
 

@@ -21,6 +21,8 @@ CREATE TABLE run (
     backend_version TEXT NOT NULL,
     execution_precision TEXT NOT NULL,
     settings TEXT NOT NULL,
+    -- The folders that were looked at: a JSON list.
+    roots TEXT NOT NULL DEFAULT '[]',
     -- What a report says of the proof of what was run: a JSON object.
     proof TEXT NOT NULL DEFAULT '{}',
     -- Files that were found, and those left out: a JSON object of reasons and counts.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import logging
+import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -18,10 +19,11 @@ from xrt.runtime.errors import UsageError
 from xrt.runtime.screening.database import connect, transaction
 from xrt.runtime.screening.maps import StoredMaps
 from xrt.runtime.screening.result import Finding, Result
-from xrt.runtime.session import OpenedSession
 
-DECIDING = ("skip_body_part_check", "content_checks", "study_by", "redact_paths", "heatmaps")
-"""Settings that decide what a row says: a folder is continued with those that it was begun with."""
+log = logging.getLogger(__name__)
+
+Identity = tuple[str, str]
+"""Root and path, as recorded."""
 
 
 class Study(NamedTuple):
@@ -41,7 +43,7 @@ class ResultsStore:
         self._db: sqlite3.Connection | None = None
 
     def __enter__(self) -> ResultsStore:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close_to_others(self.path.parent)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -68,36 +70,6 @@ class ResultsStore:
             raise RuntimeError("a ResultsStore is used inside its `with` block")
         return self._db
 
-    def start_run(self, opened: OpenedSession, settings: Mapping[str, object]) -> int:
-        """Record a new run and return its id.
-
-        Raises UsageError when the folder holds another bundle's results, or results made in another way.
-        """
-        bundle = opened.bundle
-        self._require_same(opened, settings)
-        with self.transaction():
-            self.db.execute(
-                "INSERT INTO bundle (sha256, manifest) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                (bundle.sha256, bundle.manifest.model_dump_json()),
-            )
-            (run,) = self.db.execute(
-                "INSERT INTO run (started, xrt_version, bundle, bundle_sha256, variant, backend, backend_version,"
-                " execution_precision, settings, proof) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-                (
-                    utc_now(),
-                    version("xrt-runtime"),
-                    bundle.manifest.name,
-                    bundle.sha256,
-                    opened.variant.file,
-                    opened.backend.name,
-                    opened.backend.version(),
-                    opened.execution_precision,
-                    json.dumps(dict(settings), default=str),
-                    json.dumps(_proof(opened)),
-                ),
-            ).fetchone()
-        return run
-
     def roots(self) -> tuple[str, ...]:
         """The folders under which there are rows."""
         return tuple(root for (root,) in self.db.execute("SELECT DISTINCT root FROM image WHERE current"))
@@ -106,49 +78,6 @@ class ResultsStore:
         """Whether a path has a current row."""
         query = "SELECT 1 FROM image WHERE root = ? AND path = ? AND current"
         return self.db.execute(query, (root, path)).fetchone() is not None
-
-    def _require_same(self, opened: OpenedSession, settings: Mapping[str, object]) -> None:
-        """Raise UsageError unless the run before, if any, was of this bundle and made in the same way."""
-        last = self.db.execute("SELECT * FROM run ORDER BY id DESC LIMIT 1").fetchone()
-        if last is None:
-            return
-        where = self.path.parent
-        if last["bundle_sha256"] != opened.bundle.sha256:
-            raise UsageError(f"{where} holds results of another bundle ({last['bundle']}): choose another --out")
-        before, now = json.loads(last["settings"]), json.loads(json.dumps(dict(settings), default=str))
-        differences = [
-            f"{name.replace('_', '-')} was {before[name]}, now {now[name]}"
-            for name in DECIDING
-            if name in before and name in now and before[name] != now[name]
-        ]
-        executed = ("variant", opened.variant.file), ("backend", opened.backend.name)
-        executed = *executed, ("execution_precision", opened.execution_precision)
-        differences += [f"{name} was {last[name]}, now {value}" for name, value in executed if last[name] != value]
-        if differences:
-            raise UsageError(
-                f"{where} was begun with other settings ({'; '.join(differences)}): resume with the same, or choose "
-                "another --out"
-            )
-
-    def note_listed(self, run: int, listed: int, left_out: Mapping[str, int]) -> None:
-        """Record how many files were found, and how many of them were left out, by reason."""
-        with self.transaction():
-            self.db.execute(
-                "UPDATE run SET listed = ?, left_out = ? WHERE id = ?", (listed, json.dumps(dict(left_out)), run)
-            )
-
-    def finish_run(self, run: int, *, interrupted: str = "") -> None:
-        """Record that a run reached its end, or why it did not. Everything else must be written before."""
-        with self.transaction():
-            if interrupted:
-                self.db.execute("UPDATE run SET interrupted = ? WHERE id = ?", (interrupted, run))
-            else:
-                self.db.execute("UPDATE run SET finished = ? WHERE id = ?", (utc_now(), run))
-
-    def incomplete(self) -> str:
-        """Why the last run has not seen everything, empty where it has."""
-        last = self.db.execute("SELECT finished, interrupted FROM run ORDER BY id DESC LIMIT 1").fetchone()
-        return "" if last is None or last["finished"] else last["interrupted"] or "broken off"
 
     def known(self, root: str, path: str) -> str:
         """The hash of the path's current content if it was scored or rejected; "" if it must be (re)done."""
@@ -187,6 +116,18 @@ class ResultsStore:
                 list(paths),
             )
         return cursor.rowcount
+
+    def doubles(self, run: int) -> list[Identity]:
+        """Rows of other folders whose content this run has seen, by their place: candidates for having moved."""
+        return [
+            (row[0], row[1])
+            for row in self.db.execute(
+                "SELECT root, path FROM image WHERE current AND gone = '' AND sha256 != ''"
+                " AND root NOT IN (SELECT DISTINCT root FROM image WHERE run_id = :run)"
+                " AND sha256 IN (SELECT sha256 FROM image WHERE run_id = :run AND current AND gone = '')",
+                {"run": run},
+            )
+        ]
 
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing; waits for readers."""
@@ -258,6 +199,15 @@ class ResultsStore:
         return self.db.execute("SELECT id FROM study WHERE key = ?", (study.key,)).fetchone()[0]
 
 
+def _close_to_others(folder: Path) -> None:
+    """Make a folder of this user's that nobody else may enter; of one that is there, its group keeps what it has."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if hasattr(os, "geteuid") and status.st_uid == os.geteuid() and status.st_mode & 0o007:
+        folder.chmod(stat.S_IMODE(status.st_mode) & ~0o007)
+        log.info("%s is closed to other users now", folder)
+
+
 def _finding_row(finding: Finding) -> tuple[object, ...]:
     return (
         finding.class_name,
@@ -268,18 +218,3 @@ def _finding_row(finding: Finding) -> tuple[object, ...]:
         finding.urgency,
         *(finding.box or (None,) * 4),
     )
-
-
-def _proof(opened: OpenedSession) -> dict[str, object]:
-    """What a report repeats of the proof of what is run."""
-    certificate = opened.certificate
-    return {
-        "warning": opened.warning,
-        "signature": opened.bundle.signature,
-        "verdict": certificate.verdict,
-        "images": certificate.evidence.images,
-        "source": certificate.evidence.source,
-        "reference": certificate.evidence.reference,
-        "unmeasured": list(certificate.unmeasured),
-        "from_this_machine": opened.from_this_machine,
-    }

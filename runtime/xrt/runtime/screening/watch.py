@@ -78,6 +78,21 @@ class Watcher:
         """The folders that cannot be reached now."""
         return sorted(self._away)
 
+    @property
+    def roots(self) -> list[str]:
+        """The folders that are watched, as the record names them."""
+        return self._listing.roots
+
+    @property
+    def away_as_recorded(self) -> list[str]:
+        """The same folders as the record names them."""
+        return [self._listing.root_of(folder) for folder in self.away]
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """What the last scan left out, by reason."""
+        return self._listing.left_out
+
     def absent(self, known: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
         """Of known files those under folders that are there, which the last scan did not find."""
         roots = {root for root, _ in self._seen}
