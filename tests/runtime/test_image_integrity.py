@@ -193,6 +193,24 @@ def test_lossless_jpeg_of_another_encoder_is_whole():
         require_intact_lossless(data[:30], deep)
 
 
+@pytest.mark.parametrize("change", [(11, 0x81), (33, 0xFD), (34, 0xD4), (57, 0), (62, 7)])
+def test_headers_that_ended_the_process_are_read_or_refused(change):
+    """Found by fuzzing: GDCM took what libjpeg warns of for a C++ exception that nothing caught."""
+    import imagecodecs
+    from pydicom.encaps import encapsulate
+    from runtime.bad_inputs import with_pixels
+
+    place, value = change
+    small = np.ascontiguousarray(CHEST[::8, ::8])
+    frame = bytearray(imagecodecs.jpeg8_encode(small, lossless=True, predictor=1))
+    frame[place] = value
+    try:
+        shown = decode_radiograph(with_pixels(encapsulate([bytes(frame)]), "1.2.840.10008.1.2.4.70"))
+    except UnreadableImage:
+        return
+    np.testing.assert_array_equal(shown.pixels, small)
+
+
 def lossless_with_restarts(pixels):
     """JPEG Lossless of 8 bits, predictor 1, codes of five bits for every category, a restart after each row."""
     height, width = pixels.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import threading
 
 import numpy as np
 import pytest
@@ -194,3 +195,32 @@ def test_events_as_json_lines(bundle_path, folder, tmp_path, xrt, capsys):
     assert by_message["run ended"] | {"ok": 6, "failed": 1, "interrupted": ""} == by_message["run ended"]
     assert all(line["time"].endswith("+00:00") and line["level"] and line["logger"] for line in lines)
     assert "Doe" not in json.dumps(lines)
+
+
+@pytest.mark.parametrize("link", ["heatmaps", "heatmaps/ab"])
+def test_a_purge_follows_no_planted_link(bundle_path, folder, tmp_path, link):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    screened(bundle_path, folder, out, heatmaps="none")
+    (elsewhere / "ab").mkdir(parents=True)
+    (elsewhere / "ab" / "precious.jpg").write_bytes(b"x")
+    (out / link).parent.mkdir(exist_ok=True)
+    (out / link).symlink_to(elsewhere if link == "heatmaps" else elsewhere / "ab")
+    age(out, 10)
+    with pytest.raises(OSError, match="is a link"):
+        purge(out, 9, scope="all")
+    assert (elsewhere / "ab" / "precious.jpg").exists()
+    assert len(rows(out)) == 6
+
+
+def test_a_purge_waits_for_a_reader(bundle_path, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("xrt.runtime.screening.database._ATTEMPT_SECONDS", 0.05)
+    out = tmp_path / "out"
+    screened(bundle_path, folder, out)
+    age(out, 10)
+    reader = sqlite3.connect(out / "results.db", check_same_thread=False)
+    cursor = reader.execute("SELECT * FROM image")
+    cursor.fetchone()
+    threading.Timer(0.5, cursor.close).start()
+    purge(out, 9, scope="all")
+    assert not rows(out)
+    assert "png" not in (out / "worklist.csv").read_text() + (out / "report.html").read_text()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from PIL import Image
 
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError, XrtError
+from xrt.runtime.geometry import Box
 from xrt.runtime.screening.database import SCHEMA_VERSION, connect, transaction
 from xrt.runtime.screening.listing import Listing, opened_as
 from xrt.runtime.screening.options import TriageOptions
+from xrt.runtime.screening.redaction import Redaction
 from xrt.runtime.screening.screener import ScreeningOptions
 from xrt.runtime.screening.triage import triage
 from xrt.runtime.screening.worklist import harmless
@@ -165,6 +168,34 @@ def test_a_renamed_root_is_recognised(bundle, folder, tmp_path):
     assert len(worklist(out)) == 6
 
 
+@pytest.mark.parametrize("how", ["redacted", "a level up", "other screenings between"])
+def test_content_that_moved_with_its_folder_is_listed_once(bundle, folder, tmp_path, how):
+    """Where the old place is not recognised before scoring, its rows are marked as moved after it."""
+    out, redact = tmp_path / "out", how == "redacted"
+    options = TriageOptions(screening=ScreeningOptions(workers=0), redact_paths=redact, resume=True)
+    triage(bundle, [folder], out, options)
+    if how == "other screenings between":
+        (tmp_path / "elsewhere").mkdir()
+        shutil.copy(next(folder.iterdir()), tmp_path / "elsewhere" / "copy.png")
+        triage(bundle, [tmp_path / "elsewhere"], out, options)
+    place = tmp_path / "new" / "in"
+    place.parent.mkdir()
+    folder.rename(place)
+    triage(bundle, [place.parent if how == "a level up" else place], out, options)
+    present = rows(out, "SELECT * FROM image WHERE current AND gone = ''")
+    copies = how == "other screenings between"
+    assert len(present) == 6 + copies  # a copy that is still there counts
+    assert len(worklist(out)) == 6 + copies
+
+
+def test_copies_in_two_folders_that_are_both_there_stay_two(bundle, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    triage(bundle, [folder], tmp_path / "out", RESUMED)
+    summary = triage(bundle, [tmp_path / "copy"], tmp_path / "out", RESUMED)
+    assert summary.gone == 0
+    assert len(worklist(tmp_path / "out")) == 12
+
+
 def test_a_vanished_folder_removes_nothing(bundle, folder, tmp_path):
     out = tmp_path / "out"
     triage(bundle, [folder], out, PLAIN)
@@ -195,6 +226,10 @@ def test_an_empty_folder_is_no_mistake(bundle, tmp_path):
             "skip-body-part-check was False, now True",
         ),
         ({"backend": "openvino"}, "backend was onnxruntime, now openvino"),
+        (
+            {"screening": ScreeningOptions(workers=0, content_checks={"inverted": "reject"})},
+            "content-checks was {}, now {'inverted': 'reject'}",
+        ),
     ],
 )
 def test_settings_that_decide_results_cannot_change_on_the_way(bundle, folder, tmp_path, changes, message):
@@ -204,6 +239,19 @@ def test_settings_that_decide_results_cannot_change_on_the_way(bundle, folder, t
     triage(bundle, [folder], out, replace(PLAIN, backend="onnxruntime"))
     with pytest.raises(UsageError, match=f"was begun with other settings .*{message}"):
         triage(bundle, [folder], out, replace(RESUMED, **{"backend": "onnxruntime", **changes}))
+
+
+def test_settings_of_an_earlier_version_count_under_their_new_names(bundle, folder, tmp_path):
+    out = tmp_path / "out"
+    triage(bundle, [folder], out, PLAIN)
+    with sqlite3.connect(out / "results.db") as db:
+        db.execute("UPDATE run SET settings = replace(settings, 'skip_body_part_check', 'any_body_part')")
+    triage(bundle, [folder], out, RESUMED)
+    with sqlite3.connect(out / "results.db") as db:
+        db.execute("""UPDATE run SET settings = replace(settings, '"any_body_part": false', '"any_body_part": true')""")
+        db.execute("DELETE FROM run WHERE id > 1")
+    with pytest.raises(UsageError, match="skip-body-part-check was True, now False"):
+        triage(bundle, [folder], out, RESUMED)
 
 
 def test_a_stopped_run_says_how_far_it_came(bundle, folder, tmp_path):
@@ -225,6 +273,112 @@ def test_a_stopped_run_says_how_far_it_came(bundle, folder, tmp_path):
     assert triage(bundle, [folder], out, RESUMED).counts == {"unchanged": 3, "ok": 3}
     assert worklist(out)[0]["study"] != "INCOMPLETE"
     assert "Incomplete" not in (out / "report.html").read_text()
+
+
+def test_a_run_over_other_files_does_not_make_up_for_one_that_was_stopped(bundle, folder, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    shutil.copy(next(folder.iterdir()), other / "a.png")
+    asked = []
+    triage(bundle, [folder], out, PLAIN, stop=lambda: asked.append(1) or ("SIGTERM" if len(asked) > 3 else ""))
+    triage(bundle, [other], out, RESUMED)
+    assert worklist(out)[0]["notes"] == "run 1: interrupted (SIGTERM): 3 of 6 files"
+    assert "Incomplete" in (out / "report.html").read_text()
+    triage(bundle, [tmp_path], out, RESUMED)  # the folder around both
+    assert worklist(out)[0]["study"] != "INCOMPLETE"
+
+
+def test_a_run_is_finished_last_of_all(bundle, folder, tmp_path, monkeypatch):
+    from xrt.runtime.screening import run
+
+    write = run.write_report
+
+    def full(db, path, *, incomplete=""):
+        if not incomplete:
+            raise OSError(28, "No space left on device")
+        write(db, path, incomplete=incomplete)
+
+    monkeypatch.setattr(run, "write_report", full)
+    with pytest.raises(OSError, match="No space"):
+        triage(bundle, [folder], tmp_path / "out", PLAIN)
+    assert rows(tmp_path / "out", "SELECT finished FROM run")[0]["finished"] is None
+    assert worklist(tmp_path / "out")[0]["study"] != "INCOMPLETE"
+
+
+def test_the_worklist_of_a_run_that_is_killed_says_so(bundle_path, bundle, folder, tmp_path):
+    out = tmp_path / "out"
+    triage(bundle, [folder], out, RESUMED)
+    assert worklist(out)[0]["study"] != "INCOMPLETE"
+    for number in range(400):
+        shutil.copy(sorted(folder.iterdir())[number % 6], folder / f"more-{number}.png")
+    command = [sys.executable, "-c", "from xrt.runtime.cli.app import main; main()", "triage", str(bundle_path)]
+    process = subprocess.Popen([*command, str(folder), "--out", str(out), "--workers", "1", "--resume"])
+    while len(rows(out, "SELECT * FROM run")) < 2 or worklist(out)[0]["study"] != "INCOMPLETE":
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert worklist(out)[0]["study"] == "INCOMPLETE"
+    assert "Incomplete" in (out / "report.html").read_text()
+
+
+def test_heatmaps_that_cannot_be_drawn_cost_no_row(bundle, folder, tmp_path, monkeypatch):
+    from concurrent.futures import Future
+
+    from xrt.runtime.imaging.workers import WorkerDied
+    from xrt.runtime.screening.screener import Screener
+
+    def dies(self, function, *args):
+        future = Future()
+        future.set_exception(WorkerDied())
+        return future
+
+    monkeypatch.setattr(Screener, "in_background", dies)
+    options = TriageOptions(screening=ScreeningOptions(workers=0), heatmaps="all")
+    assert triage(bundle, [folder], tmp_path / "out", options).counts == {"ok": 6}
+    assert all("heatmaps could not be drawn" in row["notes"] for row in rows(tmp_path / "out"))
+    assert not rows(tmp_path / "out", "SELECT * FROM finding WHERE heatmap != ''")
+
+
+def test_the_command_line_says_what_it_left_out(bundle_path, folder, tmp_path, xrt, capsys):
+    (folder / ".hidden").write_bytes(b"")
+    (folder / "Thumbs.db").write_bytes(b"")
+    assert xrt("triage", bundle_path, folder, "--out", tmp_path / "out", "--workers", 0) == 0
+    assert "listed 6, left out 2: 1 hidden, 1 of the operating system or a viewer" in capsys.readouterr().out
+    (tmp_path / "nothing").mkdir()
+    assert xrt("triage", bundle_path, tmp_path / "nothing", "--out", tmp_path / "empty", "--workers", 0) == 0
+    assert "nothing was screened" in capsys.readouterr().out
+
+
+def test_the_report_shows_every_run_and_no_markup_of_names(bundle, folder, tmp_path):
+    (folder / "a\u202egnp.<b>x.png").write_bytes(next(folder.iterdir()).read_bytes())
+    triage(bundle, [folder], tmp_path / "out", PLAIN)
+    triage(bundle, [folder], tmp_path / "out", RESUMED)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "\u202e" not in page
+    assert "<b>x" not in page
+    backend = rows(tmp_path / "out", "SELECT backend, backend_version FROM run")[0]
+    assert page.count(f"<td>{backend['backend']} {backend['backend_version']}</td>") == 2
+
+
+def test_a_turned_file_has_its_box_where_it_is_stored(bundle, folder, tmp_path):
+    from xrt.runtime.imaging.orientation import of_exif
+
+    pixels = Image.open(sorted(folder.iterdir())[0]).convert("L")
+    files = tmp_path / "turned"
+    files.mkdir()
+    pixels.save(files / "upright.png")
+    exif = Image.Exif()
+    exif[274] = 6
+    pixels.transpose(Image.Transpose.ROTATE_90).save(files / "turned.png", exif=exif)
+    triage(bundle, [files], tmp_path / "out", PLAIN)
+    query = "SELECT path, class, box_x, box_y, box_width, box_height FROM finding JOIN image ON image.id = image_id"
+    boxes = {(row[0], row[1]): tuple(row)[2:] for row in rows(tmp_path / "out", f"{query} WHERE box_x NOTNULL")}
+    upright = {name: box for (path, name), box in boxes.items() if path == "upright.png"}
+    assert upright
+    for name, box in upright.items():
+        stored = of_exif(6).to_stored(Box(*box), (pixels.height, pixels.width))
+        assert boxes["turned.png", name] == pytest.approx(tuple(stored), abs=1e-3)
 
 
 def test_sigterm_finishes_what_is_under_way(bundle_path, phantom_folder, tmp_path):
@@ -263,6 +417,29 @@ def test_a_reader_delays_the_writer_and_does_not_stop_it(tmp_path, monkeypatch):
     assert db.execute("SELECT COUNT(*) FROM study").fetchone()[0] == 3
     reader.close()
     db.close()
+
+
+def test_who_holds_the_database_is_said_and_not_waited_for_without_end(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("xrt.runtime.screening.database._ATTEMPT_SECONDS", 0.05)
+    monkeypatch.setattr("xrt.runtime.screening.database._LOCKED_SECONDS", 0.3)
+    db = connect(tmp_path / "results.db")
+    with closing(sqlite3.connect(tmp_path / "results.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(XrtError, match="has held results.db"), transaction(db):
+            pass
+    assert "another process holds results.db: waiting for it" in caplog.text
+
+
+def test_a_foreign_database_keeps_its_journal(tmp_path):
+    path = tmp_path / "results.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE other (id)")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.read_bytes()
+    with pytest.raises(XrtError, match="something else"):
+        connect(path)
+    assert path.read_bytes() == before
 
 
 def test_what_is_no_results_database_is_not_touched(tmp_path):
@@ -342,6 +519,40 @@ def shape(db):
     """Tables and views with their columns."""
     names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
     return {name: {(row[1], row[2]) for row in db.execute(f"PRAGMA table_info({name})")} for name in names}
+
+
+AWKWARD = ["a_b.png", "a-b.png", "a_.png", "a-.png", "a.png", "a_b.PNG", "a_b.jpg", "a b.png", "a_b_c.png"]
+
+
+def test_no_two_paths_have_one_pseudonym(tmp_path):
+    redact = Redaction(tmp_path)
+    paths = [f"{folder}{name}" for folder in ("", "x/", "x_y/", "x-y/", "x/y/") for name in AWKWARD]
+    assert len({redact(path) for path in paths}) == len(paths)
+    assert Redaction(tmp_path)("x/a_b.png") == redact("x/a_b.png")
+    for path in paths:
+        assert redact(path).startswith(f"{redact.folder(str(Path(path).parent))}/" if "/" in path else "")
+    assert redact("a_1.png").rpartition("_")[0] == redact("a_2.png").rpartition("_")[0]  # one study by its stem
+    (tmp_path / ".redaction-id").write_text("0123")
+    with pytest.raises(XrtError, match="earlier version"):
+        Redaction(tmp_path)
+
+
+def test_redacted_files_that_differ_by_a_separator_stay_apart(bundle, phantom_folder, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, file in zip(AWKWARD[:4], sorted((phantom_folder / "images").iterdir()), strict=False):
+        shutil.copy(file, tmp_path / "in" / name)
+    options = TriageOptions(screening=ScreeningOptions(workers=0), redact_paths=True)
+    triage(bundle, [tmp_path / "in"], tmp_path / "out", options)
+    assert len(rows(tmp_path / "out", "SELECT * FROM image WHERE current")) == 4
+    assert len(worklist(tmp_path / "out")) == 4
+
+
+def test_a_folder_that_was_open_to_others_is_closed(bundle, folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o755)
+    triage(bundle, [folder], out, PLAIN)
+    assert out.stat().st_mode & 0o777 == 0o750
 
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))

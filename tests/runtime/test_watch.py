@@ -216,6 +216,31 @@ def test_a_file_that_cannot_be_read_is_recorded_in_the_end(bundle_path, inbox, t
     assert summary.counts == {"failed": 1}
 
 
+def test_what_is_left_out_and_away_is_recorded_and_no_path_where_they_are_pseudonyms(
+    bundle_path, tmp_path, images, monkeypatch
+):
+    inbox, out = tmp_path / "ward of Jane Doe", tmp_path / "out"
+    inbox.mkdir()
+    (inbox / "a.png").write_bytes(images[0])
+    (inbox / ".hidden").write_bytes(b"")
+    (inbox / "Thumbs.db").write_bytes(b"")
+    monkeypatch.setattr("xrt.runtime.screening.health._EVERY", 0.0)
+    seen = []
+
+    def until():
+        if has_rows(out, 1)() and inbox.exists():
+            inbox.rename(tmp_path / "away")
+        health = json.loads((out / "health.json").read_text()) if (out / "health.json").exists() else {}
+        seen.append(health.get("away"))
+        return bool(seen[-1])
+
+    watching(bundle_path, inbox, out, until, redact_paths=True)
+    everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock")
+    assert b"Jane" not in everything
+    run = rows(out, "SELECT * FROM run")[0]
+    assert json.loads(run["left_out"]) == {} or sum(json.loads(run["left_out"]).values()) == 2
+
+
 def test_only_folders_are_watched(bundle_path, inbox, images, tmp_path):
     (inbox / "a.png").write_bytes(images[0])
     options = TriageOptions(screening=ScreeningOptions(workers=0), watch=QUICK)

@@ -146,6 +146,40 @@ def test_memory_is_what_machine_and_control_group_leave(tmp_path):
     assert available_memory(tmp_path / "elsewhere") == 8 * 2**30
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_memory_is_what_the_own_control_group_leaves(tmp_path, version):
+    """A group inside another, as a service of systemd has; copies of files are given up when there is need."""
+    group = "system.slice/xrt.service"
+    line, root, names = {
+        1: (f"7:memory:/{group}", "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+        2: (f"0::/{group}", "sys/fs/cgroup", ("memory.max", "memory.current")),
+    }[version]
+    copies = {1: "total_inactive_file", 2: "inactive_file"}[version]
+    content = {
+        "proc/meminfo": f"MemAvailable: {64 * 2**20} kB\n",
+        "proc/self/cgroup": f"{line}\n1:name=systemd:/other\n",
+        f"{root}/system.slice/{names[0]}": f"{8 * 2**30}\n",
+        f"{root}/system.slice/{names[1]}": f"{2**30}\n",
+        f"{root}/{group}/{names[0]}": f"{4 * 2**30}\n",
+        f"{root}/{group}/{names[1]}": f"{3 * 2**30}\n",
+        f"{root}/{group}/memory.stat": f"anon 5\n{copies} {2**30}\n",
+    }
+    for name, text in content.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert available_memory(tmp_path) == 2 * 2**30
+    (tmp_path / f"{root}/{group}/{names[0]}").write_text("max\n")
+    assert available_memory(tmp_path) == 7 * 2**30
+
+
+def test_processes_share_what_there_is_and_can_always_start(monkeypatch):
+    monkeypatch.setattr(workers_module, "available_memory", lambda: 4 * 2**30)
+    assert WorkerPool(2, seconds=1, memory_bytes=6 * 2**30)._memory == int(4 * 2**30 * 0.8 / 2)
+    monkeypatch.setattr(workers_module, "available_memory", lambda: 0)
+    with WorkerPool(1, seconds=20, memory_bytes=6 * 2**30) as pool:
+        assert pool.submit(pow, 2, 2).result(60) == 4
+
+
 def test_fewer_processes_where_there_is_less_memory(monkeypatch):
     monkeypatch.setattr(workers_module, "available_memory", lambda: 4 * 2**30)
     assert within_memory(8) == 2

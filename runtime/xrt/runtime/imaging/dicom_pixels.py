@@ -154,11 +154,8 @@ def _decoded(dataset: Dataset, header: _Header, data: bytes, syntax: str, notes:
         require_no_gap(frame)
         return _by_pydicom(dataset), header.stored
     _require_size(codestream, header)
-    if codestream.kind == "JPEG Lossless":
-        values, bits = _compared(dataset, header, frame, codestream, notes)
-        if values.ndim == 2:
-            require_intact_lossless(frame, values)
-        return values, bits
+    if codestream.kind == "JPEG Lossless" and codestream.components == 1:
+        return _lossless(header, frame, codestream, notes)
     require_no_gap(frame)
     if codestream.kind.startswith("JPEG") and codestream.bits == 8 and codestream.kind in ("JPEG", "JPEG Extended"):
         decode_intact_jpeg(frame)
@@ -166,6 +163,36 @@ def _decoded(dataset: Dataset, header: _Header, data: bytes, syntax: str, notes:
         # pydicom decodes 8 bits of it alone.
         return _by_second_library(frame, codestream), codestream.bits
     return _compared(dataset, header, frame, codestream, notes)
+
+
+def _lossless(header: _Header, frame: bytes, codestream: Codestream, notes: list[str]) -> tuple[np.ndarray, int]:
+    """Grey values of a JPEG Lossless frame and their bits.
+
+    Not by GDCM, which takes what libjpeg warns of for an exception that nothing catches: the process ends.
+    """
+    values = _by_second_library(frame, codestream)
+    require_intact_lossless(frame, values)
+    signed = _signed(values, codestream.bits, signed=header.signed)
+    if codestream.bits == header.stored:
+        return signed, header.stored
+    if not np.array_equal(values, _by_third_library(frame)):
+        raise _disagreement(header, codestream)
+    return signed, _bits_of(signed, header, codestream, notes)
+
+
+def _disagreement(header: _Header, codestream: Codestream) -> UnreadableImage:
+    return UnreadableImage(
+        f"the header says {header.stored} bits, the {codestream.kind} data say {codestream.bits}, and two decoders "
+        "disagree about them"
+    )
+
+
+def _bits_of(values: np.ndarray, header: _Header, codestream: Codestream, notes: list[str]) -> int:
+    """How many bits values have about which header and codestream differ: the header's, where they fit into them."""
+    if not header.signed and codestream.bits > header.stored and int(values.max()) < 2**header.stored:
+        return header.stored
+    notes.append(f"the header says {header.stored} bits, the pixel data have {codestream.bits}")
+    return codestream.bits
 
 
 def _compared(
@@ -176,18 +203,10 @@ def _compared(
         return _by_pydicom(dataset), header.stored
     values = _by_pydicom(_with_bits(dataset, codestream.bits))
     other = _by_second_library(frame, codestream)
-    lossless = codestream.kind == "JPEG Lossless"
     apart = np.abs(values.astype(np.int64) - _signed(other, codestream.bits, signed=header.signed)).max()
-    if apart > (0 if lossless else _LOSSY):
-        raise UnreadableImage(
-            f"the header says {header.stored} bits, the {codestream.kind} data say {codestream.bits}, and two decoders "
-            "disagree about them"
-        )
-    fits = not header.signed and codestream.bits > header.stored and int(values.max()) < 2**header.stored
-    bits = header.stored if fits else codestream.bits
-    if not fits:
-        notes.append(f"the header says {header.stored} bits, the pixel data have {codestream.bits}")
-    return values, bits
+    if apart > _LOSSY:
+        raise _disagreement(header, codestream)
+    return values, _bits_of(values, header, codestream, notes)
 
 
 def _signed(values: np.ndarray, bits: int, *, signed: bool) -> np.ndarray:
@@ -257,3 +276,13 @@ def _by_second_library(frame: bytes, codestream: Codestream) -> np.ndarray:
     if values.shape[:2] != (codestream.height, codestream.width):
         raise UnreadableImage(unsupported)
     return values
+
+
+def _by_third_library(frame: bytes) -> np.ndarray:
+    """JPEG Lossless by a decoder that shares no code with libjpeg."""
+    import imagecodecs
+
+    try:
+        return np.asarray(imagecodecs.jpegsof3_decode(frame))
+    except (RuntimeError, ValueError) as error:
+        raise UnreadableImage("damaged: a second decoder cannot read the JPEG Lossless data") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from xrt.runtime.screening.listing import FoundFile, opened_as
@@ -46,15 +46,16 @@ class Identities:
         self._roots = self._store.roots()
         self._related.clear()
 
-    def moved(self, run: int, *, redacted: bool) -> list[Identity]:
-        """Rows under other folders whose content a run has found in its own, and whose file is not there any more.
+    def moved(self, run: int, roots: Collection[str], *, redacted: bool) -> list[Identity]:
+        """Rows under folders other than a run's own whose content it has found there, and whose file is gone.
 
         Where paths are pseudonyms nobody knows whether it is: the content is found once, which is what counts.
         """
         return [
             identity
             for identity in self._store.doubles(run)
-            if redacted or not (opened_as(identity[0]) / opened_as(identity[1])).exists()
+            if not any(_inside(_whole(*identity), root) for root in roots)
+            and (redacted or not (opened_as(identity[0]) / opened_as(identity[1])).exists())
         ]
 
     def missing(self, files: Sequence[FoundFile]) -> Mapping[Identity, str]:

@@ -137,7 +137,7 @@ class Run:
         return summary
 
     def _start(self, roots: Collection[str]) -> None:
-        opened = self._screener.opened
+        opened, self._roots = self._screener.opened, roots
         self._id = start_run(self._store, opened, self._options.as_dict(), roots)
         log.info(
             "run started",
@@ -186,7 +186,7 @@ class Run:
 
     def _mark_moved(self) -> None:
         """A folder that was renamed, or mounted elsewhere: what it held is recorded at its new place alone."""
-        moved = self._identities.moved(self._id, redacted=self._options.redact_paths)
+        moved = self._identities.moved(self._id, self._roots, redacted=self._options.redact_paths)
         self._summary.gone += self._store.mark_gone(moved) if moved else 0
 
     def _beat(self, watcher: Watcher) -> None:

@@ -118,7 +118,7 @@ class ResultsStore:
         return cursor.rowcount
 
     def doubles(self, run: int) -> list[Identity]:
-        """Rows of other folders whose content this run has seen, by their place: candidates for having moved."""
+        """Rows whose content a run has recorded at another place, in another folder: candidates for having moved."""
         return [
             (row[0], row[1])
             for row in self.db.execute(
