@@ -313,13 +313,13 @@ def test_the_worklist_of_a_run_that_is_killed_says_so(bundle_path, bundle, folde
         shutil.copy(sorted(folder.iterdir())[number % 6], folder / f"more-{number}.png")
     command = [sys.executable, "-c", "from xrt.runtime.cli.app import main; main()", "triage", str(bundle_path)]
     process = subprocess.Popen([*command, str(folder), "--out", str(out), "--workers", "1", "--resume"])
-    while len(rows(out, "SELECT * FROM run")) < 2 or worklist(out)[0]["study"] != "INCOMPLETE":
+    while "Incomplete" not in (out / "report.html").read_text():
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
     process.wait()
+    assert len(rows(out, "SELECT * FROM run")) == 2
     assert worklist(out)[0]["study"] == "INCOMPLETE"
-    assert "Incomplete" in (out / "report.html").read_text()
 
 
 def test_heatmaps_that_cannot_be_drawn_cost_no_row(bundle, folder, tmp_path, monkeypatch):
