@@ -21,7 +21,7 @@ class Grouping:
         uid = self._named(result.study_uid)
         if self._rule == "uid" and uid:
             # A path can look like a UID, and two patients have had one by mistake.
-            return Study(f"uid:{uid}#{result.patient_digest}", uid, uid)
+            return Study(f"uid:{uid}#{self._named(result.patient_digest)}", uid, uid)
         pure = PurePosixPath(path)
         if self._rule == "folder":
             pure = pure.parent
