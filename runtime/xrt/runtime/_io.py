@@ -212,6 +212,8 @@ def render_page(package: str, template: str, filters: dict[str, Any] | None = No
 
 def on_one_line(path: str | os.PathLike[str]) -> str:
     """A path, or other text, as a report can hold it: what is no UTF-8, or cannot be printed, as an escape."""
+    if isinstance(path, str) and path.isascii() and path.isprintable():
+        return path
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

@@ -31,7 +31,9 @@ def write_report(db: sqlite3.Connection, path: Path, *, incomplete: str = "") ->
     (gone,) = db.execute("SELECT COUNT(*) FROM image WHERE current AND gone != ''").fetchone()
     runs = db.execute("SELECT * FROM run ORDER BY id").fetchall()
     studies = db.execute("SELECT * FROM worklist LIMIT ?", (MAX_STUDIES,)).fetchall()
-    total = db.execute("SELECT COUNT(*) FROM worklist").fetchone()[0]
+    (total,) = db.execute(
+        "SELECT COUNT(DISTINCT study_id) FROM image WHERE current AND gone = '' AND status = 'ok'"
+    ).fetchone()
     page = render_page(
         "xrt.runtime.screening",
         "report.html.j2",

@@ -13,3 +13,16 @@ CREATE TABLE map (
     scales BLOB NOT NULL,
     cells BLOB NOT NULL
 );
+DROP VIEW worklist;
+CREATE VIEW worklist AS
+SELECT
+    study.id AS study_id,
+    study.label AS study,
+    study.study_uid AS study_uid,
+    MAX(most.urgency) AS urgency,
+    COUNT(*) AS images
+FROM study
+JOIN image ON image.study_id = study.id AND image.current AND image.gone = '' AND image.status = 'ok'
+JOIN (SELECT image_id, MAX(urgency) AS urgency FROM finding GROUP BY image_id) most ON most.image_id = image.id
+GROUP BY study.id
+ORDER BY urgency DESC, study.key;

@@ -31,24 +31,30 @@ def worklist_rows(db: sqlite3.Connection) -> list[dict[str, object]]:
         files[study].append(harmless(path))
         if note:
             notes[study].add(note)
-    findings = defaultdict[int, list[str]](list)
-    for study, name, probability in db.execute(
-        "SELECT study_id, class, MAX(probability) FROM finding JOIN image ON image.id = image_id"
-        " WHERE current AND gone = '' AND positive GROUP BY study_id, class ORDER BY MAX(finding.urgency) DESC, class"
+    findings = defaultdict[int, list[tuple[float, str, float]]](list)
+    for study, name, probability, urgency in db.execute(
+        "SELECT study_id, class, MAX(probability), MAX(finding.urgency) FROM finding JOIN image ON image.id = image_id"
+        " WHERE current AND gone = '' AND positive GROUP BY study_id, class"
     ):
-        findings[study].append(f"{name} {probability:.2f}")
+        findings[study].append((-float("inf") if urgency is None else urgency, name, probability))
     return [
         {
             "rank": rank,
             "study": study["study"],
             "urgency": None if study["urgency"] is None else round(study["urgency"], 4),
             "images": study["images"],
-            "findings": "; ".join(findings[study["study_id"]]),
+            "findings": _in_words(findings[study["study_id"]]),
             "notes": "; ".join(sorted(notes[study["study_id"]])),
             "files": "; ".join(files[study["study_id"]]),
         }
         for rank, study in enumerate(db.execute("SELECT * FROM worklist"), start=1)
     ]
+
+
+def _in_words(findings: list[tuple[float, str, float]]) -> str:
+    """(urgency, class, probability) of every finding, the most urgent first."""
+    ordered = sorted(findings, key=lambda finding: (-finding[0], finding[1]))
+    return "; ".join(f"{name} {probability:.2f}" for _, name, probability in ordered)
 
 
 def write_worklist(db: sqlite3.Connection, path: Path, *, incomplete: str = "") -> None:
