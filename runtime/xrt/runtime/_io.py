@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -97,17 +97,17 @@ def require_empty(folder: Path) -> None:
         raise UsageError(f"{folder} is not empty: choose another --out, or remove it")
 
 
-def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes], *, sync: bool = True) -> None:
     """Write beside `path` and rename into place: a reader, or a killed process, never leaves half a file.
 
-    With `sync` this holds after a power cut too.
+    `data` may come in parts. With `sync` this holds after a power cut too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name that nobody can foresee, and that must be new: a planted link is not followed.
     scratch = path.with_name(f"{SCRATCH}{secrets.token_hex(8)}")
     try:
         with scratch.open("xb") as file:
-            file.write(data)
+            file.writelines((data,) if isinstance(data, bytes) else data)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())

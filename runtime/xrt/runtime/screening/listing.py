@@ -28,7 +28,12 @@ class FoundFile(NamedTuple):
 
     root: str
     path: str
-    file: Path
+    location: str
+
+    @property
+    def file(self) -> Path:
+        """Where to open it. A text is kept in its place, which takes a fifth of the room."""
+        return Path(self.location)
 
 
 class Listing:
@@ -82,7 +87,7 @@ class Listing:
                     self.left_out[TWICE] += 1
                     continue
                 seen.add(absolute)
-                yield FoundFile(at, self._named(file.relative_to(root)), file)
+                yield FoundFile(at, self._named(file.relative_to(root)), str(file))
 
     def _named(self, relative: Path) -> str:
         """The path of a file under its root, as recorded."""

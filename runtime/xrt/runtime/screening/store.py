@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -86,11 +86,14 @@ class ResultsStore:
         ).fetchone()
         return row[0] if row else ""
 
-    def identities(self) -> dict[tuple[str, str], str]:
+    def each_identity(self) -> Iterator[tuple[Identity, str]]:
         """Root and path of every current row, with the hash of its content."""
-        return {
-            (row[0], row[1]): row[2] for row in self.db.execute("SELECT root, path, sha256 FROM image WHERE current")
-        }
+        for row in self.db.execute("SELECT root, path, sha256 FROM image WHERE current"):
+            yield (row[0], row[1]), row[2]
+
+    def identities(self) -> dict[Identity, str]:
+        """All of them at once."""
+        return dict(self.each_identity())
 
     def rename_root(self, before: str, after: str) -> None:
         """A folder was renamed or mounted elsewhere: its rows are those of the same files there."""

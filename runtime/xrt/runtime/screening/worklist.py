@@ -14,41 +14,48 @@ import io
 import re
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from xrt.runtime._io import on_one_line, write_atomically
 
 HEADER = ("rank", "study", "urgency", "images", "findings", "notes", "files")
+_STUDIES, _WRITTEN_AT_ONCE = 500, 1 << 16
+"""Studies that are held at a time, and characters."""
 _FORMULA = re.compile(r"(^|[;,\t\n\r])(\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
-def worklist_rows(db: sqlite3.Connection) -> list[dict[str, object]]:
-    """One row per study, most urgent first."""
-    files, notes = defaultdict[int, list[str]](list), defaultdict[int, set[str]](set)
-    for study, path, note in db.execute(
-        "SELECT study_id, path, notes FROM image WHERE current AND gone = '' AND status = 'ok' ORDER BY path"
-    ):
-        files[study].append(harmless(path))
-        if note:
-            notes[study].add(note)
-    findings = defaultdict[int, list[tuple[float, str, float]]](list)
-    for study, name, probability, urgency in db.execute(
-        "SELECT study_id, class, MAX(probability), MAX(finding.urgency) FROM finding JOIN image ON image.id = image_id"
-        " WHERE current AND gone = '' AND positive GROUP BY study_id, class"
-    ):
-        findings[study].append((-float("inf") if urgency is None else urgency, name, probability))
-    return [
-        {
-            "rank": rank,
-            "study": study["study"],
-            "urgency": None if study["urgency"] is None else round(study["urgency"], 4),
-            "images": study["images"],
-            "findings": _in_words(findings[study["study_id"]]),
-            "notes": "; ".join(sorted(notes[study["study_id"]])),
-            "files": "; ".join(files[study["study_id"]]),
-        }
-        for rank, study in enumerate(db.execute("SELECT * FROM worklist"), start=1)
-    ]
+def worklist_rows(db: sqlite3.Connection) -> Iterator[dict[str, object]]:
+    """One row per study, most urgent first; some are held at a time, however many there are."""
+    ordered, rank = db.execute("SELECT * FROM worklist"), 0
+    while studies := ordered.fetchmany(_STUDIES):
+        these = ",".join(str(study["study_id"]) for study in studies)
+        files, notes = defaultdict[int, list[str]](list), defaultdict[int, set[str]](set)
+        for study, path, note in db.execute(
+            f"SELECT study_id, path, notes FROM image WHERE study_id IN ({these})"
+            " AND current AND gone = '' AND status = 'ok' ORDER BY path"
+        ):
+            files[study].append(harmless(path))
+            if note:
+                notes[study].add(note)
+        findings = defaultdict[int, list[tuple[float, str, float]]](list)
+        for study, name, probability, urgency in db.execute(
+            "SELECT study_id, class, MAX(probability), MAX(finding.urgency) FROM image"
+            f" JOIN finding ON image.id = image_id WHERE study_id IN ({these})"
+            " AND current AND gone = '' AND positive GROUP BY study_id, class"
+        ):
+            findings[study].append((-float("inf") if urgency is None else urgency, name, probability))
+        for study in studies:
+            rank += 1
+            yield {
+                "rank": rank,
+                "study": study["study"],
+                "urgency": None if study["urgency"] is None else round(study["urgency"], 4),
+                "images": study["images"],
+                "findings": _in_words(findings[study["study_id"]]),
+                "notes": "; ".join(sorted(notes[study["study_id"]])),
+                "files": "; ".join(files[study["study_id"]]),
+            }
 
 
 def _in_words(findings: list[tuple[float, str, float]]) -> str:
@@ -62,6 +69,10 @@ def write_worklist(db: sqlite3.Connection, path: Path, *, incomplete: str = "") 
 
     Text that a spreadsheet would take for a formula gets an apostrophe, characters that cannot be seen are escaped.
     """
+    write_atomically(path, _lines(db, incomplete))
+
+
+def _lines(db: sqlite3.Connection, incomplete: str) -> Iterator[bytes]:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(HEADER)
@@ -69,7 +80,11 @@ def write_worklist(db: sqlite3.Connection, path: Path, *, incomplete: str = "") 
         writer.writerow(["", "INCOMPLETE", "", "", "", incomplete, ""])
     for row in worklist_rows(db):
         writer.writerow([harmless(value) if isinstance(value, str) else value for value in map(row.get, HEADER)])
-    write_atomically(path, text.getvalue().encode())
+        if text.tell() > _WRITTEN_AT_ONCE:
+            yield text.getvalue().encode()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue().encode()
 
 
 def harmless(text: str) -> str:
