@@ -24,9 +24,9 @@ def box_of_map(
     x0, y0 = placement.to_stored(left * input_width / _GRID, top * input_height / _GRID)
     x1, y1 = placement.to_stored(right * input_width / _GRID, bottom * input_height / _GRID)
     stored_height, stored_width = stored_size
-    x0, x1 = np.clip((x0, x1), 0, stored_width)
-    y0, y1 = np.clip((y0, y1), 0, stored_height)
-    return Box(float(x0), float(y0), float(x1 - x0), float(y1 - y0)) if x1 > x0 and y1 > y0 else None
+    x0, x1 = (min(max(x, 0.0), float(stored_width)) for x in (x0, x1))
+    y0, y1 = (min(max(y, 0.0), float(stored_height)) for y in (y0, y1))
+    return Box(x0, y0, x1 - x0, y1 - y0) if x1 > x0 and y1 > y0 else None
 
 
 def otsu(values: Float32[np.ndarray, "h w"], bins: int = 256) -> float:
@@ -59,24 +59,31 @@ def _extent_around_maximum(
     padded = np.zeros((height, width + 1), dtype=np.int8)
     padded[:, :width] = mask
     padded[peak_row, peak_column] = 1
-    edges = np.flatnonzero(np.diff(padded.ravel(), prepend=0))
-    rows, starts = (part.tolist() for part in np.divmod(edges[::2], width + 1))
-    ends = (edges[1::2] % (width + 1)).tolist()
-    in_row: list[list[int]] = [[] for _ in range(height)]
-    for run, row in enumerate(rows):
-        in_row[row].append(run)
-    waiting = [run for run in in_row[peak_row] if starts[run] <= peak_column < ends[run]]
+    flat = padded.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat[0]:
+        edges = np.concatenate(([0], edges))
+    starts_at, ends_at = edges[::2], edges[1::2]
+    # The runs of row r are those from first[r] to first[r + 1].
+    first = np.searchsorted(starts_at, np.arange(height + 1) * (width + 1)).tolist()
+    row_of = starts_at // (width + 1)
+    starts, ends = (starts_at - row_of * (width + 1)).tolist(), (ends_at - row_of * (width + 1)).tolist()
+    rows = row_of.tolist()
+    waiting = [r for r in range(first[peak_row], first[peak_row + 1]) if starts[r] <= peak_column < ends[r]]
     reached = set(waiting)
     while waiting:
         run = waiting.pop()
-        for row in (rows[run] - 1, rows[run] + 1):
-            for other in in_row[row] if 0 <= row < height else ():
-                if other not in reached and starts[other] < ends[run] and starts[run] < ends[other]:
+        row, start, end = rows[run], starts[run], ends[run]
+        above = range(first[row - 1], first[row]) if row else ()
+        below = range(first[row + 1], first[row + 2]) if row + 1 < height else ()
+        for near in above, below:
+            for other in near:
+                if starts[other] < end and start < ends[other] and other not in reached:
                     reached.add(other)
                     waiting.append(other)
     return (
-        min(rows[run] for run in reached),
-        max(rows[run] for run in reached) + 1,
+        rows[min(reached)],
+        rows[max(reached)] + 1,
         min(starts[run] for run in reached),
         max(ends[run] for run in reached),
     )
