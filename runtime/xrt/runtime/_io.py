@@ -5,6 +5,7 @@ The linter refuses their spelled-out forms elsewhere (`pyproject.toml` of each p
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -194,17 +195,23 @@ def data_url(png: bytes) -> str:
 
 
 def render_page(package: str, template: str, filters: dict[str, Any] | None = None, **values: Any) -> bytes:
-    """An HTML page from `templates/` of a package; every value is escaped."""
+    """An HTML page from `templates/` of a package; every value is escaped. Filters of one name are one function."""
+    environment = _templates(package)
+    environment.filters |= filters or {}
+    return environment.get_template(template).render(**values).encode()
+
+
+@functools.cache
+def _templates(package: str) -> Any:
+    """The templates of a package, each compiled once in a process."""
     from jinja2 import Environment, PackageLoader, select_autoescape
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader(package, "templates"),
         autoescape=select_autoescape(default=True, default_for_string=True),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters or {}
-    return environment.get_template(template).render(**values).encode()
 
 
 # Text of messages

@@ -3,8 +3,9 @@
     python -m xrt.benchmarks.speed.end_to_end NAME.xrt FOLDER [--heatmaps all] [--backend openvino]
 
 The stages are the product's own code, each measured alone on one thread: read and hash, decode with its checks,
-preprocess, infer, draw and encode where asked, record. Their sum over the number of cores is the bound: no pipeline of
-this code is faster. What is printed is how near to it a whole run comes, and images per second.
+preprocess, infer, decide (findings with the boxes of their maps), draw and encode where asked, record. Their sum over
+the number of cores is the bound: no pipeline of this code is faster. What is printed is how near to it a whole run
+comes, and images per second.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from xrt.runtime._io import sha256_of
 from xrt.runtime.backends import SessionOptions
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.device import usable_cores
+from xrt.runtime.heatmaps import box_of_map
 from xrt.runtime.imaging import decode_radiograph
 from xrt.runtime.imaging.content_check import check_content, require_picture
 from xrt.runtime.imaging.decoders import read_bytes
@@ -41,7 +43,7 @@ from xrt.runtime.screening.store import ResultsStore, Study
 from xrt.runtime.screening.triage import triage
 from xrt.runtime.session import open_session
 
-STAGES = ("read and hash", "decode", "preprocess", "infer", "draw", "record")
+STAGES = ("read and hash", "decode", "preprocess", "infer", "decide", "draw", "record")
 
 
 @dataclass
@@ -104,6 +106,12 @@ def measure_stages(
         ResultsStore(Path(scratch)) as store,
     ):
         results = list(screener.screen_files((file, file.file, "") for file in files))
+        for result in results:
+            with times.of("decide"):
+                for finding in result.findings:
+                    if finding.positive and finding.class_name in result.maps and result.placement is not None:
+                        cam = result.maps[finding.class_name]
+                        box_of_map(cam, result.placement, result.input_size, result.upright_size)
         names = []
         for result in results:
             job, drawn = drawing_job(result, Path(scratch), every_class=heatmaps == "all")

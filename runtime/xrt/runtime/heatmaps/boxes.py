@@ -84,6 +84,6 @@ def _extent_around_maximum(
     return (
         rows[min(reached)],
         rows[max(reached)] + 1,
-        min(starts[run] for run in reached),
-        max(ends[run] for run in reached),
+        min([starts[run] for run in reached]),
+        max([ends[run] for run in reached]),
     )
