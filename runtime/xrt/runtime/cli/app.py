@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from xrt.runtime._io import on_one_line
-from xrt.runtime.cli.logs import LogFormat, configure_logs
+from xrt.runtime.cli.logs import LogFormat, configure_logs, release_logs
 from xrt.runtime.cli.renamed import Command
 from xrt.runtime.errors import MissingDependency, XrtError
 
@@ -82,6 +82,8 @@ def main() -> None:
         # A full disk, a folder without permission, a damaged results.db: nothing that a traceback would explain.
         print(f"xrt: {on_one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        release_logs()
 
 
 def _root(

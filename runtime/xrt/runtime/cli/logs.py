@@ -29,9 +29,31 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class _Stderr(logging.Handler):
+    """Writes to what sys.stderr is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+_HANDLER = _Stderr()
+
+
 def configure_logs(style: LogFormat) -> None:
-    """Warnings as lines for a person, or everything from INFO on as JSON, on stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if style == "json" else logging.Formatter("xrt: %(levelname)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    """Warnings as lines for a person, or everything from INFO on as JSON, on stderr.
+
+    Where the process has handlers of its own, lines for a person are left to them.
+    """
+    root = logging.getLogger()
+    text = logging.Formatter("xrt: %(levelname)s: %(message)s")
+    _HANDLER.setFormatter(JsonLines() if style == "json" else text)
+    if style == "json" or not root.handlers:
+        root.addHandler(_HANDLER)
     logging.getLogger("xrt").setLevel(logging.INFO if style == "json" else logging.NOTSET)
+
+
+def release_logs() -> None:
+    """Undo `configure_logs`, for processes that go on."""
+    logging.getLogger().removeHandler(_HANDLER)
+    logging.getLogger("xrt").setLevel(logging.NOTSET)
