@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import signal
+import threading
 import warnings
 from pathlib import Path
 
@@ -224,6 +225,8 @@ def test_a_terminated_run_is_not_a_success(
     blobs: Path, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def terminate(callback: History, *_: object) -> None:
+        # Without a handler the signal would end the process of the tests, and say nothing.
+        assert signal.getsignal(signal.SIGTERM) not in (None, signal.SIG_DFL), threading.current_thread()
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(History, "on_train_epoch_start", terminate)
