@@ -136,16 +136,14 @@ def open_session(
     session = chosen.open(model, manifest.interface, options)
     covering, from_this_machine = certificate or cached_certificate(bundle, execution), certificate is None
     try:
-        # A graph that was compiled before and kept is one more way to the same numbers, and shown to be once.
-        how = f"{options}{', restored' if session.restored else ''}"
-        replayed = covering is not None and not whole_replay and has_replayed(bundle, execution, how)
+        replayed = covering is not None and not whole_replay and has_replayed(bundle, execution, str(options))
         if covering is None or not (
             replayed and repeats_one(session.infer(known.images[:1]), execution, known, manifest)
         ):
             # What passed nowhere and was published by force misses its limits here as well, which every report says.
             certify = verify_known_answers if any(c.passed for c in certificates) else certify_known_answers
             checked = certify(session.infer_all(known.images), execution, known, manifest)
-            note_replay(bundle, execution, how)
+            note_replay(bundle, execution, str(options))
             if covering is None:
                 cache_certificate(checked, bundle, execution)
             covering = covering or checked

@@ -28,15 +28,13 @@ class SessionOptions:
     """How a session may use the machine. `threads` = 0 takes every core.
 
     `streams` batches are run at a time, each by its share of the threads, where the back end can: several batches of
-    one thread each wait for each other less than one of several threads. With `keep`, a back end that compiles for long
-    keeps what it made in this user's cache, and takes it from there the next time.
+    one thread each wait for each other less than one of several threads.
 
     Idle threads sleep between operators: those that spin are a little faster alone and slow down whatever runs beside.
     """
 
     threads: int = 0
     streams: int = 1
-    keep: bool = False
 
     def threads_per_stream(self) -> int:
         """The threads of each of several streams, one at least."""
@@ -117,11 +115,6 @@ class Session(ABC, Generic[Opened]):
     def streams(self) -> int:
         """How many threads may call `infer` at a time."""
         return 1
-
-    @property
-    def restored(self) -> bool:
-        """Whether the whole graph was compiled by an earlier session, which kept it."""
-        return False
 
     def infer(self, images: UInt8[np.ndarray, "n 1 height width"], *, cams: bool = True) -> ModelOutputs:
         """Run a batch. With `cams=False` only the operators that the logits need are executed.

@@ -102,7 +102,7 @@ class Screener:
                 self.bundle,
                 backend=self._backend,
                 precision=self._precision,
-                options=SessionOptions(threads, streams, keep=True),
+                options=SessionOptions(threads, streams),
                 require_radiographs=self._require_radiographs,
             )
             stack.enter_context(opened)
