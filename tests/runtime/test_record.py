@@ -13,11 +13,13 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from xrt.runtime._io import image_files
 from xrt.runtime.bundle.reader import Bundle
 from xrt.runtime.errors import UsageError, XrtError
 from xrt.runtime.geometry import Box
@@ -78,6 +80,13 @@ def test_another_runs_results_do_not_hide_the_images_beside_them(bundle, folder,
     assert run["listed"] == 7
     assert json.loads(run["left_out"]) == summary.left_out
     assert "2 (results of a screening run)" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_results_beside_a_data_set_do_not_hide_its_images(bundle, folder, tmp_path):
+    before = list(image_files(folder))
+    triage(bundle, [folder], folder, replace(PLAIN, heatmaps="all"))
+    assert list((folder / "heatmaps").rglob("*.jpg"))
+    assert list(image_files(folder)) == before
 
 
 def test_names_that_are_no_text_stay_apart(bundle, folder, tmp_path):
@@ -233,8 +242,6 @@ def test_an_empty_folder_is_no_mistake(bundle, tmp_path):
     ],
 )
 def test_settings_that_decide_results_cannot_change_on_the_way(bundle, folder, tmp_path, changes, message):
-    from dataclasses import replace
-
     out = tmp_path / "out"
     triage(bundle, [folder], out, replace(PLAIN, backend="onnxruntime"))
     with pytest.raises(UsageError, match=f"was begun with other settings .*{message}"):
