@@ -42,6 +42,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_GROUPS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Where control groups of version 2 and of version 1 say what they may take, what they take, and what of that is
+copies of files, which the system gives up when it needs the room."""
 _UNKNOWN_MEMORY = 8 * 2**30
 
 
@@ -57,12 +63,6 @@ def available_memory(system: Path = Path("/")) -> int:
     for folder in _memory_groups(system):
         found += [left for names in _GROUPS if (left := _left(folder, *names)) is not None]
     return min(found, default=_UNKNOWN_MEMORY)
-
-
-_GROUPS = (("memory.max", "memory.current", "inactive_file"), ("memory.limit_in_bytes", "memory.usage_in_bytes",
-           "total_inactive_file"))  # fmt: skip
-"""Where control groups of version 2 and of version 1 say what they may take, what they take, and what of that is
-copies of files, which the system gives up when it needs the room."""
 
 
 def _memory_groups(system: Path) -> list[Path]:

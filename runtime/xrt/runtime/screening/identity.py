@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from xrt.runtime.screening.listing import FoundFile, opened_as
@@ -58,7 +58,7 @@ class Identities:
             and (redacted or not (opened_as(identity[0]) / opened_as(identity[1])).exists())
         ]
 
-    def missing(self, files: Sequence[FoundFile]) -> Mapping[Identity, str]:
+    def missing(self, files: Sequence[FoundFile]) -> list[Identity]:
         """Rows under the folders of this run whose file is not there any more."""
         # Hashes take a fifth of the room. Two alike would leave a file that is gone on the worklist, not more.
         present = {hash(_whole(file.root, file.path)) for file in files}
@@ -66,11 +66,11 @@ class Identities:
         for file in files:
             if file.root not in roots and file.file.exists():
                 roots.add(file.root)
-        return {
-            identity: sha256
-            for identity, sha256 in self._store.each_identity()
+        return [
+            identity
+            for identity, _ in self._store.each_identity()
             if hash(whole := _whole(*identity)) not in present and any(_inside(whole, root) for root in roots)
-        }
+        ]
 
 
 def _whole(root: str, path: str) -> str:
